@@ -1,0 +1,115 @@
+"""The values every stage passes on. Imports nothing of the daemon but the shared numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NewType
+
+from firmware_proto.codes import Outcome, Reason
+
+DoorId = NewType("DoorId", str)
+GatewayId = NewType("GatewayId", str)
+CommandId = NewType("CommandId", bytes)
+"""16 random bytes, made before the record that names them, persisted by the lock before it moves."""
+
+
+class ClockState(IntEnum):
+    """How far the wall clock may be believed; every log entry says in which it was written."""
+
+    TRUSTED = 1
+    HOLDOVER = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One reading of the clocks, taken at the edge and handed inwards.
+
+    `boottime_s` counts from boot and never steps (CLOCK_BOOTTIME); `boot_id`
+    says which boot; `wall_s` is whatever the system believes, in Unix seconds.
+    """
+
+    boot_id: str
+    boottime_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimeReading:
+    """What `core.timekeeping` makes of an instant.
+
+    `now_s` is the best estimate in Unix seconds, `bound_s` how wrong it may be
+    (infinite when UNKNOWN), `floor_s` the time that has certainly passed.
+    """
+
+    state: ClockState
+    now_s: int
+    bound_s: float
+    floor_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Allowed or not, and the one reason that reply, log and metrics share."""
+
+    allowed: bool
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How something ended: one of three outcomes and its reason."""
+
+    outcome: Outcome
+    reason: Reason
+
+
+class EntryKind(IntEnum):
+    """What a log entry tells."""
+
+    STARTED = 1  # the daemon started
+    INTENT = 2  # a command is about to be sent to a lock
+    OUTCOME = 3  # how it ended; `about` is the seq of the intent
+    REFUSAL = 4  # an authenticated holder was refused
+    STRANGERS = 5  # `about` is how many strangers were refused in this minute
+    JOINED = 6  # a holder was allowed and joined a running or just confirmed opening
+    RESOLVED = 7  # a lock answered GetResult after UNKNOWN; `about` is the seq of the intent
+    CLOCK = 8  # the clock state changed
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What is to be written: a log entry without what the log itself adds (seq, salt, commitment)."""
+
+    time: TimeReading
+    kind: EntryKind
+    door: DoorId | None
+    verdict: Verdict
+    about: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to a lock, stored in the same transaction as its INTENT entry.
+
+    `request_key` is a keyed hash over token identity and request id, and
+    `content_hash` over what was asked: neither tells who.
+    """
+
+    id: CommandId
+    door: DoorId
+    request_key: bytes
+    content_hash: bytes
+    intent_seq: int = -1
+    """Position of the INTENT entry; set by the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastRequest:
+    """What the gateway remembers of a request for 24 hours; `verdict` is None while it runs."""
+
+    content_hash: bytes
+    command: CommandId | None
+    intent_seq: int
+    verdict: Verdict | None

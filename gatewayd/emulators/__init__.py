@@ -1,0 +1,1 @@
+"""Phone and lock as software: they speak the whole protocol and keep real state."""

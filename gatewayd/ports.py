@@ -1,0 +1,211 @@
+"""What the daemon needs of the outside, seven methods each at most.
+
+An adapter implements a port; only `gatewayd.app` chooses which. Every error a
+port may raise says what it implies about delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gatewayd.core.model import Command, CommandId, Fact, Instant, PastRequest, Verdict
+
+
+class PortError(Exception):
+    """Something outside failed. `may_have_happened`: the other side may have acted all the same."""
+
+    may_have_happened = False
+
+
+class LinkClosedError(PortError):
+    """The connection is gone. What was written last may or may not have arrived."""
+
+    may_have_happened = True
+
+
+class RadioError(PortError):
+    """No connection came about; nothing was sent."""
+
+
+class StorageError(PortError):
+    """The entry does not exist: disk full, read-only, I/O error or too slow."""
+
+
+class UpstreamError(PortError):
+    """The broker is away; nothing is lost, because the log itself is the outbox."""
+
+
+# --- radio: both ends of both relations use the same three ports --------------
+class Link(Protocol):
+    """One connection, carrying whole fragments in order in both directions."""
+
+    @property
+    def mtu(self) -> int:
+        """The ATT MTU now in force (23..517); a fragment holds at most mtu - 3 bytes."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next fragment. LinkClosedError when the connection is gone."""
+        ...
+
+    async def write(self, fragment: bytes) -> None:
+        """Hand one fragment to the radio. LinkClosedError when the connection is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect; harmless when already disconnected."""
+        ...
+
+
+class Peripheral(Protocol):
+    """The advertising side: a gateway towards phones, a lock towards gateways."""
+
+    async def accept(self) -> Link:
+        """The next central that connected and subscribed.
+
+        The adapter holds at most `MAX_MESSAGE_BYTES` unread per link and drops
+        the link beyond that.
+        """
+        ...
+
+
+class Central(Protocol):
+    """The dialling side: a phone towards gateways, a gateway towards locks."""
+
+    async def dial(self, address: str) -> Link:
+        """Connect, exchange the MTU, find the service, subscribe. RadioError when that fails."""
+        ...
+
+    async def scan(self, seconds: float) -> Sequence[str]:
+        """Addresses advertising this relation's service, strongest first."""
+        ...
+
+
+# --- one door's actuator --------------------------------------------------------
+class Lock(Protocol):
+    """A lock or relay as a door sees it; speaks no bytes."""
+
+    async def prepare(self) -> None:
+        """Be ready to command without delay. RadioError when the lock cannot be reached."""
+        ...
+
+    async def unlatch(self, command: CommandId, duration_ms: int) -> Verdict:
+        """Open. Never raises for what the lock or the radio does: silence is UNKNOWN."""
+        ...
+
+    async def result_of(self, command: CommandId) -> Verdict | None:
+        """What became of a command; None while the lock cannot be asked."""
+        ...
+
+    async def close(self) -> None:
+        """Let the link go."""
+        ...
+
+
+# --- the log --------------------------------------------------------------------
+class AuditLog(Protocol):
+    """The door's side of the log. Durable when a call returns."""
+
+    async def append(
+        self, fact: Fact, *, command: Command | None = None, settles: CommandId | None = None
+    ) -> int:
+        """Write one entry and return its seq; StorageError means that the entry does not exist.
+
+        `command` stores a command in the same transaction; `settles` stores
+        the verdict of `fact` as the verdict of that command.
+        """
+        ...
+
+    async def past_request(self, request_key: bytes) -> PastRequest | None:
+        """What became of a request; forgotten after 24 hours."""
+        ...
+
+    async def unsettled(self) -> Sequence[Command]:
+        """Commands recorded but without outcome: the daemon stopped in between."""
+        ...
+
+    async def unresolved(self) -> Sequence[Command]:
+        """Commands whose outcome is UNKNOWN and whose lock has not been asked since."""
+        ...
+
+
+class LogReader(Protocol):
+    """The uplink's side of the same log: reads, and the cursor."""
+
+    async def size(self) -> int:
+        """Number of entries."""
+        ...
+
+    async def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
+        """Encoded leaves from `start` on, at least one if there is one, at most `max_bytes` in all."""
+        ...
+
+    async def root(self, size: int) -> bytes:
+        """RFC 9162 root over the first `size` entries."""
+        ...
+
+    async def consistency(self, old: int, new: int) -> Sequence[bytes]:
+        """RFC 9162 §2.1.4 proof."""
+        ...
+
+    async def acknowledged(self) -> int:
+        """How many entries the cloud has said it keeps."""
+        ...
+
+    async def acknowledge(self, upto: int) -> int:
+        """Raise the cursor to max(cursor, upto), never above the size; returns the cursor."""
+        ...
+
+
+# --- time, chance, supervision ----------------------------------------------------
+class Clock(Protocol):
+    """All the clocks at once."""
+
+    def instant(self) -> Instant:
+        """Read them."""
+        ...
+
+
+class Memory(Protocol):
+    """Small durable values (time floor, anchors), each replaced whole."""
+
+    async def load(self, name: str) -> bytes | None:
+        """The value, or None when never stored."""
+        ...
+
+    async def store(self, name: str, value: bytes) -> None:
+        """Durable when this returns. StorageError otherwise."""
+        ...
+
+
+class Supervisor(Protocol):
+    """systemd, or nobody."""
+
+    def ready(self) -> None:
+        """Phones are being served."""
+        ...
+
+    def status(self, text: str) -> None:
+        """One line for people."""
+        ...
+
+    def alive(self) -> None:
+        """Every named task has shown life."""
+        ...
+
+    def stopping(self) -> None:
+        """The daemon has begun to stop."""
+        ...
+
+
+class Upstream(Protocol):
+    """A connected session with the broker."""
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Returns when the broker acknowledged (QoS 1). UpstreamError otherwise."""
+        ...
+
+    async def receive(self) -> tuple[str, bytes]:
+        """The next message on the subscribed topics. UpstreamError when the session is gone."""
+        ...
