@@ -211,13 +211,17 @@ FAULTS: Final[dict[Fault, FaultMeaning]] = {
     Fault.TOO_LARGE: FaultMeaning(temporary=False, may_have_happened=False, refresh="software"),
     Fault.UNEXPECTED: FaultMeaning(temporary=True, may_have_happened=False, refresh="connection"),
     Fault.UNSUPPORTED: FaultMeaning(temporary=False, may_have_happened=False, refresh="software"),
-    Fault.AUTHENTICATION_FAILED: FaultMeaning(temporary=True, may_have_happened=True, refresh="connection"),
+    Fault.AUTHENTICATION_FAILED: FaultMeaning(
+        temporary=True, may_have_happened=True, refresh="connection"
+    ),
     Fault.REPLAYED: FaultMeaning(temporary=True, may_have_happened=True, refresh="connection"),
     Fault.OUT_OF_ORDER: FaultMeaning(temporary=True, may_have_happened=True, refresh="connection"),
     Fault.TIMED_OUT: FaultMeaning(temporary=True, may_have_happened=True, refresh="connection"),
     Fault.ID_REUSED: FaultMeaning(temporary=False, may_have_happened=True, refresh="request id"),
     Fault.BUSY: FaultMeaning(temporary=True, may_have_happened=False, refresh="nothing"),
-    Fault.CLOCK_EXPIRED: FaultMeaning(temporary=True, may_have_happened=False, refresh="lock clock"),
+    Fault.CLOCK_EXPIRED: FaultMeaning(
+        temporary=True, may_have_happened=False, refresh="lock clock"
+    ),
 }
 
 

@@ -138,7 +138,7 @@ class LogReader(Protocol):
         ...
 
     async def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
-        """Encoded leaves from `start` on, at least one if there is one, at most `max_bytes` in all."""
+        """Encoded leaves from `start` on, at most `max_bytes` in all, but at least one if any."""
         ...
 
     async def root(self, size: int) -> bytes:

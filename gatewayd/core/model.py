@@ -11,7 +11,7 @@ from firmware_proto.codes import Outcome, Reason
 DoorId = NewType("DoorId", str)
 GatewayId = NewType("GatewayId", str)
 CommandId = NewType("CommandId", bytes)
-"""16 random bytes, made before the record that names them, persisted by the lock before it moves."""
+"""16 random bytes, made before the record naming them; the lock persists them before it moves."""
 
 
 class ClockState(IntEnum):
@@ -80,7 +80,7 @@ class EntryKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What is to be written: a log entry without what the log itself adds (seq, salt, commitment)."""
+    """What is to be written: an entry without what the log adds (seq, salt, commitment)."""
 
     time: TimeReading
     kind: EntryKind
