@@ -1,0 +1,81 @@
+# Everything from nothing but Python 3.11+: no root, one virtual environment.
+#
+#   make demo    the main job, told as a story        make lint    format, lint, types, imports
+#   make test    all tests, with coverage floors      make bench   build/bench.json and a table
+#
+# PYTHON=python3.12 make test    chooses another interpreter
+# make lock                      renews the pinned versions (needs uv)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench format lock clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+demo: $(VENV)/.demo
+	$(BIN)/gatewayd demo
+
+test: $(VENV)/.dev
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m coverage report --include='firmware_proto/*,gatewayd/core/*' --fail-under=100
+	$(BIN)/python -m coverage report --omit='firmware_proto/*,gatewayd/core/*' --fail-under=90
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	@mkdir -p build
+	$(BIN)/python -m tests.bench build/bench.json
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	    .import_linter_cache
+
+# --- environments ------------------------------------------------------------
+# A stamp per set of packages. Every file that pip fetches must have a pinned
+# hash; the project itself is then linked in without asking an index anything.
+
+$(VENV)/.demo: requirements-demo.txt pyproject.toml | $(BIN)/pip
+	$(PIP) install --require-hashes --requirement requirements-demo.txt
+	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/pip
+	$(PIP) install --require-hashes --requirement requirements-dev.txt
+	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@ $(VENV)/.demo # what tests need includes what the demo needs
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: Python 3.11 or newer is needed; '$(PYTHON)' is missing or older" >&2; \
+	    echo "hint: name another one, for example: make PYTHON=python3.12 demo" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "error: '$(PYTHON)' cannot make virtual environments (no ensurepip)" >&2; \
+	    echo "hint: on Debian, Ubuntu and Raspberry Pi OS: sudo apt install python3-venv" >&2; \
+	    exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# --- pinned versions -----------------------------------------------------------
+COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+    --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+
+lock:
+	@command -v uv >/dev/null || { echo "error: uv is not installed" >&2; \
+	    echo "hint: https://docs.astral.sh/uv/" >&2; exit 2; }
+	$(COMPILE) --upgrade --extra demo --group dev --output-file requirements-dev.txt
+	$(COMPILE) --upgrade --extra demo --group build --constraint requirements-dev.txt \
+	    --output-file requirements-demo.txt
