@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from gatewayd.core.model import Command, CommandId, Fact, Instant, PastRequest, Verdict
 
 
@@ -164,6 +166,22 @@ class Clock(Protocol):
 
     def instant(self) -> Instant:
         """Read them."""
+        ...
+
+
+class Entropy(Protocol):
+    """Chance, drawn only at the edge."""
+
+    def token_bytes(self, count: int) -> bytes:
+        """`count` bytes that nobody can guess."""
+        ...
+
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        """A fresh P-256 key for one handshake."""
+        ...
+
+    def fraction(self) -> float:
+        """A number in [0, 1), for jitter."""
         ...
 
 
