@@ -1,0 +1,208 @@
+"""Deterministic CBOR (RFC 8949 §4.2.1) and nothing else: what decodes has exactly one encoding.
+
+One pass over the bytes builds the value and proves that it is the only
+encoding of that value, so `encode(decode(data)) == data` for all that decodes.
+There is no tag, float or simple value, hence nothing for a stranger's bytes to
+run: a general decoder would build dates, patterns and fractions first and let
+us refuse them afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from firmware_proto.codes import Fault
+from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
+
+MapKey: TypeAlias = int | bytes | str
+Value: TypeAlias = "bool | int | bytes | str | list[Value] | dict[MapKey, Value] | None"
+Encodable: TypeAlias = (
+    "bool | int | bytes | str | Sequence[Encodable] | Mapping[Any, Encodable] | None"
+)
+
+MAX_DEPTH: Final = 16
+"""Arrays and maps inside one another."""
+
+_MAX_ARGUMENT: Final = 2**64 - 1
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = (major << 5 for major in range(7))
+
+_IMMEDIATE: Final[dict[int, int | None]] = {
+    **{_UNSIGNED | number: number for number in range(24)},
+    **{_NEGATIVE | number: -1 - number for number in range(24)},
+    0xF4: False,
+    0xF5: True,
+    0xF6: None,
+}
+"""Values that are their own first byte."""
+
+
+def decode(data: bytes) -> Value:
+    """The one item in `data`.
+
+    Raises RemoteProtocolError (MALFORMED) for anything but exactly one item in
+    deterministic encoding, nested at most `MAX_DEPTH` deep.
+    """
+    value, end = _checked_item(data, 0)
+    if end != len(data):
+        raise _malformed("bytes after the item" if end < len(data) else "truncated")
+    return value
+
+
+def decode_sequence(data: bytes) -> list[Value]:
+    """The items of a CBOR sequence (RFC 8742), each as strict as in `decode`."""
+    values = []
+    position, size = 0, len(data)
+    while position < size:
+        value, position = _checked_item(data, position)
+        values.append(value)
+    if position != size:
+        raise _malformed("truncated")
+    return values
+
+
+def encode(value: Encodable) -> bytes:
+    """The deterministic encoding; LocalProtocolError for what has none here."""
+    return _encode(value, MAX_DEPTH)
+
+
+def encode_sequence(values: Iterable[Encodable]) -> bytes:
+    """A CBOR sequence (RFC 8742): the encodings one after the other."""
+    return b"".join(_encode(value, MAX_DEPTH) for value in values)
+
+
+def byte_string(data: bytes) -> bytes:
+    """The encoding of a byte string, without the choice among types that `encode` makes."""
+    return _head(_BYTES, len(data)) + data
+
+
+# --- decoding -------------------------------------------------------------------
+def _malformed(detail: str) -> RemoteProtocolError:
+    return RemoteProtocolError(Fault.MALFORMED, f"CBOR: {detail}")
+
+
+def _checked_item(data: bytes, position: int) -> tuple[Value, int]:
+    """An item and where it ends, which may lie past the end of `data`: the caller looks."""
+    try:
+        return _item(data, position, MAX_DEPTH)
+    except IndexError:
+        raise _malformed("truncated") from None
+    except UnicodeDecodeError:
+        raise _malformed("text is not UTF-8") from None
+
+
+def _item(  # noqa: PLR0911 - one return per type; the hot path of every parser
+    data: bytes, position: int, depth: int
+) -> tuple[Value, int]:
+    # A slice past the end is short rather than an error. Positions only grow,
+    # so the next index or the last comparison of the caller notices.
+    head = data[position]
+    if head in _IMMEDIATE:
+        return _IMMEDIATE[head], position + 1
+    if head >= _TAG:
+        raise _malformed("a tag, float or simple value")
+    argument = head & 0x1F
+    position += 1
+    if argument >= 24:  # noqa: PLR2004 - RFC 8949 §3: 24 and more mean bytes that follow
+        argument, position = _long_argument(data, position, argument)
+    major = head & 0xE0
+    if major == _BYTES:
+        end = position + argument
+        return data[position:end], end
+    if major == _TEXT:
+        end = position + argument
+        return data[position:end].decode(), end
+    if major == _UNSIGNED:
+        return argument, position
+    if major == _NEGATIVE:
+        return -1 - argument, position
+    if not depth:
+        raise _malformed("nested too deep")
+    if major == _ARRAY:
+        return _items(data, position, argument, depth - 1)
+    return _pairs(data, position, argument, depth - 1)
+
+
+def _long_argument(data: bytes, position: int, form: int) -> tuple[int, int]:
+    """RFC 8949 §3: 24..27 announce an argument of 1, 2, 4 or 8 bytes."""
+    if form > 27:  # noqa: PLR2004 - 28..30 are reserved, 31 is an indefinite length
+        raise _malformed("an indefinite or reserved length")
+    width = 1 << (form - 24)
+    end = position + width
+    argument = int.from_bytes(data[position:end], "big")
+    # The shortest form that holds it (RFC 8949 §4.2.1)
+    if argument < (24 if width == 1 else 1 << (4 * width)):
+        raise _malformed("a number that is longer than it need be, or cut off")
+    return argument, end
+
+
+def _items(data: bytes, position: int, count: int, depth: int) -> tuple[list[Value], int]:
+    values: list[Value] = []
+    for _ in range(count):
+        value, position = _item(data, position, depth)
+        values.append(value)
+    return values, position
+
+
+def _pairs(data: bytes, position: int, count: int, depth: int) -> tuple[dict[MapKey, Value], int]:
+    pairs: dict[MapKey, Value] = {}
+    previous = b""
+    for _ in range(count):
+        start = position
+        key, position = _item(data, position, depth)
+        if key is None or key is True or key is False or isinstance(key, list | dict):
+            # true and 1 are one key to Python and two to CBOR
+            raise _malformed("a map key that is neither number nor string")
+        encoded = data[start:position]
+        if encoded <= previous:
+            raise _malformed("map keys out of order or repeated")
+        previous = encoded
+        pairs[key], position = _item(data, position, depth)
+    return pairs, position
+
+
+# --- encoding -------------------------------------------------------------------
+def _head(major: int, argument: int) -> bytes:
+    if argument < 24:  # noqa: PLR2004 - RFC 8949 §3
+        return bytes((major | argument,))
+    if argument <= 0xFF:  # noqa: PLR2004
+        return bytes((major | 24, argument))
+    for form, width in ((25, 2), (26, 4), (27, 8)):
+        if argument < 1 << (8 * width):
+            return bytes((major | form,)) + argument.to_bytes(width, "big")
+    raise LocalProtocolError("a number of more than 64 bits")
+
+
+def _encode(value: Encodable, depth: int) -> bytes:  # noqa: PLR0911 - one return per type
+    if value is None:
+        return b"\xf6"
+    if isinstance(value, bool):
+        return b"\xf5" if value else b"\xf4"
+    if isinstance(value, int):
+        return _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
+    if isinstance(value, bytes):
+        return _head(_BYTES, len(value)) + value
+    if isinstance(value, str):
+        return _encode_text(value)
+    if not depth:
+        raise LocalProtocolError("nested too deep")
+    if isinstance(value, Mapping):
+        return _encode_map(value, depth - 1)
+    if isinstance(value, list | tuple):
+        return _head(_ARRAY, len(value)) + b"".join(_encode(item, depth - 1) for item in value)
+    raise LocalProtocolError(f"{type(value).__name__} has no encoding")
+
+
+def _encode_text(text: str) -> bytes:
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise LocalProtocolError("text with a lone surrogate") from None
+    return _head(_TEXT, len(encoded)) + encoded
+
+
+def _encode_map(value: Mapping[Any, Encodable], depth: int) -> bytes:
+    if any(isinstance(key, bool) or not isinstance(key, int | bytes | str) for key in value):
+        raise LocalProtocolError("a map key that is neither number nor string")
+    pairs = sorted((_encode(key, depth), _encode(item, depth)) for key, item in value.items())
+    return _head(_MAP, len(pairs)) + b"".join(key + item for key, item in pairs)
