@@ -1,0 +1,194 @@
+"""The asyncio face of the log: one thread of its own, on which alone the file is used."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from gatewayd.adapters.sqlite.errors import storage_errors
+from gatewayd.adapters.sqlite.schema import LOG, open_writer
+from gatewayd.adapters.sqlite.store import LogStore
+from gatewayd.core.model import Command, CommandId, Fact, PastRequest
+from gatewayd.ports import StorageError
+
+SLOW_COMMIT_S: Final = 1.0
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class SqliteLog:
+    """`ports.AuditLog`, `LogReader` and `Memory` in one file. Use `open_log`.
+
+    A caller that is cancelled while it waits leaves its call either wholly
+    done or not done at all; which of the two, the log says when asked.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        randomness: Callable[[int], bytes],
+        stopwatch: Callable[[], float],
+    ) -> None:
+        self._path = path
+        self._randomness = randomness
+        self._stopwatch = stopwatch
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="log")
+        self._store: LogStore | None = None  # only the thread looks
+        self._lock: int | None = None
+        self._commit_began_s: float | None = None
+        self._last_commit_s = 0.0
+
+    @property
+    def slow(self) -> bool:
+        """Whether the last commit took more than a second, or the present one already does."""
+        began = self._commit_began_s
+        waiting = 0.0 if began is None else self._stopwatch() - began
+        return max(waiting, self._last_commit_s) > SLOW_COMMIT_S
+
+    # --- ports.AuditLog -------------------------------------------------------
+    async def append(
+        self, fact: Fact, *, command: Command | None = None, settles: CommandId | None = None
+    ) -> int:
+        """See `ports.AuditLog`; ValueError for a command or verdict that is already recorded."""
+        return await self._commit(LogStore.append, fact, command, settles)
+
+    async def past_request(self, request_key: bytes) -> PastRequest | None:
+        """See `ports.AuditLog`."""
+        return await self._call(LogStore.past_request, request_key)
+
+    async def unsettled(self) -> Sequence[Command]:
+        """See `ports.AuditLog`."""
+        return await self._call(LogStore.unsettled)
+
+    async def unresolved(self) -> Sequence[Command]:
+        """See `ports.AuditLog`."""
+        return await self._call(LogStore.unresolved)
+
+    # --- ports.LogReader ------------------------------------------------------
+    async def size(self) -> int:
+        """See `ports.LogReader`."""
+        return await self._call(LogStore.size)
+
+    async def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
+        """See `ports.LogReader`."""
+        return await self._call(LogStore.leaves, start, max_bytes)
+
+    async def root(self, size: int) -> bytes:
+        """See `ports.LogReader`; ValueError beyond the size."""
+        return await self._call(LogStore.root, size)
+
+    async def consistency(self, old: int, new: int) -> Sequence[bytes]:
+        """See `ports.LogReader`; ValueError unless 0 < old <= new <= size."""
+        return await self._call(LogStore.consistency, old, new)
+
+    async def inclusion(self, index: int, size: int) -> Sequence[bytes]:
+        """RFC 9162 §2.1.3 proof; ValueError unless 0 <= index < size <= size of the log."""
+        return await self._call(LogStore.inclusion, index, size)
+
+    async def acknowledged(self) -> int:
+        """See `ports.LogReader`."""
+        return await self._call(LogStore.acknowledged)
+
+    async def acknowledge(self, upto: int) -> int:
+        """See `ports.LogReader`."""
+        return await self._commit(LogStore.acknowledge, upto)
+
+    # --- ports.Memory ---------------------------------------------------------
+    async def load(self, name: str) -> bytes | None:
+        """See `ports.Memory`."""
+        return await self._call(LogStore.load, name)
+
+    async def store(self, name: str, value: bytes) -> None:
+        """See `ports.Memory`."""
+        await self._commit(LogStore.store, name, value)
+
+    # --- the thread -----------------------------------------------------------
+    async def _open(self) -> None:
+        await asyncio.wrap_future(self._thread.submit(self._open_here))
+
+    async def _close(self) -> None:
+        closing = self._thread.submit(self._close_here)
+        self._thread.shutdown(wait=False)
+        # a caller in a hurry does not keep the file from being closed behind it
+        await asyncio.shield(asyncio.wrap_future(closing))
+
+    async def _call(
+        self,
+        method: Callable[Concatenate[LogStore, _Arguments], _Result],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Result:
+        def job() -> _Result:
+            if self._store is None:
+                raise StorageError(f"{self._path}: the log is closed")
+            return method(self._store, *args, **kwargs)
+
+        try:
+            future = self._thread.submit(job)
+        except RuntimeError as error:  # the thread has been shut down
+            raise StorageError(f"{self._path}: the log is closed") from error
+        return await asyncio.wrap_future(future)
+
+    async def _commit(
+        self,
+        method: Callable[Concatenate[LogStore, _Arguments], _Result],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Result:
+        def timed(store: LogStore) -> _Result:
+            began_s = self._commit_began_s = self._stopwatch()
+            try:
+                return method(store, *args, **kwargs)
+            finally:
+                self._last_commit_s = self._stopwatch() - began_s
+                self._commit_began_s = None
+
+        return await self._call(timed)
+
+    def _open_here(self) -> None:
+        lock = self._path.with_name(self._path.name + ".lock")
+        with storage_errors(str(self._path)):
+            self._lock = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageError(f"{self._path}: another gatewayd is writing this log") from None
+            self._store = LogStore(open_writer(self._path, LOG), self._path, self._randomness)
+
+    def _close_here(self) -> None:
+        try:
+            if self._store is not None:
+                self._store.close()
+        finally:
+            self._store = None
+            if self._lock is not None:
+                os.close(self._lock)
+
+
+@asynccontextmanager
+async def open_log(
+    path: Path,
+    *,
+    randomness: Callable[[int], bytes] = os.urandom,
+    stopwatch: Callable[[], float] = perf_counter,
+) -> AsyncIterator[SqliteLog]:
+    """The log of this gateway; made when the file is missing, migrated when it is old.
+
+    `randomness` gives so many unpredictable bytes; `stopwatch` gives seconds.
+    StorageError when another process writes it, or when it is damaged, newer
+    or not a log; then the file is left as it was.
+    """
+    log = SqliteLog(path, randomness, stopwatch)
+    try:
+        await log._open()  # noqa: SLF001 - the other half of this class
+        yield log
+    finally:
+        await log._close()  # noqa: SLF001

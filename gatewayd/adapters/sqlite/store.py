@@ -1,0 +1,262 @@
+"""The log in its file: every statement that writes, for the one thread that may run them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from firmware_proto.codes import Outcome, Reason
+from gatewayd.adapters.sqlite import reading
+from gatewayd.adapters.sqlite.errors import storage_errors
+from gatewayd.core import merkle
+from gatewayd.core.audit import COMMITMENT_BYTES, SALT_BYTES, Leaf
+from gatewayd.core.model import (
+    ClockState,
+    Command,
+    CommandId,
+    DoorId,
+    EntryKind,
+    Fact,
+    PastRequest,
+    TimeReading,
+    Verdict,
+)
+from gatewayd.ports import StorageError
+
+REQUEST_MEMORY_S: Final = 24 * 60 * 60
+
+_RECORDED, _UNRESOLVED, _ENDED = 1, 2, 3  # column `phase`
+_COMMANDS: Final = (
+    "SELECT id, door, request_key, content_hash, intent_seq FROM command"
+    " WHERE phase = ? AND phase < 3 ORDER BY intent_seq"  # `< 3` names the partial index
+)
+
+
+class LogStore:
+    """Reads and writes one log. Not for use by two threads; every method may raise StorageError."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, randomness: Callable[[int], bytes]
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._randomness = randomness
+        self._node = partial(reading.tree_node, connection)
+        self._tree: merkle.CompactRange | None = None
+        with self._errors():
+            self._grown_tree()
+
+    def close(self) -> None:
+        """Close the file; nothing is pending, ever."""
+        with self._errors():
+            self._connection.close()
+
+    # --- writing --------------------------------------------------------------
+    def append(self, fact: Fact, command: Command | None, settles: CommandId | None) -> int:
+        """See `ports.AuditLog.append`.
+
+        ValueError, and nothing is written, when the command or its request is
+        already recorded, or when `settles` names no command that awaits a verdict.
+        """
+        with self._transaction():
+            tree = self._grown_tree()
+            leaf = Leaf.of(
+                fact,
+                seq=tree.size,
+                salt=self._randomness(SALT_BYTES),
+                commitment=self._randomness(COMMITMENT_BYTES),
+            )
+            body = leaf.encode()
+            tree, nodes = tree.append(merkle.leaf_hash(body))
+            self._connection.execute(
+                "INSERT INTO leaf (seq, body, nodes) VALUES (?, ?, ?)",
+                (leaf.seq, body, b"".join(nodes)),
+            )
+            self._forget(fact.time)
+            if command is not None:
+                self._record(command, leaf.seq, fact.time)
+            if settles is not None:
+                self._settle(settles, fact)
+        self._tree = tree
+        return leaf.seq
+
+    def acknowledge(self, upto: int) -> int:
+        """See `ports.LogReader.acknowledge`."""
+        cursor = self.acknowledged()
+        raised = min(upto, self.size())
+        if raised <= cursor:
+            return cursor
+        with self._transaction():
+            self._connection.execute("UPDATE cursor SET acknowledged = ?", (raised,))
+        return raised
+
+    def store(self, name: str, value: bytes) -> None:
+        """See `ports.Memory.store`."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO memory (name, value) VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (name, value),
+            )
+
+    # --- reading --------------------------------------------------------------
+    def past_request(self, request_key: bytes) -> PastRequest | None:
+        """See `ports.AuditLog.past_request`."""
+        with self._errors():
+            row = self._connection.execute(
+                "SELECT content_hash, id, intent_seq, outcome, reason FROM command"
+                " WHERE request_key = ?",
+                (request_key,),
+            ).fetchone()
+        if row is None:
+            return None
+        content_hash, command, intent_seq, outcome, reason = row
+        verdict = None if outcome is None else Verdict(Outcome(outcome), Reason(reason))
+        return PastRequest(content_hash, CommandId(command), intent_seq, verdict)
+
+    def unsettled(self) -> Sequence[Command]:
+        """See `ports.AuditLog.unsettled`."""
+        return self._commands(_RECORDED)
+
+    def unresolved(self) -> Sequence[Command]:
+        """See `ports.AuditLog.unresolved`."""
+        return self._commands(_UNRESOLVED)
+
+    def size(self) -> int:
+        """See `ports.LogReader.size`."""
+        with self._errors():
+            return self._grown_tree().size
+
+    def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
+        """See `ports.LogReader.leaves`. StorageError where a body has been pruned."""
+        bodies: list[bytes] = []
+        with self._errors():
+            for seq, body in self._connection.execute(
+                "SELECT seq, body FROM leaf WHERE seq >= ? ORDER BY seq", (max(start, 0),)
+            ):
+                if body is None:
+                    raise StorageError(f"{self._path}: the body of entry {seq} has been pruned")
+                max_bytes -= len(body)
+                if bodies and max_bytes < 0:
+                    break
+                bodies.append(body)
+        return bodies
+
+    def root(self, size: int) -> bytes:
+        """See `ports.LogReader.root`. ValueError beyond the size."""
+        with self._errors():
+            self._check_size(size)
+            return merkle.root(size, self._node)
+
+    def consistency(self, old: int, new: int) -> Sequence[bytes]:
+        """See `ports.LogReader.consistency`. ValueError beyond the size, and for `old` = 0."""
+        with self._errors():
+            self._check_size(new)
+            return merkle.consistency_proof(old, new, self._node)
+
+    def inclusion(self, index: int, size: int) -> Sequence[bytes]:
+        """RFC 9162 §2.1.3 proof. ValueError beyond the size."""
+        with self._errors():
+            self._check_size(size)
+            return merkle.inclusion_proof(index, size, self._node)
+
+    def acknowledged(self) -> int:
+        """See `ports.LogReader.acknowledged`."""
+        with self._errors():
+            return reading.cursor(self._connection)
+
+    def load(self, name: str) -> bytes | None:
+        """See `ports.Memory.load`."""
+        with self._errors():
+            return reading.recall(self._connection, name)
+
+    # --- inside ---------------------------------------------------------------
+    def _errors(self) -> AbstractContextManager[None]:
+        return storage_errors(str(self._path))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # what the file holds is asked again, never guessed
+                self._tree = None
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _grown_tree(self) -> merkle.CompactRange:
+        if self._tree is None:
+            size = reading.tree_size(self._connection)
+            self._tree = merkle.CompactRange.load(size, self._node)
+        return self._tree
+
+    def _check_size(self, size: int) -> None:
+        if not 0 <= size <= self._grown_tree().size:
+            raise ValueError(f"the log does not have {size} entries")
+
+    def _commands(self, phase: int) -> list[Command]:
+        with self._errors():
+            rows = self._connection.execute(_COMMANDS, (phase,)).fetchall()
+        return [
+            Command(CommandId(id_), DoorId(door), key or b"", content or b"", intent_seq)
+            for id_, door, key, content, intent_seq in rows
+        ]
+
+    def _record(self, command: Command, intent_seq: int, time: TimeReading) -> None:
+        try:
+            self._connection.execute(
+                "INSERT INTO command (intent_seq, id, door, request_key, content_hash, recorded_s)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    intent_seq,
+                    command.id,
+                    command.door,
+                    command.request_key,
+                    command.content_hash,
+                    None if time.state is ClockState.UNKNOWN else time.now_s,
+                ),
+            )
+        except sqlite3.IntegrityError as error:
+            raise ValueError("this command or request is already recorded") from error
+
+    def _settle(self, settles: CommandId, fact: Fact) -> None:
+        unknown = fact.verdict.outcome is Outcome.UNKNOWN
+        asked = fact.kind is EntryKind.RESOLVED
+        settled = self._connection.execute(
+            "UPDATE command SET outcome = ?, reason = ?, phase = ? WHERE id = ? AND phase < 3",
+            (
+                int(fact.verdict.outcome),
+                int(fact.verdict.reason),
+                _UNRESOLVED if unknown and not asked else _ENDED,
+                settles,
+            ),
+        )
+        if settled.rowcount != 1:
+            raise ValueError("no such command awaits a verdict")
+
+    def _forget(self, time: TimeReading) -> None:
+        """Drop requests of more than a day ago, as far as time is known.
+
+        What was recorded while the time was unknown counts from when it is
+        known again: a clock that jumps forward must not make the gateway
+        forget, and so repeat, what it did a minute ago.
+        """
+        if time.state is ClockState.UNKNOWN:
+            return
+        limit = time.now_s - REQUEST_MEMORY_S
+        execute = self._connection.execute
+        execute("UPDATE command SET recorded_s = ? WHERE recorded_s IS NULL", (time.now_s,))
+        execute("DELETE FROM command WHERE recorded_s <= ? AND phase = 3", (limit,))
+        execute(
+            "UPDATE command SET request_key = NULL, content_hash = NULL"
+            " WHERE recorded_s <= ? AND request_key IS NOT NULL",
+            (limit,),
+        )
