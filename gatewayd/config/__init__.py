@@ -1,0 +1,70 @@
+"""The configuration: read strictly, every problem reported at once, nothing ever overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from gatewayd.config import checks, secrets
+from gatewayd.config.decode import Problem, Report, decode
+from gatewayd.config.model import Config, Door, Radio, Uplink
+from gatewayd.config.secrets import Secrets
+from gatewayd.keyfiles import KeyFileError, read_file
+
+__all__ = [
+    "Config", "ConfigError", "Door", "Problem", "Radio", "Secrets", "Uplink",
+    "check", "load", "load_keys",
+]  # fmt: skip
+
+_T = TypeVar("_T")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` is everything there is to mend."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        super().__init__(f"{path}: {len(problems)} problem(s)")
+        self.path = path
+        self.problems = problems
+
+
+def load(path: Path) -> Config:
+    """The configuration in `path`, without the keys. ConfigError with every problem."""
+    config, report = _decode(path)
+    return _unless_problems(path, config, report)
+
+
+def load_keys(path: Path) -> tuple[Config, Secrets]:
+    """The configuration and all keys that it names. ConfigError with every problem of both."""
+    config, report = _decode(path)
+    found = None if config is None else secrets.read(config, report)
+    return _unless_problems(path, config, report), _unless_problems(path, found, report)
+
+
+def check(path: Path) -> list[Problem]:
+    """Every problem of the configuration and of the keys that it names, by line."""
+    try:
+        load_keys(path)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _decode(path: Path) -> tuple[Config | None, Report]:
+    try:
+        text = read_file(path, "configuration", "name it with -c FILE").decode("utf-8")
+    except KeyFileError as error:
+        raise ConfigError(path, [Problem(1, error.message, error.hint)]) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(path, [Problem(line, "not UTF-8", "save it as UTF-8")]) from None
+    config, report = decode(text, Config, path.parent)
+    if config is not None:
+        checks.check(config, report)
+    return config, report
+
+
+def _unless_problems(path: Path, value: _T | None, report: Report) -> _T:
+    if value is None or report.problems:
+        raise ConfigError(path, sorted(report.problems))
+    return value

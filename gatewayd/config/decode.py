@@ -1,0 +1,161 @@
+"""TOML to frozen structs, strictly, reporting every problem and not just the first."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from gatewayd.config import lines
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+_TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing to mend, and how. `line` counts from 1."""
+
+    line: int
+    message: str
+    hint: str
+
+
+@dataclass(slots=True)
+class Report:
+    """Problems found so far in one text, placed by path."""
+
+    places: lines.Lines
+    problems: list[Problem]
+
+    def add(self, path: lines.Path, message: str, hint: str) -> None:
+        """Note one more."""
+        self.problems.append(Problem(self.places.of(path), message, hint))
+
+
+def decode(text: str, cls: type[_Struct], directory: Path) -> tuple[_Struct | None, Report]:
+    """Decode `text`; relative paths in it count from `directory`.
+
+    The struct is None exactly when the report names problems.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return None, Report(lines.Lines({}), [_syntax(text, str(error))])
+    report = Report(lines.locate(text), [])
+    values = _Walker(report, directory).struct(cls, document, ())
+    if report.problems:
+        return None, report
+    return cls(**values), report
+
+
+def _syntax(text: str, message: str) -> Problem:
+    place = _TOML_PLACE.search(message)
+    line = int(place[1]) if place and place[1] else max(text.count("\n"), 1)
+    said = _TOML_PLACE.sub("", message)
+    return Problem(line, f"not TOML: {said[:1].lower()}{said[1:]}", "see https://toml.io/en/v1.0.0")
+
+
+class _Walker:
+    """Descends struct and document side by side."""
+
+    def __init__(self, report: Report, directory: Path) -> None:
+        self._report = report
+        self._directory = directory
+
+    def struct(
+        self, cls: type[msgspec.Struct], table: Mapping[str, Any], path: lines.Path
+    ) -> dict[str, Any]:
+        fields = {each.encode_name: each for each in msgspec.structs.fields(cls)}
+        for name in table.keys() - fields.keys():
+            self._report.add((*path, name), *_unknown(name, path, fields))
+        values: dict[str, Any] = {}
+        for name, field in fields.items():
+            place = (*path, name)
+            if name in table:
+                values[field.name] = self.value(field.type, table[name], place)
+            elif field.required:
+                self._report.add(path, f"{_dotted(place)} is missing", _describe(field.type))
+        return values
+
+    def value(self, kind: Any, value: Any, path: lines.Path) -> Any:  # noqa: ANN401 - any TOML
+        inner = _struct_of(kind)
+        if inner is not None and isinstance(value, dict):
+            return self._build(inner, value, path)
+        repeated = _repeated_struct_of(kind)
+        if repeated is not None and isinstance(value, list):
+            return tuple(
+                self.value(repeated, each, (*path, index)) for index, each in enumerate(value)
+            )
+        try:
+            return msgspec.convert(value, kind, dec_hook=self._path)
+        except msgspec.ValidationError as error:
+            self._report.add(path, f"{_dotted(path)}: {_lower(str(error))}", _describe(kind))
+            return None
+
+    def _build(
+        self, cls: type[msgspec.Struct], table: Mapping[str, Any], path: lines.Path
+    ) -> msgspec.Struct | None:
+        before = len(self._report.problems)
+        values = self.struct(cls, table, path)
+        return cls(**values) if len(self._report.problems) == before else None
+
+    def _path(self, kind: type, value: object) -> Path:
+        if kind is Path and isinstance(value, str) and value:
+            return self._directory / value
+        raise msgspec.ValidationError("Expected the name of a file")
+
+
+def _struct_of(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - a type form
+    """The struct in `S`, `S | None`, or None."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            return option
+    return None
+
+
+def _repeated_struct_of(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - a type form
+    """The struct in `tuple[S, ...]`, or None."""
+    if typing.get_origin(kind) is not tuple:
+        return None
+    return _struct_of(typing.get_args(kind)[0])
+
+
+def _unknown(name: str, path: lines.Path, known: Iterable[str]) -> tuple[str, str]:
+    message = f"{_dotted((*path, name))} is not a setting"
+    near = difflib.get_close_matches(name, known, n=1)
+    return message, f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(known)}"
+
+
+def _describe(kind: Any) -> str:  # noqa: ANN401 - a type form
+    """The description that the field's type carries, as the hint."""
+    for meta in getattr(kind, "__metadata__", ()):
+        if isinstance(meta, msgspec.Meta) and meta.description:
+            return meta.description
+    for option in typing.get_args(kind):
+        found = _describe(option)
+        if found:
+            return found
+    return "see docs/configuration.md"
+
+
+def _dotted(path: lines.Path) -> str:
+    """`door[1].lock.address`, counting doors from 1 as people do."""
+    text = ""
+    for each in path:
+        text += f"[{each + 1}]" if isinstance(each, int) else f".{each}" if text else each
+    return text
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

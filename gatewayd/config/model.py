@@ -1,0 +1,145 @@
+"""What a configuration says. Every file name is relative to the configuration file.
+
+The description of a field is its documentation and the hint when it is wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from firmware_proto.codes import MAX_DOOR_ID_BYTES
+
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_ADDRESS: Final = r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?$"
+
+Name = Annotated[
+    str,
+    Meta(
+        pattern=_NAME,
+        max_length=MAX_DOOR_ID_BYTES,
+        description="at most 32 letters, digits and . _ - as in the gateway's credential",
+    ),
+]
+
+
+class Gateway(Struct, frozen=True, kw_only=True):
+    """Which gateway this is."""
+
+    id: Name
+    state: Annotated[
+        Path, Meta(description="directory of the log; made when its parent exists")
+    ] = Path("state")
+
+
+class Keys(Struct, frozen=True, kw_only=True):
+    """What this gateway proves itself with; `gatewayd keys make gateway` makes the keys."""
+
+    credential: Annotated[
+        Path, Meta(description="gateway credential as issued by `gatewayd keys gateway`")
+    ] = Path("gateway.cwt")
+    gateway: Annotated[
+        Path, Meta(description="P-256 private key for handshakes, named by the credential")
+    ] = Path("gateway.pem")
+    log: Annotated[Path, Meta(description="Ed25519 private key that signs log checkpoints")] = Path(
+        "log.pem"
+    )
+    receipt: Annotated[Path, Meta(description="P-256 private key that signs receipts")] = Path(
+        "receipt.pem"
+    )
+
+
+class TrustFiles(Struct, frozen=True, kw_only=True):
+    """Whom this gateway believes."""
+
+    root: Annotated[Path, Meta(description="public key of the operator's root")] = Path(
+        "root.pub.pem"
+    )
+    bundle: Annotated[
+        Path, Meta(description="trust bundle signed by the root, from `gatewayd keys bundle`")
+    ] = Path("trust.cose")
+
+
+class Radio(Struct, frozen=True, kw_only=True):
+    """How the gateway reaches phones and locks."""
+
+    hci: Annotated[
+        str,
+        Meta(
+            pattern=r"^unix:.+$",
+            description="where the virtual controller speaks HCI, as unix:/run/air/gateway.hci",
+        ),
+    ]
+    kind: Annotated[
+        Literal["virtual"], Meta(description="virtual: a simulated controller on a socket")
+    ] = "virtual"
+    max_phone_links: Annotated[
+        int,
+        Meta(ge=1, le=64, description="phones connected at once, 1 to 64; a Pi's radio holds 4"),
+    ] = 4
+    max_lock_links: Annotated[
+        int,
+        Meta(ge=1, le=64, description="locks connected at once, 1 to 64; a Pi's radio holds 2"),
+    ] = 2
+
+
+class Uplink(Struct, frozen=True, kw_only=True):
+    """The operator's broker. Without this section the gateway keeps its log to itself."""
+
+    broker: Annotated[
+        str, Meta(description="mqtts://host:port, or mqtt://127.0.0.1:port on the same machine")
+    ]
+    authorities: Annotated[
+        Path | None, Meta(description="certificates to believe; the system's when left out")
+    ] = None
+    certificate: Annotated[Path | None, Meta(description="our certificate, for mqtts")] = None
+    key: Annotated[Path | None, Meta(description="private key of our certificate")] = None
+
+
+class LockFiles(Struct, frozen=True, kw_only=True):
+    """The lock that is bound to a door."""
+
+    address: Annotated[
+        str,
+        Meta(
+            pattern=_ADDRESS,
+            description="Bluetooth address as F0:F1:F2:F3:F4:F5, with /P behind a public one",
+        ),
+    ]
+    key: Annotated[Path, Meta(description="the lock's public key, from its label or maker")]
+    warm: Annotated[
+        bool,
+        Meta(description="true keeps the link to the lock of a busy door, at a battery's cost"),
+    ] = False
+
+
+Answer = Annotated[Literal["allow", "refuse"], Meta(description='"allow" or "refuse"')]
+
+
+class Door(Struct, frozen=True, kw_only=True):
+    """One door, with its lock."""
+
+    id: Name
+    lock: LockFiles
+    latch_ms: Annotated[
+        int, Meta(ge=500, le=30_000, description="how long the latch is held, 500 to 30000 ms")
+    ] = 5000
+    zone: Annotated[str, Meta(description="time zone of schedules, as Europe/Copenhagen")] = "UTC"
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """A whole configuration file."""
+
+    gateway: Gateway
+    radio: Radio
+    door: Annotated[tuple[Door, ...], Meta(min_length=1, description="at least one [[door]]")]
+    keys: Keys = Keys()
+    trust: TrustFiles = TrustFiles()
+    uplink: Uplink | None = None
+
+    @property
+    def doors(self) -> tuple[Door, ...]:
+        """The doors, by the word that code uses for them."""
+        return self.door

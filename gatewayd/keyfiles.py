@@ -1,0 +1,191 @@
+"""Key files: PEM as every tool knows it, strict about who may read them.
+
+Private keys are PKCS #8 without a passphrase, mode 0600 or stricter; public
+keys are SubjectPublicKeyInfo. Files are only ever created, never replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+
+MAX_FILE_BYTES: Final = 64 * 1024
+PRIVATE_MODE: Final = 0o600
+PUBLIC_MODE: Final = 0o644
+
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+class KeyFileError(Exception):
+    """A file cannot serve as what it was named for; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+# --- reading -------------------------------------------------------------------
+def read_file(path: Path, what: str, hint: str = "", *, private: bool = False) -> bytes:
+    """The bytes of a small file, named `what` in the error.
+
+    Raises:
+        KeyFileError: missing, unreadable, empty, too large, or (`private`)
+            readable by anybody but its owner.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if private and stat.S_IMODE(mode) & 0o077:
+                raise KeyFileError(
+                    f"{what} {path} can be read by others (mode {stat.S_IMODE(mode):04o})",
+                    f"chmod 600 {path}; if others may have read it, make a new one",
+                )
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise KeyFileError(f"{what} {path} does not exist", hint) from None
+    except OSError as error:
+        raise KeyFileError(
+            f"{what} {path} cannot be read: {error.strerror}",
+            f"run as the user that owns it: ls -l {path}",
+        ) from None
+    if not data:
+        raise KeyFileError(f"{what} {path} is empty", "restore it from where it was made")
+    if len(data) > MAX_FILE_BYTES:
+        raise KeyFileError(f"{what} {path} is too large to be one", "is it the right file?")
+    return data
+
+
+def read_p256_private(path: Path, what: str, hint: str = "") -> ec.EllipticCurvePrivateKey:
+    """A P-256 private key. KeyFileError says what is wrong with the file."""
+    key = _load_private(path, what, hint)
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise _wrong_type(path, what, "P-256", key)
+
+
+def read_ed25519_private(path: Path, what: str, hint: str = "") -> ed25519.Ed25519PrivateKey:
+    """An Ed25519 private key. KeyFileError says what is wrong with the file."""
+    key = _load_private(path, what, hint)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key
+    raise _wrong_type(path, what, "Ed25519", key)
+
+
+def read_p256_public(path: Path, what: str, hint: str = "") -> ec.EllipticCurvePublicKey:
+    """A P-256 public key. KeyFileError says what is wrong with the file."""
+    data = read_file(path, what, hint)
+    try:
+        key = serialization.load_pem_public_key(data)
+    except (ValueError, UnsupportedAlgorithm):
+        other = "PRIVATE KEY" in data.decode("ascii", "replace")
+        raise KeyFileError(
+            f"{what} {path} is not a public key in PEM form, or is damaged",
+            "it holds a private key: name the .pub.pem beside it" if other else hint,
+        ) from None
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise _wrong_type(path, what, "P-256", key)
+
+
+def _load_private(path: Path, what: str, hint: str) -> PrivateKeyTypes:
+    data = read_file(path, what, hint, private=True)
+    try:
+        return serialization.load_pem_private_key(data, password=None)
+    except TypeError:
+        raise KeyFileError(
+            f"{what} {path} is locked with a passphrase",
+            f"nobody can type it at start: openssl pkcs8 -topk8 -nocrypt -in {path}",
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyFileError(
+            f"{what} {path} is not a private key in PEM form, or is damaged",
+            hint or "restore it from where it was made",
+        ) from None
+
+
+def _wrong_type(
+    path: Path, what: str, wanted: str, found: PrivateKeyTypes | PublicKeyTypes
+) -> KeyFileError:
+    if isinstance(found, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        kind = found.curve.name
+    else:
+        kind = type(found).__name__.lstrip("_").removesuffix("PrivateKey").removesuffix("PublicKey")
+    return KeyFileError(
+        f"{what} {path} holds a {kind} key where {wanted} is needed", "are two files swapped?"
+    )
+
+
+# --- writing -------------------------------------------------------------------
+def private_pem(key: PrivateKey) -> bytes:
+    """PKCS #8, no passphrase."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def public_pem(key: PublicKey) -> bytes:
+    """SubjectPublicKeyInfo."""
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def create_files(files: Mapping[Path, bytes], *, mode: int = PRIVATE_MODE) -> None:
+    """Create all of these files, durably, or none.
+
+    Raises:
+        KeyFileError: one exists already, or cannot be made; what was made
+            before it is taken away again.
+    """
+    made: list[Path] = []
+    try:
+        for path, data in files.items():
+            _create(path, data, mode, made)
+        for directory in {path.parent for path in files}:
+            _sync(directory)
+    except FileExistsError as error:
+        _remove(made)
+        raise KeyFileError(
+            f"{error.filename} exists already and is never overwritten",
+            "choose another place, or move the old file away yourself",
+        ) from None
+    except OSError as error:
+        _remove(made)
+        raise KeyFileError(
+            f"cannot write {error.filename}: {error.strerror}",
+            "does the directory exist, may you write there, is the disk full?",
+        ) from None
+
+
+def _create(path: Path, data: bytes, mode: int, made: list[Path]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    made.append(path)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
