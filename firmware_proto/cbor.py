@@ -27,14 +27,18 @@ MAX_DEPTH: Final = 16
 _MAX_ARGUMENT: Final = 2**64 - 1
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = (major << 5 for major in range(7))
 
-_IMMEDIATE: Final[dict[int, int | None]] = {
+_ONE_BYTE: Final[dict[int, int | None]] = {
     **{_UNSIGNED | number: number for number in range(24)},
     **{_NEGATIVE | number: -1 - number for number in range(24)},
     0xF4: False,
     0xF5: True,
     0xF6: None,
 }
-"""Values that are their own first byte."""
+_MORE: Final = object()
+_KEY_TYPES: Final = frozenset({int, bytes, str})
+"""Not bool: true and 1 are one key to Python and two to CBOR."""
+_IMMEDIATE: Final[tuple[Any, ...]] = tuple(_ONE_BYTE.get(head, _MORE) for head in range(256))
+"""By first byte: the value that this byte is already, or _MORE."""
 
 
 def decode(data: bytes) -> Value:
@@ -91,36 +95,40 @@ def _checked_item(data: bytes, position: int) -> tuple[Value, int]:
         raise _malformed("text is not UTF-8") from None
 
 
-def _item(  # noqa: PLR0911 - one return per type; the hot path of every parser
-    data: bytes, position: int, depth: int
-) -> tuple[Value, int]:
+def _item(data: bytes, position: int, depth: int) -> tuple[Value, int]:
+    # The hot path of every parser: containers look for one-byte items
+    # themselves, because a call costs more than the item.
+    #
     # A slice past the end is short rather than an error. Positions only grow,
     # so the next index or the last comparison of the caller notices.
     head = data[position]
-    if head in _IMMEDIATE:
-        return _IMMEDIATE[head], position + 1
+    value: Value = _IMMEDIATE[head]
+    position += 1
+    if value is not _MORE:
+        return value, position
     if head >= _TAG:
         raise _malformed("a tag, float or simple value")
     argument = head & 0x1F
-    position += 1
     if argument >= 24:  # noqa: PLR2004 - RFC 8949 §3: 24 and more mean bytes that follow
         argument, position = _long_argument(data, position, argument)
     major = head & 0xE0
     if major == _BYTES:
-        end = position + argument
-        return data[position:end], end
-    if major == _TEXT:
-        end = position + argument
-        return data[position:end].decode(), end
-    if major == _UNSIGNED:
-        return argument, position
-    if major == _NEGATIVE:
-        return -1 - argument, position
-    if not depth:
+        value = data[position : position + argument]
+        position += argument
+    elif major == _TEXT:
+        value = data[position : position + argument].decode()
+        position += argument
+    elif major == _UNSIGNED:
+        value = argument
+    elif major == _NEGATIVE:
+        value = -1 - argument
+    elif not depth:
         raise _malformed("nested too deep")
-    if major == _ARRAY:
-        return _items(data, position, argument, depth - 1)
-    return _pairs(data, position, argument, depth - 1)
+    elif major == _ARRAY:
+        value, position = _items(data, position, argument, depth - 1)
+    else:
+        value, position = _pairs(data, position, argument, depth - 1)
+    return value, position
 
 
 def _long_argument(data: bytes, position: int, form: int) -> tuple[int, int]:
@@ -139,7 +147,11 @@ def _long_argument(data: bytes, position: int, form: int) -> tuple[int, int]:
 def _items(data: bytes, position: int, count: int, depth: int) -> tuple[list[Value], int]:
     values: list[Value] = []
     for _ in range(count):
-        value, position = _item(data, position, depth)
+        value = _IMMEDIATE[data[position]]
+        if value is _MORE:
+            value, position = _item(data, position, depth)
+        else:
+            position += 1
         values.append(value)
     return values, position
 
@@ -149,15 +161,23 @@ def _pairs(data: bytes, position: int, count: int, depth: int) -> tuple[dict[Map
     previous = b""
     for _ in range(count):
         start = position
-        key, position = _item(data, position, depth)
-        if key is None or key is True or key is False or isinstance(key, list | dict):
-            # true and 1 are one key to Python and two to CBOR
+        key = _IMMEDIATE[data[position]]
+        if key is _MORE:
+            key, position = _item(data, position, depth)
+        else:
+            position += 1
+        if type(key) not in _KEY_TYPES:
             raise _malformed("a map key that is neither number nor string")
         encoded = data[start:position]
         if encoded <= previous:
             raise _malformed("map keys out of order or repeated")
         previous = encoded
-        pairs[key], position = _item(data, position, depth)
+        value = _IMMEDIATE[data[position]]
+        if value is _MORE:
+            value, position = _item(data, position, depth)
+        else:
+            position += 1
+        pairs[key] = value
     return pairs, position
 
 
@@ -174,22 +194,22 @@ def _head(major: int, argument: int) -> bytes:
 
 
 def _encode(value: Encodable, depth: int) -> bytes:  # noqa: PLR0911 - one return per type
-    if value is None:
-        return b"\xf6"
-    if isinstance(value, bool):
-        return b"\xf5" if value else b"\xf4"
     if isinstance(value, int):
+        if value is True or value is False:
+            return b"\xf5" if value else b"\xf4"
         return _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
     if isinstance(value, bytes):
         return _head(_BYTES, len(value)) + value
     if isinstance(value, str):
         return _encode_text(value)
+    if value is None:
+        return b"\xf6"
     if not depth:
         raise LocalProtocolError("nested too deep")
+    if isinstance(value, list | tuple):
+        return _head(_ARRAY, len(value)) + b"".join([_encode(item, depth - 1) for item in value])
     if isinstance(value, Mapping):
         return _encode_map(value, depth - 1)
-    if isinstance(value, list | tuple):
-        return _head(_ARRAY, len(value)) + b"".join(_encode(item, depth - 1) for item in value)
     raise LocalProtocolError(f"{type(value).__name__} has no encoding")
 
 
@@ -202,7 +222,10 @@ def _encode_text(text: str) -> bytes:
 
 
 def _encode_map(value: Mapping[Any, Encodable], depth: int) -> bytes:
-    if any(isinstance(key, bool) or not isinstance(key, int | bytes | str) for key in value):
-        raise LocalProtocolError("a map key that is neither number nor string")
-    pairs = sorted((_encode(key, depth), _encode(item, depth)) for key, item in value.items())
-    return _head(_MAP, len(pairs)) + b"".join(key + item for key, item in pairs)
+    pairs = []
+    for key, item in value.items():
+        if isinstance(key, bool) or not isinstance(key, int | bytes | str):
+            raise LocalProtocolError("a map key that is neither number nor string")
+        pairs.append((_encode(key, depth), _encode(item, depth)))
+    pairs.sort()
+    return _head(_MAP, len(pairs)) + b"".join([key + item for key, item in pairs])
