@@ -154,6 +154,7 @@ class Reason(IntEnum):
     ISSUER_EXCEEDED = 21  # the issuer may not grant what it granted
     OUTSIDE_SCHEDULE = 22
     REVOKED = 23
+    USED_UP = 24  # a one-time key that is used, or that this gateway cannot prove unused
     # the door does not allow it now
     STALE_LIST = 32
     TIME_UNKNOWN = 33
