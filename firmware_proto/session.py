@@ -161,6 +161,7 @@ class Session(ABC):
             self._broken = error
             return
         if self.held > MAX_MESSAGE_BYTES:
+            self._inbox.clear()
             self._broken = RemoteProtocolError(Fault.TOO_LARGE, "more data than one link may hold")
 
     def next_event(self) -> SessionEvent | None:
