@@ -1,0 +1,122 @@
+"""A protocol session over a link: bytes in, events out, and the session's own deadlines kept.
+
+The one place where sans-IO sessions meet asyncio; used by every end that waits
+for its peer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+from firmware_proto.errors import RemoteProtocolError
+from firmware_proto.messages import Message
+from firmware_proto.session import Session, SessionEvent
+from firmware_proto.session_tables import SessionState
+from gatewayd.ports import Link, LinkClosedError
+
+_S = TypeVar("_S", bound=Session)
+
+
+class NotSentError(LinkClosedError):
+    """The link went before the last fragment of a message was handed over: it cannot have arrived.
+
+    The protocol knows no message without its last fragment, so nothing happened.
+    """
+
+    may_have_happened = False
+
+
+class Conversation(Generic[_S]):
+    """One connection. One task reads (`next_event`); any task may `send`.
+
+    `round_trips` counts how often this side wrote and then had to wait.
+    """
+
+    def __init__(self, link: Link, session: _S) -> None:
+        self.link = link
+        self.session = session
+        self.round_trips = 0
+        self._writing = asyncio.Lock()
+        self._wrote = False
+        self._since = asyncio.get_running_loop().time()
+        self._state = session.state
+
+    async def next_event(self, *, patient: bool = False) -> SessionEvent:
+        """Wait for what happens next. Whatever the session has queued is written first.
+
+        `patient`: ignore the session's deadline, because the caller keeps its own.
+
+        Raises:
+            TimeoutError: the peer took longer than the session allows.
+            LinkClosedError: the connection is gone.
+            RemoteProtocolError: final; the constant error, where due, has been written.
+        """
+        while True:
+            event = await self._session_event()
+            await self.flush()
+            if event is not None:
+                return event
+            async with asyncio.timeout_at(None if patient else self._deadline()):
+                fragment = await self.link.read()
+            if self._wrote:
+                self._wrote = False
+                self.round_trips += 1
+            self.session.receive_data(fragment)
+
+    async def send(self, *messages: Message) -> None:
+        """Seal and write messages, in one flight with whatever is queued.
+
+        Raises NotSentError when nothing of use arrived, LinkClosedError when it may have.
+        """
+        for message in messages:
+            self.session.send(message)
+        self.started()
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write what the session has queued. Cancelling this half way closes the link."""
+        async with self._writing:
+            fragments = self.session.data_to_send()
+            written = 0
+            try:
+                for fragment in fragments:
+                    await self.link.write(fragment)
+                    written += 1
+            except LinkClosedError as error:
+                if written < len(fragments) - 1:
+                    raise NotSentError(*error.args) from error
+                raise
+            finally:
+                self._wrote = self._wrote or written > 0
+                if written < len(fragments):  # the peer could never follow again
+                    await asyncio.shield(self.link.close())
+
+    def started(self) -> None:
+        """The peer's time begins to run now."""
+        self._since = asyncio.get_running_loop().time()
+
+    async def _session_event(self) -> SessionEvent | None:
+        try:
+            event = self.session.next_event()
+        except RemoteProtocolError:
+            await self.flush()
+            raise
+        if event is not None or self.session.state is not self._state:
+            self.started()
+        self._state = self.session.state
+        return event
+
+    def _deadline(self) -> float | None:
+        seconds = self.session.deadline_s
+        return None if seconds is None else self._since + seconds
+
+
+def open_for_sending(session: Session) -> bool:
+    """True while this end may still send sealed messages."""
+    return session.state in {
+        SessionState.KEYED,
+        SessionState.SPOKEN,
+        SessionState.HEARD,
+        SessionState.ESTABLISHED,
+    }
