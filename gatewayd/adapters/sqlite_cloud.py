@@ -1,0 +1,153 @@
+"""The operator's store of pulled logs in one SQLite file: `cloud.store.CloudStore`.
+
+Synchronous, for a command that does one thing at a time. Leaves, size and
+cosigned checkpoint change in one transaction, so a process killed anywhere
+finds either all of a batch or none.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from gatewayd.adapters.sqlite.errors import storage_errors
+from gatewayd.adapters.sqlite.schema import Schema, open_writer
+from gatewayd.cloud.store import Held, OutrunError
+from gatewayd.core.merkle import HASH_BYTES, CompactRange, leaf_hash
+from gatewayd.core.pull import Alarm, LogAlarmError, Verified
+
+_FIRST: Final = """
+CREATE TABLE logs (
+    origin TEXT PRIMARY KEY,
+    size   INTEGER NOT NULL CHECK (size >= 0),
+    hashes BLOB NOT NULL, -- perfect subtrees, largest first, 32 bytes each
+    note   BLOB NOT NULL  -- checkpoint of exactly this size, signed and cosigned
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE leaves (
+    origin   TEXT NOT NULL,
+    seq      INTEGER NOT NULL CHECK (seq >= 0),
+    leaf     BLOB NOT NULL,
+    hash     BLOB NOT NULL CHECK (length(hash) = 32),
+    readable INTEGER NOT NULL CHECK (readable IN (0, 1)), -- 0: of a newer gateway
+    PRIMARY KEY (origin, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE alarms (
+    id     INTEGER PRIMARY KEY,
+    origin TEXT NOT NULL,
+    time_s INTEGER NOT NULL, -- Unix seconds of our clock
+    alarm  TEXT NOT NULL,
+    note   BLOB NOT NULL     -- what the gateway signed, as evidence
+) STRICT;
+"""
+
+SCHEMA: Final = Schema(0x67_77_63_31, (_FIRST,))
+
+
+@contextmanager
+def open_cloud(path: Path) -> Iterator[SqliteCloud]:
+    """Open the store, or make it. StorageError when the file is anything else, left untouched."""
+    with closing(open_writer(path, SCHEMA)) as connection:
+        yield SqliteCloud(connection, path)
+
+
+class SqliteCloud:
+    """See `cloud.store.CloudStore`; StorageError when the file does not obey. Use `open_cloud`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    def held(self, origin: str) -> Held:
+        """See `CloudStore`."""
+        with storage_errors(str(self._path)):
+            return self._held(origin)
+
+    def keep(self, origin: str, verified: Verified, note: bytes) -> int:
+        """See `CloudStore`."""
+        with self._transaction():
+            kept = self._held(origin).range
+            size = kept.size
+            start = verified.held.size - len(verified.leaves)
+            if start > size:
+                raise OutrunError(f"{origin}: leaves from {start} on, but only {size} are kept")
+            for seq, leaf in enumerate(verified.leaves[: size - start], start):
+                self._compare(origin, seq, leaf, note)
+            if verified.held.size < size:
+                return 0  # an older answer, wholly known
+            added = verified.leaves[size - start :]
+            for leaf in added:
+                kept, _ = kept.append(leaf_hash(leaf))
+            if kept != verified.held:
+                raise LogAlarmError(Alarm.FORKED, note)
+            self._insert(origin, size, added, verified.unreadable)
+            self._connection.execute(
+                "INSERT INTO logs VALUES (?, ?, ?, ?) ON CONFLICT (origin) DO UPDATE"
+                " SET size = excluded.size, hashes = excluded.hashes, note = excluded.note",
+                (origin, verified.held.size, b"".join(verified.held.hashes), note),
+            )
+            return len(added)
+
+    def alarm(self, origin: str, error: LogAlarmError, time_s: int) -> None:
+        """See `CloudStore`."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO alarms (origin, time_s, alarm, note) VALUES (?, ?, ?, ?)",
+                (origin, time_s, error.alarm.name, error.note),
+            )
+
+    def leaves(self, origin: str) -> Iterator[bytes]:
+        """All kept leaves of a log in order."""
+        rows = self._connection.execute(
+            "SELECT leaf FROM leaves WHERE origin = ? ORDER BY seq", (origin,)
+        )
+        return (leaf for (leaf,) in rows)
+
+    def alarms(self, origin: str) -> list[tuple[int, str, bytes]]:
+        """Time, name and evidence of each alarm, oldest first."""
+        return self._connection.execute(
+            "SELECT time_s, alarm, note FROM alarms WHERE origin = ? ORDER BY id", (origin,)
+        ).fetchall()
+
+    def _held(self, origin: str) -> Held:
+        row = self._connection.execute(
+            "SELECT size, hashes, note FROM logs WHERE origin = ?", (origin,)
+        ).fetchone()
+        if row is None:
+            return Held()
+        size, joined, note = row
+        hashes = tuple(joined[i : i + HASH_BYTES] for i in range(0, len(joined), HASH_BYTES))
+        return Held(CompactRange(size, hashes), note)
+
+    def _compare(self, origin: str, seq: int, leaf: bytes, note: bytes) -> None:
+        (kept,) = self._connection.execute(
+            "SELECT hash FROM leaves WHERE origin = ? AND seq = ?", (origin, seq)
+        ).fetchone()
+        if kept != leaf_hash(leaf):
+            raise LogAlarmError(Alarm.FORKED, note)
+
+    def _insert(
+        self, origin: str, start: int, leaves: tuple[bytes, ...], unreadable: tuple[int, ...]
+    ) -> None:
+        self._connection.executemany(
+            "INSERT INTO leaves VALUES (?, ?, ?, ?, ?)",
+            (
+                (origin, seq, leaf, leaf_hash(leaf), int(seq not in unreadable))
+                for seq, leaf in enumerate(leaves, start)
+            ),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with storage_errors(str(self._path)):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise

@@ -1,0 +1,268 @@
+"""Shell of the uplink: tells the operator's broker what there is, answers what the cloud asks.
+
+Nothing here is needed to open a door, and no door waits for it. The log is the
+outbox: what the broker loses is asked for again. Everything a broker delivers
+is a stranger's bytes until an operator's key has signed it; what does not fit
+is counted and forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd.core import checkpoint as notes
+from gatewayd.core import envelope
+from gatewayd.core.backoff import Backoff
+from gatewayd.core.checkpoint import Checkpoint, Verifier
+from gatewayd.core.envelope import Kind, Statement, TimeAnswer
+from gatewayd.core.model import GatewayId
+from gatewayd.core.pull import Ack, Batch, Pull, origin_of, seal_info
+from gatewayd.core.timekeeping import TimeRefusedError
+from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.trust import Trust
+from gatewayd.ports import Clock, LogReader, Memory, PortError, StorageError, Upstream
+
+COSIGNED_NAME: Final = "cosigned checkpoint"
+"""Under this name `ports.Memory` keeps the largest checkpoint that the cloud cosigned."""
+
+MAX_ORDER_BYTES: Final = 20 * 1024  # an acknowledgement carries a note of up to 16 KiB
+REMEMBERED_ORDERS: Final = 256
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the gateway speaks unasked."""
+
+    hint_entries: int = 100
+    """A checkpoint at once after so many new entries, for a hint per opening tells the minute."""
+    hint_s: float = 60.0
+    """And after so many seconds, if there is anything new."""
+    settle_s: float = 1.0
+    """The log is looked at no more often than this, however busy the door."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uplink:
+    """Everything the uplink needs; `gatewayd.app` chooses."""
+
+    gateway: GatewayId
+    trust: Trust
+    log_key: Ed25519PrivateKey = field(repr=False)
+    connect: Callable[[], AbstractAsyncContextManager[Upstream]]
+    """A session, subscribed to `GatewayTopics.for_gateway`; its will is `status(online=False)`."""
+    log: LogReader
+    memory: Memory
+    clock: Clock
+    jitter: Callable[[], float]
+    """A number in [0, 1), drawn anew for every call."""
+    seal: Callable[[bytes, bytes, ec.EllipticCurvePublicKey], bytes]
+    """(plaintext, info, recipient) -> sealed."""
+    status: Callable[[], bytes]
+    """What is retained as `status`; never person fields. See `status`."""
+    floor_s: Callable[[], int]
+    """`TimeReading.floor_s` of now."""
+    question: Callable[[], bytes | None]
+    """A fresh nonce when signed time is wanted now, else None."""
+    answered: Callable[[bytes, int], Awaitable[None]]
+    """(nonce, time_s) signed by the time key; TimeRefusedError when timekeeping refuses it."""
+    witness: Verifier | None = None
+    """Whose cosignature an Ack must bear; None: the command key speaks for the cloud."""
+    pace: Pace = Pace()
+    counts: Counter[str] = field(default_factory=Counter)
+    """What came in and what of it was ignored, by reason."""
+
+
+def status(*, online: bool, **fields: str | float | bool | None) -> bytes:
+    """The retained status: JSON, for people with any MQTT client."""
+    return json.dumps({"online": online, **fields}, sort_keys=True).encode()
+
+
+async def run(uplink: Uplink, wake: asyncio.Event) -> None:
+    """Keep a session with the broker until cancelled; `wake` is set when the log has grown.
+
+    Never raises but CancelledError: a fault up here must not close a door.
+    """
+    gateway_side = _GatewaySide(uplink, wake)
+    backoff = Backoff()
+    while True:
+        try:
+            async with uplink.connect() as upstream:
+                _log.info("connected to the broker")
+                backoff = backoff.connected(uplink.clock.instant().boottime_s)
+                await gateway_side.converse(upstream)
+        except* PortError as group:
+            _log.info("uplink: %s", _first(group))
+        except* Exception:  # noqa: BLE001 - see the docstring; it is logged whole
+            _log.exception("uplink: a fault of ours; trying again")
+        uplink.counts["sessions ended"] += 1
+        backoff, wait_s = backoff.failed(uplink.clock.instant().boottime_s, uplink.jitter())
+        await asyncio.sleep(wait_s)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class _GatewaySide:
+    """Both halves of a session, and what outlives a session."""
+
+    def __init__(self, uplink: Uplink, wake: asyncio.Event) -> None:
+        self._uplink = uplink
+        self._wake = wake
+        self._topics = GatewayTopics(uplink.gateway)
+        self._origin = origin_of(uplink.gateway)
+        self._verifier = Verifier(self._origin, uplink.log_key.public_key().public_bytes_raw())
+        self._addressees = (uplink.gateway, uplink.trust.group, envelope.EVERYBODY)
+        self._orders = {
+            self._topics.down(kind.name.lower()): (kind, carry_out)
+            for kind, carry_out in {
+                Kind.PULL: self._pull,
+                Kind.ACK: self._acknowledge,
+                Kind.TIME: self._time,
+            }.items()
+        }
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._signed_size = -1
+
+    async def converse(self, upstream: Upstream) -> None:
+        """One session; ends by an exception of the port, or by being cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(upstream), name="uplink orders")
+            group.create_task(self._tell(upstream), name="uplink hints")
+
+    # --- unasked -------------------------------------------------------------------
+    async def _tell(self, upstream: Upstream) -> None:
+        pace = self._uplink.pace
+        told, told_size, told_s = b"", 0, float("-inf")
+        while True:
+            size = await self._uplink.log.size()
+            now_s = self._uplink.clock.instant().boottime_s
+            regular = now_s - told_s >= pace.hint_s
+            if size - told_size >= pace.hint_entries or (regular and size > told_size):
+                note = await self._sign(size)
+                await upstream.publish(self._topics.checkpoint, note)
+                told_size = size
+            if regular:
+                told_s = now_s
+                now_is = self._uplink.status()
+                if now_is != told:
+                    await upstream.publish(self._topics.status, now_is, retain=True)
+                    told = now_is
+                await self._ask_time(upstream)
+            await self._next_look(told_s + pace.hint_s - now_s)
+
+    async def _next_look(self, regular_s: float) -> None:
+        await asyncio.sleep(self._uplink.pace.settle_s)
+        try:
+            async with asyncio.timeout(max(0.0, regular_s)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _ask_time(self, upstream: Upstream) -> None:
+        nonce = self._uplink.question()
+        if nonce is not None:
+            await upstream.publish(self._topics.time, nonce)
+
+    async def _sign(self, size: int) -> bytes:
+        """A checkpoint of this size; the largest is remembered before it leaves."""
+        root = await self._uplink.log.root(size)
+        note = notes.sign(Checkpoint(self._origin, size, root), self._uplink.log_key)
+        if size > self._signed_size:
+            await self._uplink.memory.store(notes.MEMORY_NAME, note)
+            self._signed_size = size
+        return note
+
+    # --- asked ---------------------------------------------------------------------
+    async def _listen(self, upstream: Upstream) -> None:
+        while True:
+            topic, payload = await upstream.receive()
+            counts = self._uplink.counts
+            try:
+                await self._handle(upstream, topic, payload)
+            except RemoteProtocolError as error:
+                counts[f"ignored: {error.fault.name.lower()}"] += 1
+            except TimeRefusedError as error:
+                counts[f"ignored: {error.refusal.name.lower()}"] += 1
+            except StorageError as error:  # the cloud asks again
+                counts["log not readable"] += 1
+                _log.warning("uplink: %s", error)
+
+    async def _handle(self, upstream: Upstream, topic: str, payload: bytes) -> None:
+        uplink = self._uplink
+        if topic not in self._orders or len(payload) > MAX_ORDER_BYTES:
+            uplink.counts["ignored: not an order"] += 1
+            return
+        kind, carry_out = self._orders[topic]
+        statement = envelope.verify(
+            payload,
+            uplink.trust,
+            kind=kind,
+            addressees=self._addressees,
+            floor_s=uplink.floor_s(),
+        )
+        if statement.id in self._seen:
+            uplink.counts["ignored: repeated"] += 1
+            return
+        self._seen[statement.id] = None
+        if len(self._seen) > REMEMBERED_ORDERS:
+            self._seen.popitem(last=False)
+        await carry_out(upstream, statement)
+        uplink.counts[kind.name.lower()] += 1
+
+    async def _pull(self, upstream: Upstream, statement: Statement) -> None:
+        order = Pull.of(statement.body)
+        await self._ask_time(upstream)  # the cloud is there now
+        uplink = self._uplink
+        size = await uplink.log.size()
+        start = order.from_size
+        leaves = await uplink.log.leaves(start, order.leaf_bytes) if start < size else ()
+        # A cloud that holds more than we have gets our smaller checkpoint: the log went back.
+        end = min(start, size) + len(leaves)
+        batch = Batch(
+            request=statement.id,
+            from_size=start,
+            log_size=size,
+            leaves=tuple(leaves),
+            checkpoint=await self._sign(end),
+            consistency=tuple(await uplink.log.consistency(start, end)) if 0 < start <= end else (),
+        )
+        sealed = uplink.seal(
+            batch.sign(self._origin, uplink.log_key),
+            seal_info(self._origin, statement.id),
+            uplink.trust.seal_key,
+        )
+        await upstream.publish(self._topics.answer(statement.id), sealed)
+
+    async def _acknowledge(self, _upstream: Upstream, statement: Statement) -> None:
+        order = Ack.of(statement.body)
+        log = self._uplink.log
+        checkpoint = order.verify(self._verifier, self._uplink.witness)
+        if checkpoint.size > await log.size() or checkpoint.root != await log.root(checkpoint.size):
+            self._uplink.counts["alarm: other log"] += 1
+            _log.error("uplink: the cloud holds a checkpoint that we signed over another log")
+            return
+        before = await log.acknowledged()
+        if await log.acknowledge(checkpoint.size) > before or before == checkpoint.size:
+            await self._uplink.memory.store(COSIGNED_NAME, order.note)
+
+    async def _time(self, _upstream: Upstream, statement: Statement) -> None:
+        answer = TimeAnswer.of(statement.body)
+        await self._uplink.answered(answer.nonce, answer.time_s)
