@@ -104,8 +104,7 @@ def migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
         connection.execute("BEGIN IMMEDIATE")
         for number, script in enumerate(schema.scripts[version:], version + 1):
             _run(connection, script, number)
-        if connection.execute("PRAGMA foreign_key_check").fetchone():
-            raise StorageError(f"{path}: migration left rows that refer to nothing")
+        _check_references(connection, path)
         connection.execute("COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):
@@ -194,6 +193,11 @@ def _run(connection: sqlite3.Connection, script: str, version: int) -> None:
     if statement.strip():
         raise StorageError(f"schema {version} ends inside a statement")
     connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _check_references(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA foreign_key_check").fetchone():
+        raise StorageError(f"{path}: migration left rows that refer to nothing")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -1,0 +1,198 @@
+"""The log kept in memory: a whole second implementation of the log's three ports.
+
+It stands under the same contract suite as the SQLite log, so that what is
+tested over it holds over the file too. `failing` and `gate` are for tests of
+what the callers do when the disk is full or slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+
+from firmware_proto.codes import Outcome
+from gatewayd.core import merkle
+from gatewayd.core.audit import COMMITMENT_BYTES, SALT_BYTES, Leaf
+from gatewayd.core.model import (
+    ClockState,
+    Command,
+    CommandId,
+    EntryKind,
+    Fact,
+    PastRequest,
+    TimeReading,
+    Verdict,
+)
+from gatewayd.ports import StorageError
+
+_DAY_S = 24 * 60 * 60
+
+
+def counted_randomness() -> Callable[[int], bytes]:
+    """Bytes that never repeat and are the same in every run."""
+    counter = itertools.count()
+    return lambda length: sha256(next(counter).to_bytes(8, "big")).digest()[:length]
+
+
+@dataclass(slots=True)
+class _Kept:
+    command: Command
+    recorded_s: int | None
+    verdict: Verdict | None = None
+    ended: bool = False
+    forgotten: bool = False
+
+
+@dataclass(slots=True)
+class MemoryLog:
+    """`ports.AuditLog`, `LogReader` and `Memory`, gone when the object is."""
+
+    randomness: Callable[[int], bytes] = field(default_factory=counted_randomness)
+    failing: bool = False
+    """Every call that writes raises StorageError."""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Writes wait until it is set, as it is at first."""
+
+    _bodies: list[bytes] = field(default_factory=list)
+    _nodes: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    _tree: merkle.CompactRange = field(default_factory=merkle.CompactRange)
+    _kept: list[_Kept] = field(default_factory=list)
+    _memory: dict[str, bytes] = field(default_factory=dict)
+    _cursor: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    @property
+    def entries(self) -> list[Leaf]:
+        """All that was written, decoded."""
+        return [Leaf.decode(body) for body in self._bodies]
+
+    # --- ports.AuditLog -------------------------------------------------------
+    async def append(
+        self, fact: Fact, *, command: Command | None = None, settles: CommandId | None = None
+    ) -> int:
+        await self._ready_to_write()
+        self._forget(fact.time)
+        settled = None if settles is None else self._awaiting(settles)
+        if command is not None:
+            self._check_new(command)
+        leaf = Leaf.of(
+            fact,
+            seq=len(self._bodies),
+            salt=self.randomness(SALT_BYTES),
+            commitment=self.randomness(COMMITMENT_BYTES),
+        )
+        body = leaf.encode()
+        self._tree, nodes = self._tree.append(merkle.leaf_hash(body))
+        for level, node in enumerate(nodes):
+            self._nodes[level, leaf.seq >> level] = node
+        self._bodies.append(body)
+        if command is not None:
+            known = fact.time.state is not ClockState.UNKNOWN
+            self._kept.append(
+                _Kept(replace(command, intent_seq=leaf.seq), fact.time.now_s if known else None)
+            )
+        if settled is not None:
+            settled.verdict = fact.verdict
+            asked = fact.kind is EntryKind.RESOLVED
+            settled.ended = asked or fact.verdict.outcome is not Outcome.UNKNOWN
+        return leaf.seq
+
+    async def past_request(self, request_key: bytes) -> PastRequest | None:
+        for kept in self._kept:
+            if kept.command.request_key == request_key and not kept.forgotten:
+                command = kept.command
+                return PastRequest(
+                    command.content_hash, command.id, command.intent_seq, kept.verdict
+                )
+        return None
+
+    async def unsettled(self) -> Sequence[Command]:
+        return [kept.command for kept in self._kept if kept.verdict is None]
+
+    async def unresolved(self) -> Sequence[Command]:
+        return [kept.command for kept in self._kept if kept.verdict and not kept.ended]
+
+    # --- ports.LogReader ------------------------------------------------------
+    async def size(self) -> int:
+        return len(self._bodies)
+
+    async def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
+        taken: list[bytes] = []
+        for body in self._bodies[max(start, 0) :]:
+            max_bytes -= len(body)
+            if taken and max_bytes < 0:
+                break
+            taken.append(body)
+        return taken
+
+    async def root(self, size: int) -> bytes:
+        self._check_size(size)
+        return merkle.root(size, self._node)
+
+    async def consistency(self, old: int, new: int) -> Sequence[bytes]:
+        self._check_size(new)
+        return merkle.consistency_proof(old, new, self._node)
+
+    async def inclusion(self, index: int, size: int) -> Sequence[bytes]:
+        self._check_size(size)
+        return merkle.inclusion_proof(index, size, self._node)
+
+    async def acknowledged(self) -> int:
+        return self._cursor
+
+    async def acknowledge(self, upto: int) -> int:
+        await self._ready_to_write()
+        self._cursor = max(self._cursor, min(upto, len(self._bodies)))
+        return self._cursor
+
+    # --- ports.Memory ---------------------------------------------------------
+    async def load(self, name: str) -> bytes | None:
+        return self._memory.get(name)
+
+    async def store(self, name: str, value: bytes) -> None:
+        await self._ready_to_write()
+        self._memory[name] = value
+
+    # --- inside ---------------------------------------------------------------
+    async def _ready_to_write(self) -> None:
+        await self.gate.wait()
+        if self.failing:
+            raise StorageError("told to fail")
+
+    def _node(self, level: int, index: int) -> bytes:
+        return self._nodes[level, index]
+
+    def _check_size(self, size: int) -> None:
+        if not 0 <= size <= len(self._bodies):
+            raise ValueError(f"the log does not have {size} entries")
+
+    def _awaiting(self, command: CommandId) -> _Kept:
+        for kept in self._kept:
+            if kept.command.id == command and not kept.ended:
+                return kept
+        raise ValueError("no such command awaits a verdict")
+
+    def _check_new(self, command: Command) -> None:
+        for kept in self._kept:
+            same_request = kept.command.request_key == command.request_key and not kept.forgotten
+            if kept.command.id == command.id or same_request:
+                raise ValueError("this command or request is already recorded")
+
+    def _forget(self, time: TimeReading) -> None:
+        if time.state is ClockState.UNKNOWN:
+            return
+        for kept in list(self._kept):
+            if kept.recorded_s is None:
+                kept.recorded_s = time.now_s
+            if kept.recorded_s > time.now_s - _DAY_S:
+                continue
+            if kept.ended:
+                self._kept.remove(kept)
+            else:
+                kept.command = replace(kept.command, request_key=b"", content_hash=b"")
+                kept.forgotten = True
