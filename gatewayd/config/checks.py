@@ -32,9 +32,9 @@ def _state(state: Path, report: Report) -> None:
 
 
 def _doors(config: Config, report: Report) -> None:
-    _distinct([each.id for each in config.doors], "id", report)
+    _distinct([each.id for each in config.doors], ("id",), report)
     # a lock bound twice would open two doors with one key's worth of permission
-    _distinct([each.lock.address for each in config.doors], "lock", report)
+    _distinct([each.lock.address for each in config.doors], ("lock", "address"), report)
     zones = zoneinfo.available_timezones()
     for index, door in enumerate(config.doors):
         if door.zone not in zones:
@@ -46,13 +46,13 @@ def _doors(config: Config, report: Report) -> None:
             )
 
 
-def _distinct(values: list[str], field: str, report: Report) -> None:
+def _distinct(values: list[str], field: tuple[str, ...], report: Report) -> None:
     for index, value in enumerate(values):
         first = values.index(value)
         if first != index:
             report.add(
-                ("door", index, field),
-                f"door[{index + 1}].{field}: {value} is door[{first + 1}]'s already",
+                ("door", index, *field),
+                f"door[{index + 1}].{'.'.join(field)}: {value} is door[{first + 1}]'s already",
                 "every door has its own name and its own lock",
             )
 

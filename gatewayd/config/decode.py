@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -19,6 +19,13 @@ from gatewayd.config import lines
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_WORDS: Final = {
+    "`object`": "a table",
+    "`array`": "a list",
+    "`str`": "text",
+    "`int`": "a whole number",
+    "`bool`": "true or false",
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,7 +67,7 @@ def decode(text: str, cls: type[_Struct], directory: Path) -> tuple[_Struct | No
 
 def _syntax(text: str, message: str) -> Problem:
     place = _TOML_PLACE.search(message)
-    line = int(place[1]) if place and place[1] else max(text.count("\n"), 1)
+    line = int(place[1]) if place and place[1] else max(len(text.splitlines()), 1)
     said = _TOML_PLACE.sub("", message)
     return Problem(line, f"not TOML: {said[:1].lower()}{said[1:]}", "see https://toml.io/en/v1.0.0")
 
@@ -85,6 +92,10 @@ class _Walker:
                 values[field.name] = self.value(field.type, table[name], place)
             elif field.required:
                 self._report.add(path, f"{_dotted(place)} is missing", _describe(field.type))
+            elif isinstance(field.default, Path):
+                values[field.name] = self._directory / field.default
+            elif isinstance(field.default, msgspec.Struct):
+                values[field.name] = self._build(type(field.default), {}, place)
         return values
 
     def value(self, kind: Any, value: Any, path: lines.Path) -> Any:  # noqa: ANN401 - any TOML
@@ -92,14 +103,14 @@ class _Walker:
         if inner is not None and isinstance(value, dict):
             return self._build(inner, value, path)
         repeated = _repeated_struct_of(kind)
-        if repeated is not None and isinstance(value, list):
+        if repeated is not None and isinstance(value, list) and value:
             return tuple(
                 self.value(repeated, each, (*path, index)) for index, each in enumerate(value)
             )
         try:
             return msgspec.convert(value, kind, dec_hook=self._path)
         except msgspec.ValidationError as error:
-            self._report.add(path, f"{_dotted(path)}: {_lower(str(error))}", _describe(kind))
+            self._report.add(path, f"{_dotted(path)}: {_plain(str(error))}", _describe(kind))
             return None
 
     def _build(
@@ -126,9 +137,10 @@ def _struct_of(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - a ty
 
 def _repeated_struct_of(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - a type form
     """The struct in `tuple[S, ...]`, or None."""
-    if typing.get_origin(kind) is not tuple:
+    plain = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    if typing.get_origin(plain) is not tuple:
         return None
-    return _struct_of(typing.get_args(kind)[0])
+    return _struct_of(typing.get_args(plain)[0])
 
 
 def _unknown(name: str, path: lines.Path, known: Iterable[str]) -> tuple[str, str]:
@@ -142,10 +154,6 @@ def _describe(kind: Any) -> str:  # noqa: ANN401 - a type form
     for meta in getattr(kind, "__metadata__", ()):
         if isinstance(meta, msgspec.Meta) and meta.description:
             return meta.description
-    for option in typing.get_args(kind):
-        found = _describe(option)
-        if found:
-            return found
     return "see docs/configuration.md"
 
 
@@ -157,5 +165,8 @@ def _dotted(path: lines.Path) -> str:
     return text
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _plain(said: str) -> str:
+    """The words of msgspec in those of a person who writes TOML."""
+    for technical, plain in _WORDS.items():
+        said = said.replace(technical, plain)
+    return said[:1].lower() + said[1:]

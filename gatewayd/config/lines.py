@@ -14,9 +14,10 @@ from dataclasses import dataclass
 Path = tuple[str | int, ...]
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
-_KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
-_HEADER = re.compile(rf"\s*(\[\[?)\s*({_KEYS})\s*\]")
-_ASSIGNMENT = re.compile(rf"\s*({_KEYS})\s*=")
+_BLANK = r"[ \t]*"  # never a line break: a statement keeps to its line
+_KEYS = rf"{_KEY}(?:{_BLANK}\.{_BLANK}{_KEY})*"
+_HEADER = re.compile(rf"{_BLANK}(\[\[?){_BLANK}({_KEYS}){_BLANK}\]")
+_ASSIGNMENT = re.compile(rf"{_BLANK}({_KEYS}){_BLANK}=")
 _ONE_KEY = re.compile(_KEY)
 # what can open, close or hide a bracket, longest first
 _TOKEN = re.compile(

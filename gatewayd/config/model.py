@@ -5,12 +5,16 @@ The description of a field is its documentation and the hint when it is wrong.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from firmware_proto.codes import MAX_DOOR_ID_BYTES
+from firmware_proto.codes import MAX_DOOR_ID_BYTES, KeyClass
+from gatewayd.core.policy import DEFAULTS, ClassSettings, DoorSettings
+
+_DAY_S: Final = 86_400
 
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _ADDRESS: Final = r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?$"
@@ -32,6 +36,10 @@ class Gateway(Struct, frozen=True, kw_only=True):
     state: Annotated[
         Path, Meta(description="directory of the log; made when its parent exists")
     ] = Path("state")
+
+    battery_clock: Annotated[
+        bool, Meta(description="true when a battery keeps this machine's clock through power cuts")
+    ] = False
 
 
 class Keys(Struct, frozen=True, kw_only=True):
@@ -115,7 +123,53 @@ class LockFiles(Struct, frozen=True, kw_only=True):
     ] = False
 
 
-Answer = Annotated[Literal["allow", "refuse"], Meta(description='"allow" or "refuse"')]
+class ClassPolicy(Struct, frozen=True, kw_only=True):
+    """What a door decides for one class of key; what is left out has its default."""
+
+    stale_list_days: Annotated[
+        float | None, Meta(ge=0, description="how old a revocation list may be, in days")
+    ] = None
+    arrival: Annotated[
+        bool | None, Meta(description="true opens without a tap for keys that allow it")
+    ] = None
+    rate: Annotated[
+        int | None, Meta(ge=1, description="openings that one holder may ask for in a minute")
+    ] = None
+
+    def settings(self, key_class: KeyClass) -> ClassSettings:
+        """For the core."""
+        default = DEFAULTS[key_class]
+        days = self.stale_list_days
+        return replace(
+            default,
+            stale_list_s=default.stale_list_s if days is None else days * _DAY_S,
+            arrival=default.arrival if self.arrival is None else self.arrival,
+            rate=default.rate if self.rate is None else self.rate,
+        )
+
+
+class ResidentPolicy(ClassPolicy, frozen=True, kw_only=True):
+    """Residents alone may be let in while nobody knows the time."""
+
+    unknown_time: Annotated[
+        bool | None, Meta(description="true opens for unscheduled keys while time is unknown")
+    ] = None
+
+    def settings(self, key_class: KeyClass) -> ClassSettings:
+        """For the core."""
+        settings = super().settings(key_class)
+        if self.unknown_time is None:
+            return settings
+        return replace(settings, unknown_time=self.unknown_time)
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """One door's settings per class; nothing keeps the emergency class out."""
+
+    resident: ResidentPolicy = ResidentPolicy()
+    service: ClassPolicy = ClassPolicy()
+    delivery: ClassPolicy = ClassPolicy()
+    guest: ClassPolicy = ClassPolicy()
 
 
 class Door(Struct, frozen=True, kw_only=True):
@@ -127,6 +181,19 @@ class Door(Struct, frozen=True, kw_only=True):
         int, Meta(ge=500, le=30_000, description="how long the latch is held, 500 to 30000 ms")
     ] = 5000
     zone: Annotated[str, Meta(description="time zone of schedules, as Europe/Copenhagen")] = "UTC"
+    policy: Policy = Policy()
+
+    @property
+    def settings(self) -> DoorSettings:
+        """The policy, for the core."""
+        return DoorSettings(
+            {
+                KeyClass.RESIDENT: self.policy.resident.settings(KeyClass.RESIDENT),
+                KeyClass.SERVICE: self.policy.service.settings(KeyClass.SERVICE),
+                KeyClass.DELIVERY: self.policy.delivery.settings(KeyClass.DELIVERY),
+                KeyClass.GUEST: self.policy.guest.settings(KeyClass.GUEST),
+            }
+        )
 
 
 class Config(Struct, frozen=True, kw_only=True):
