@@ -7,13 +7,14 @@ from typing import TypeVar
 
 from gatewayd.config import checks, secrets
 from gatewayd.config.decode import Problem, Report, decode
+from gatewayd.config.lines import Lines
 from gatewayd.config.model import Config, Door, Radio, Uplink
 from gatewayd.config.secrets import Secrets
 from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
     "Config", "ConfigError", "Door", "Problem", "Radio", "Secrets", "Uplink",
-    "check", "load", "load_keys",
+    "check", "load", "load_all", "load_keys",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -34,17 +35,24 @@ def load(path: Path) -> Config:
     return _unless_problems(path, config, report)
 
 
-def load_keys(path: Path) -> tuple[Config, Secrets]:
+def load_all(path: Path) -> tuple[Config, Secrets]:
     """The configuration and all keys that it names. ConfigError with every problem of both."""
     config, report = _decode(path)
     found = None if config is None else secrets.read(config, report)
     return _unless_problems(path, config, report), _unless_problems(path, found, report)
 
 
+def load_keys(config: Config) -> Secrets:
+    """The keys that a loaded configuration names. ConfigError, its lines unknown (1)."""
+    report = Report(Lines({}), [])
+    found = secrets.read(config, report)
+    return _unless_problems(config.keys.credential.parent, found, report)
+
+
 def check(path: Path) -> list[Problem]:
     """Every problem of the configuration and of the keys that it names, by line."""
     try:
-        load_keys(path)
+        load_all(path)
     except ConfigError as error:
         return error.problems
     return []

@@ -151,10 +151,9 @@ def _unknown(name: str, path: lines.Path, known: Iterable[str]) -> tuple[str, st
 
 def _describe(kind: Any) -> str:  # noqa: ANN401 - a type form
     """The description that the field's type carries, as the hint."""
-    for meta in getattr(kind, "__metadata__", ()):
-        if isinstance(meta, msgspec.Meta) and meta.description:
-            return meta.description
-    return "see docs/configuration.md"
+    options = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else ()
+    metadata = getattr(options[0] if options else kind, "__metadata__", ())
+    return str(metadata[0].description) if metadata else "see docs/configuration.md"
 
 
 def _dotted(path: lines.Path) -> str:

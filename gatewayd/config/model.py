@@ -126,15 +126,16 @@ class LockFiles(Struct, frozen=True, kw_only=True):
 class ClassPolicy(Struct, frozen=True, kw_only=True):
     """What a door decides for one class of key; what is left out has its default."""
 
-    stale_list_days: Annotated[
-        float | None, Meta(ge=0, description="how old a revocation list may be, in days")
-    ] = None
+    stale_list_days: (
+        Annotated[float, Meta(ge=0, description="how old a revocation list may be, in days")] | None
+    ) = None
     arrival: Annotated[
         bool | None, Meta(description="true opens without a tap for keys that allow it")
     ] = None
-    rate: Annotated[
-        int | None, Meta(ge=1, description="openings that one holder may ask for in a minute")
-    ] = None
+    rate: (
+        Annotated[int, Meta(ge=1, description="openings that one holder may ask for in a minute")]
+        | None
+    ) = None
 
     def settings(self, key_class: KeyClass) -> ClassSettings:
         """For the core."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from firmware_proto.codes import KeyClass
 from gatewayd import keyfiles
 from gatewayd.cloud.authority import Authority, GatewayKeys, new_key
-from gatewayd.config import ConfigError, Problem, check, load, load_keys
+from gatewayd.config import ConfigError, Problem, check, load, load_all, load_keys
 from gatewayd.config.decode import decode
 from gatewayd.config.lines import locate
 from gatewayd.config.model import Config
@@ -42,7 +42,7 @@ def only(problems: list[Problem]) -> Problem:
 # --- a good one -------------------------------------------------------------------
 def test_a_whole_site(site: Site) -> None:
     assert check(site.config) == []
-    config, secrets = load_keys(site.config)
+    config, secrets = load_all(site.config)
     assert config == load(site.config)
     assert [each.id for each in config.doors] == ["street", "cellar"]
     assert [each.latch_ms for each in config.doors] == [5000, 3000]
@@ -50,12 +50,13 @@ def test_a_whole_site(site: Site) -> None:
     assert secrets.credential.gateway == "stairwell-7"
     assert secrets.credential_bytes == (site.directory / "gateway.cwt").read_bytes()
     assert secrets.trust == site.authority.trust()
+    assert load_keys(config).credential == secrets.credential
     assert set(secrets.lock_keys) == {"street", "cellar"}
     assert secrets.key.public_key() == site.keys.handshake.public_key()
 
 
 def test_secrets_do_not_show_themselves(site: Site) -> None:
-    _, secrets = load_keys(site.config)
+    _, secrets = load_all(site.config)
     assert "lock_keys" not in repr(secrets)
     assert " key=" not in repr(secrets).replace("credential=GatewayCredential", "").split(")")[-1]
 
@@ -110,6 +111,11 @@ def test_all_problems_are_reported_with_their_lines() -> None:
         ("[keys]\nlog = 1", "keys.log: expected the name of a file"),
         ('[keys]\nlog = ""', "keys.log: expected the name of a file"),
         ("[uplink]\nkey = 1", "uplink.key: expected"),
+        (
+            "[[door]]\npolicy.guest.rate = 0",
+            "guest.rate: expected a whole number >= 1",
+        ),
+        ("[[door]]\npolicy.guest.unknown_time = true", "unknown_time is not a setting"),
     ],
 )
 def test_values_of_another_shape(text: str, message: str) -> None:
@@ -344,7 +350,7 @@ def test_problems_of_configuration_and_keys_come_together(site: Site) -> None:
     (site.directory / "cellar.pub.pem").unlink()
     assert [each.line for each in check(site.config)] == [1, 12, 22]
     with pytest.raises(ConfigError, match="3 problem"):
-        load_keys(site.config)
+        load_all(site.config)
 
 
 # --- writing ----------------------------------------------------------------------------

@@ -1,0 +1,58 @@
+"""`gatewayd check`: every problem of a configuration and of the keys that it names."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from gatewayd import config
+from gatewayd.cli.command import Command, ExitCode, Output
+
+DEFAULT: Final = Path("/etc/gatewayd/gatewayd.toml")
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """`-c FILE`, as every command of the gateway takes it."""
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", type=Path, default=DEFAULT,
+        help=f"the configuration (default: {DEFAULT})",
+    )  # fmt: skip
+
+
+def report(path: Path, problems: list[config.Problem], output: Output) -> None:
+    """Say all of them, as a compiler would."""
+    for problem in problems:
+        output.error(f"{path}:{problem.line}: {problem.message}", problem.hint)
+
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    path: Path = arguments.config
+    problems = config.check(path)
+    if output.as_json:
+        shown = [
+            {"line": each.line, "message": each.message, "hint": each.hint} for each in problems
+        ]
+        output.document({"file": str(path), "problems": shown})
+    else:
+        report(path, problems, output)
+    if problems:
+        return ExitCode.USAGE
+    output.line(f"{path}: no problems")
+    return ExitCode.DONE
+
+
+COMMAND: Final = Command(
+    name="check",
+    summary="report every problem in a configuration at once",
+    description="""
+    Reads the configuration, the keys, the credential and the trust bundle that it names, and
+    holds them against each other, as `gatewayd run` does before it starts. Every problem is
+    reported with its line and with what to do about it. Changes nothing.
+
+    Every setting is described in docs/configuration.md.
+    """,
+    run=_run,
+    arguments=add_config_argument,
+    examples=("gatewayd check", "gatewayd check -c gatewayd.toml --json"),
+)

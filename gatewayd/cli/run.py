@@ -1,0 +1,47 @@
+"""`gatewayd run`: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from typing import Final
+
+from gatewayd import config, logs
+from gatewayd.cli import check
+from gatewayd.cli.command import Command, ExitCode, Output
+
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    try:
+        settings, _ = config.load_all(arguments.config)
+    except config.ConfigError as error:
+        check.report(error.path, error.problems, output)
+        return ExitCode.USAGE
+    logs.set_up(os.environ, verbose=arguments.verbose)
+    from gatewayd import app  # noqa: PLC0415 - the radio stack takes a second to load
+
+    return asyncio.run(app.run(settings))
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    check.add_config_argument(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more while running")
+
+
+COMMAND: Final = Command(
+    name="run",
+    summary="serve phones until told to stop",
+    description="""
+    Serves phones, opens doors and keeps the log until SIGTERM or SIGINT. Needs no network: doors
+    open and the log is kept while the broker is absent, and the operator's cloud pulls the log
+    when it returns.
+
+    The log of events goes to standard error, one line each, in journald's form under systemd.
+    Started by systemd with Type=notify it reports when phones are being served, and feeds the
+    watchdog.
+    """,
+    run=_run,
+    arguments=_arguments,
+    examples=("gatewayd run", "gatewayd run -c gatewayd.toml --verbose"),
+)
