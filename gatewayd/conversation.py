@@ -10,10 +10,11 @@ import asyncio
 from typing import Generic, TypeVar
 
 from firmware_proto.errors import RemoteProtocolError
+from firmware_proto.framing import CHANNEL_BYTES, UNASSIGNED_CHANNEL
 from firmware_proto.messages import Message
 from firmware_proto.session import Session, SessionEvent
 from firmware_proto.session_tables import SessionState
-from gatewayd.ports import Link, LinkClosedError
+from gatewayd.ports import Entropy, Link, LinkClosedError
 
 _S = TypeVar("_S", bound=Session)
 
@@ -120,3 +121,9 @@ def open_for_sending(session: Session) -> bool:
         SessionState.HEARD,
         SessionState.ESTABLISHED,
     }
+
+
+def random_channel(entropy: Entropy) -> bytes:
+    """What a central draws for one connection; 0000 belongs to peripherals without a channel."""
+    channel = entropy.token_bytes(CHANNEL_BYTES)
+    return channel if channel != UNASSIGNED_CHANNEL else b"\x00\x01"

@@ -19,6 +19,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto.codes import ID_BYTES
+from gatewayd.core import keytoken
+from gatewayd.core.claims import TokenRejected
 from gatewayd.emulators.files import replace_file
 from gatewayd.keyfiles import (
     KeyFileError,
@@ -31,7 +33,6 @@ from gatewayd.keyfiles import (
 )
 
 VERSION: Final = 1
-MAX_TOKEN_BYTES: Final = 1024
 
 _KEY: Final = "key.pem"
 _TOKEN: Final = "token.cwt"  # noqa: S105 - a file name
@@ -85,11 +86,7 @@ class Wallet:
         """Read it all. KeyFileError names the first file that is not as it must be."""
         key = read_p256_private(path / _KEY, "wallet key", _MAKE)
         token = read_file(path / _TOKEN, "key token", _MAKE)
-        if len(token) > MAX_TOKEN_BYTES:
-            raise KeyFileError(
-                f"key token {path / _TOKEN} has {len(token)} bytes of at most {MAX_TOKEN_BYTES}",
-                "ask the issuer for the token again",
-            )
+        _check_token(path / _TOKEN, token, key)
         gateways_key = read_p256_public(
             path / _GATEWAYS, "operator's gateways key", "ask the operator for it"
         )
@@ -117,6 +114,18 @@ class Wallet:
         """What a gateway signed about this request, if anything."""
         file = self.path / _RECEIPTS / f"{request.hex()}.cose"
         return file.read_bytes() if file.exists() else None
+
+
+def _check_token(path: Path, token: bytes, key: ec.EllipticCurvePrivateKey) -> None:
+    """Whether it is a token for this key; whether it is genuine, the gateway says."""
+    try:
+        held = keytoken.unverified(token).key
+    except TokenRejected as error:
+        raise KeyFileError(
+            f"key token {path} is damaged or none", "ask the issuer for the token again"
+        ) from error
+    if held != key.public_key():
+        raise KeyFileError(f"key token {path} is for another key", "are two wallets mixed up?")
 
 
 def _generations(path: Path) -> dict[str, int]:

@@ -1,0 +1,280 @@
+"""A Bluetooth lock as a door sees it: the port `Lock` over a radio.
+
+A command leaves once and is never sent again. What is certain is said so: when
+the command cannot have left, REFUSED; when the link died or the lock fell
+silent after it left, UNKNOWN, and `result_of` asks later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from firmware_proto.codes import FAULTS, ID_BYTES, Fault, Outcome, Reason
+from firmware_proto.messages import (
+    Done,
+    FaultMessage,
+    GetResult,
+    GetState,
+    Message,
+    State,
+    Unlatch,
+)
+from gatewayd.conversation import NotSentError
+from gatewayd.core.backoff import Backoff
+from gatewayd.core.model import CommandId, Verdict
+from gatewayd.lock_connection import (
+    GatewayIdentity,
+    LockConnection,
+    LockIdentity,
+    Remembered,
+    connect,
+)
+from gatewayd.ports import Central, Clock, Entropy, LinkClosedError, RadioError
+
+UNREACHABLE: Final = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
+SILENT: Final = Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT)
+
+_NOT_MOVED: Final = {Fault.BUSY: Reason.BUSY, Fault.CLOCK_EXPIRED: Reason.COMMAND_EXPIRED}
+
+
+@dataclass(frozen=True, slots=True)
+class LockTiming:
+    """Seconds, unless the name says otherwise.
+
+    ready_s: dialling, Hello, handshake and the first question together.
+    state_s: for an answer without movement. answer_s: how long a lock
+    may take over a movement. ttl_ms: how long a command stays valid on the
+    lock's own clock. clock_stale_s: an older reading of that clock is taken
+    anew. spacing_s: least time between commands. keep_s: an unused link is
+    dropped after so long; None keeps it.
+    """
+
+    ready_s: float = 8.0
+    state_s: float = 3.0
+    answer_s: float = 10.0
+    ttl_ms: int = 5_000
+    clock_stale_s: float = 600.0
+    spacing_s: float = 0.25
+    keep_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The lock's clock, and the gateway's steady clock when the reading came in."""
+
+    lock_ms: int
+    at_s: float
+
+
+class BleLock:
+    """`ports.Lock` for one lock. Its calls wait for each other; close it when done.
+
+    `on_state` hears every authenticated `State`, asked for or reported.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a lock client is made of
+        self,
+        central: Central,
+        lock: LockIdentity,
+        gateway: GatewayIdentity,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        timing: LockTiming | None = None,
+        on_state: Callable[[State], None] | None = None,
+    ) -> None:
+        self._central = central
+        self._lock = lock
+        self._gateway = gateway
+        self._clock = clock
+        self._entropy = entropy
+        self._timing = timing or LockTiming()
+        self._on_state = on_state
+        self._turn = asyncio.Lock()
+        self._connection: LockConnection | None = None
+        self._remembered: Remembered | None = None
+        self._reading: _Reading | None = None
+        self._commanded_s = float("-inf")
+        self._idle: asyncio.TimerHandle | None = None
+
+    # --- the port ---------------------------------------------------------------------
+    async def prepare(self) -> None:
+        """Be connected, with a fresh reading of the lock's clock. RadioError otherwise."""
+        async with self._in_turn():
+            await self._ready()
+
+    async def unlatch(self, command: CommandId, duration_ms: int) -> Verdict:
+        """Open, once. Never raises for what the lock or the radio does."""
+        async with self._in_turn():
+            try:
+                connection, reading = await self._ready()
+            except RadioError:
+                return UNREACHABLE
+            await self._space()
+            elapsed_ms = int((self._now_s() - reading.at_s) * 1000)
+            deadline_ms = reading.lock_ms + elapsed_ms + self._timing.ttl_ms
+            try:
+                answer = await self._ask(connection, Unlatch(command, deadline_ms, duration_ms))
+            except NotSentError:
+                return UNREACHABLE
+            except (LinkClosedError, TimeoutError):
+                await self._drop()
+                return SILENT
+            return self._verdict(answer)
+
+    async def result_of(self, command: CommandId) -> Verdict | None:
+        """Ask the lock what became of a command; None while it cannot say."""
+        async with self._in_turn():
+            deadline_s = self._now_s() + self._timing.answer_s
+            while self._now_s() < deadline_s:
+                try:
+                    connection, _ = await self._ready()
+                    await self._space()
+                    question = GetResult(self._entropy.token_bytes(ID_BYTES), command)
+                    answer = await self._ask(connection, question)
+                except (RadioError, LinkClosedError, TimeoutError):
+                    await self._drop()
+                    return None
+                if isinstance(answer, Done):
+                    return self._verdict(answer)
+                if not isinstance(answer, FaultMessage) or answer.fault is not Fault.BUSY:
+                    return None
+            return None  # it was moving all the time
+
+    async def close(self) -> None:
+        """Let the link go. The next call dials again, and resumes."""
+        async with self._turn:
+            if self._idle is not None:
+                self._idle.cancel()
+            await self._drop()
+
+    async def keep_warm(self) -> None:
+        """Stay connected until cancelled: a task for a door whose lock may be kept awake."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self.prepare()
+            except RadioError:
+                pass
+            else:
+                backoff = backoff.connected(self._now_s())
+                if self._connection is not None:
+                    await self._connection.gone()
+            backoff, wait_s = backoff.failed(self._now_s(), self._entropy.fraction())
+            await asyncio.sleep(wait_s)
+
+    # --- connecting -------------------------------------------------------------------
+    async def _ready(self) -> tuple[LockConnection, _Reading]:
+        """A live connection and a reading young enough for deadlines. RadioError."""
+        connection, reading = self._connection, self._reading
+        if connection is None or not connection.alive:
+            return await self._connected()
+        if reading is not None and self._now_s() - reading.at_s <= self._timing.clock_stale_s:
+            return connection, reading
+        try:
+            return connection, await self._read_clock(connection)
+        except RadioError:
+            return await self._connected()
+
+    async def _connected(self) -> tuple[LockConnection, _Reading]:
+        """Dial, agree on keys, and prove both with the first question. RadioError."""
+        await self._drop()
+        try:
+            async with asyncio.timeout(self._timing.ready_s):
+                connection = await self._dial()
+                try:
+                    return connection, await self._read_clock(connection)
+                except RadioError:
+                    if not connection.resumed:
+                        raise
+                # The lock named the session, but its secret is another: shake hands.
+                await self._drop()
+                self._remembered = None
+                connection = await self._dial()
+                return connection, await self._read_clock(connection)
+        except TimeoutError as error:
+            await self._drop()
+            raise RadioError("the lock was not ready in time") from error
+        except BaseException:
+            await self._drop()
+            raise
+
+    async def _dial(self) -> LockConnection:
+        link = await self._central.dial(self._lock.address)
+        self._connection = await connect(
+            link,
+            self._lock,
+            self._gateway,
+            self._entropy,
+            remembered=self._remembered,
+            heard=self._heard,
+        )
+        self._connection.start()
+        return self._connection
+
+    async def _read_clock(self, connection: LockConnection) -> _Reading:
+        """A reading that the lock has authenticated, unlike the one in its Hello."""
+        question = GetState(self._entropy.token_bytes(ID_BYTES))
+        try:
+            answer = await connection.ask(question, self._timing.state_s)
+        except (LinkClosedError, TimeoutError) as error:
+            raise RadioError(f"the lock does not answer: {error}") from error
+        self._heard(answer)
+        if not isinstance(answer, State):
+            raise RadioError("the lock does not tell its state")
+        return _Reading(answer.clock_ms, self._now_s())
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._remembered = connection.remembered or self._remembered
+            await connection.close()
+
+    # --- asking -------------------------------------------------------------------------
+    async def _ask(self, connection: LockConnection, message: Message) -> Message:
+        self._commanded_s = self._now_s()
+        answer = await connection.ask(message, self._timing.answer_s)
+        self._heard(answer)
+        return answer
+
+    def _heard(self, message: Message) -> None:
+        """Every message tells the lock's time, and some its state."""
+        if isinstance(message, Done | State):
+            self._reading = _Reading(message.clock_ms, self._now_s())
+        if isinstance(message, State) and self._on_state is not None:
+            self._on_state(message)
+
+    def _verdict(self, answer: Message) -> Verdict:
+        if isinstance(answer, Done):
+            return Verdict(answer.outcome, answer.reason)
+        if isinstance(answer, FaultMessage) and not FAULTS[answer.fault].may_have_happened:
+            return Verdict(Outcome.REFUSED, _NOT_MOVED.get(answer.fault, Reason.LOCK_FAULT))
+        return Verdict(Outcome.UNKNOWN, Reason.LOCK_FAULT)
+
+    async def _space(self) -> None:
+        """Locks lose commands that come too close together."""
+        await asyncio.sleep(self._commanded_s + self._timing.spacing_s - self._now_s())
+
+    def _now_s(self) -> float:
+        return self._clock.instant().boottime_s
+
+    # --- letting an unused link go ----------------------------------------------------------
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        async with self._turn:
+            if self._idle is not None:
+                self._idle.cancel()
+            try:
+                yield
+            finally:
+                if self._timing.keep_s is not None:
+                    loop = asyncio.get_running_loop()
+                    self._idle = loop.call_later(self._timing.keep_s, self._abandon)
+
+    def _abandon(self) -> None:
+        if self._connection is not None and not self._turn.locked():
+            self._connection.abandon()
