@@ -28,7 +28,7 @@ from gatewayd.core.checkpoint import Checkpoint, Verifier
 from gatewayd.core.envelope import Kind, Statement, TimeAnswer
 from gatewayd.core.model import GatewayId
 from gatewayd.core.pull import Ack, Batch, Pull, origin_of, seal_info
-from gatewayd.core.timekeeping import TimeRefusedError
+from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.core.trust import Trust
 from gatewayd.ports import Clock, LogReader, Memory, PortError, StorageError, Upstream
@@ -139,6 +139,7 @@ class _GatewaySide:
         }
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._signed_size = -1
+        self._asked_s = float("-inf")
 
     async def converse(self, upstream: Upstream) -> None:
         """One session; ends by an exception of the port, or by being cancelled."""
@@ -164,7 +165,8 @@ class _GatewaySide:
                 if now_is != told:
                     await upstream.publish(self._topics.status, now_is, retain=True)
                     told = now_is
-                await self._ask_time(upstream)
+                if now_s - self._asked_s > FRESH_S:  # else an answer may be on its way
+                    await self._ask_time(upstream)
             await self._next_look(told_s + pace.hint_s - now_s)
 
     async def _next_look(self, regular_s: float) -> None:
@@ -179,6 +181,7 @@ class _GatewaySide:
     async def _ask_time(self, upstream: Upstream) -> None:
         nonce = self._uplink.question()
         if nonce is not None:
+            self._asked_s = self._uplink.clock.instant().boottime_s
             await upstream.publish(self._topics.time, nonce)
 
     async def _sign(self, size: int) -> bytes:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
@@ -35,6 +36,7 @@ WINDOW: Final = 16
 INBOX_MESSAGES: Final = 64
 """Messages held unread; more are dropped and counted, because whoever asked asks again."""
 
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _GOODBYE_S: Final = 1.0
 _UNSUPPORTED_VERSION: Final = 0x84
 _SUBACK_FAILURE: Final = 0x80
@@ -43,17 +45,17 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM files: whom to believe, and who we are."""
+    """PEM files: whom to believe (None: whom the system believes), and who we are."""
 
-    ca: Path
+    ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
 
     def context(self) -> ssl.SSLContext:
         """Read at each connect, so that a renewed certificate needs no restart. OSError."""
-        context = ssl.create_default_context(cafile=str(self.ca))
+        context = ssl.create_default_context(cafile=self.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key)
@@ -93,6 +95,17 @@ def _names_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def broker_at(
+    url: str, *, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
+) -> tuple[str, int, Tls | None]:
+    """Host, port and TLS of `mqtts://host:port`, or of `mqtt://` on this machine. ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError("a broker is mqtts://host:port, or mqtt://127.0.0.1:port on this machine")
+    tls = Tls(ca, certificate, key) if parts.scheme == "mqtts" else None
+    return parts.hostname, parts.port or _PORTS[parts.scheme], tls
 
 
 class Mqtt:

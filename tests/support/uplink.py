@@ -1,0 +1,215 @@
+"""A gateway's uplink and the operator's cloud, on a real broker or on any `Upstream`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from firmware_proto.codes import Outcome, Reason
+from gatewayd.adapters.broker import Address
+from gatewayd.adapters.broker_guard import Limits
+from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will
+from gatewayd.adapters.sealing import SealingError, seal, unseal
+from gatewayd.adapters.sqlite_cloud import open_cloud
+from gatewayd.cloud.authority import Authority
+from gatewayd.cloud.pull import Operator, Patience, Progress, Puller, UnsealError
+from gatewayd.core.checkpoint import SignatureType, Verifier
+from gatewayd.core.model import (
+    ClockState,
+    EntryKind,
+    Fact,
+    GatewayId,
+    Instant,
+    TimeReading,
+    Verdict,
+)
+from gatewayd.core.pull import MAX_SEALED_BYTES
+from gatewayd.core.timekeeping import Timekeeping
+from gatewayd.core.topics import GatewayTopics
+from gatewayd.ports import Upstream
+from gatewayd.sync import Pace, Uplink, run, status
+from tests.support.memory_log import MemoryLog
+
+GATEWAY = GatewayId("stairwell-7")
+TOPICS = GatewayTopics(GATEWAY)
+AUTHORITY = Authority.create("vestergade-7")
+LOG_KEY = Ed25519PrivateKey.from_private_bytes(b"log key".ljust(32))
+WITNESS_KEY = Ed25519PrivateKey.from_private_bytes(b"witness key".ljust(32))
+WITNESS = Verifier(
+    "cloud.example/witness",
+    WITNESS_KEY.public_key().public_bytes_raw(),
+    SignatureType.COSIGNATURE_V1,
+)
+FAST = Pace(hint_s=0.2, settle_s=0.01)
+NOW = 1_790_000_000
+QUICK = Patience(1.0, 5)
+
+
+def log_key_bytes(key: Ed25519PrivateKey = LOG_KEY) -> bytes:
+    return key.public_key().public_bytes_raw()
+
+
+class MachineClock:
+    """The clocks of this machine, as one boot."""
+
+    def instant(self) -> Instant:
+        return Instant("boot", time.monotonic(), time.time())
+
+
+def fact(door: str = "street", now_s: int = NOW) -> Fact:
+    reading = TimeReading(ClockState.HOLDOVER, now_s, 60.0, now_s)
+    return Fact(reading, EntryKind.INTENT, door, Verdict(Outcome.CONFIRMED, Reason.OK))  # type: ignore[arg-type]
+
+
+async def filled_log(entries: int) -> MemoryLog:
+    log = MemoryLog()
+    await fill(log, entries)
+    return log
+
+
+async def fill(log: Any, entries: int) -> None:
+    for _ in range(entries):
+        await log.append(fact())
+
+
+def gateway_mqtt(address: Address, *, client_id: str = GATEWAY, deadline_s: float = 5.0) -> Mqtt:
+    return Mqtt(
+        MqttSettings(
+            host=address.host,
+            port=address.port,
+            client_id=client_id,
+            will=Will(TOPICS.status, status(online=False)),
+            subscriptions=TOPICS.for_gateway,
+            deadline_s=deadline_s,
+        )
+    )
+
+
+@asynccontextmanager
+async def cloud_session(address: Address, client_id: str = "cloud") -> AsyncIterator[Upstream]:
+    settings = MqttSettings(
+        host=address.host,
+        port=address.port,
+        client_id=client_id,
+        subscriptions=TOPICS.for_cloud,
+        limits=Limits(packet_bytes=2 * MAX_SEALED_BYTES, bytes_per_minute=2**30),
+        deadline_s=5.0,
+    )
+    async with Mqtt(settings).connect() as session:
+        yield session
+
+
+@dataclass
+class Times:
+    """The daemon's timekeeping, as small as it can be."""
+
+    wanted: bool = False
+    known: Timekeeping = field(default_factory=Timekeeping)
+
+    def question(self) -> bytes | None:
+        if not self.wanted:
+            return None
+        nonce = os.urandom(16)
+        self.known = self.known.asked(nonce, MachineClock().instant())
+        return nonce
+
+    async def answered(self, nonce: bytes, time_s: int) -> None:
+        self.known = self.known.answered(nonce, time_s, MachineClock().instant())
+
+    def reading(self) -> TimeReading:
+        return self.known.reading(MachineClock().instant())
+
+
+def make_uplink(
+    log: Any,
+    connect: Callable[[], AbstractAsyncContextManager[Upstream]],
+    *,
+    times: Times | None = None,
+    pace: Pace = FAST,
+    **changes: Any,
+) -> Uplink:
+    times = times or Times()
+    settings: dict[str, Any] = {
+        "gateway": GATEWAY,
+        "trust": AUTHORITY.trust(),
+        "log_key": LOG_KEY,
+        "connect": connect,
+        "log": log,
+        "memory": log,
+        "clock": MachineClock(),
+        "jitter": lambda: 0.05,
+        "seal": seal,
+        "status": lambda: status(online=True, version="test"),
+        "floor_s": lambda: NOW,
+        "question": times.question,
+        "answered": times.answered,
+        "witness": WITNESS,
+        "pace": pace,
+        "counts": Counter(),
+    }
+    return Uplink(**{**settings, **changes})
+
+
+@asynccontextmanager
+async def running(uplink: Uplink, wake: asyncio.Event | None = None) -> AsyncIterator[Uplink]:
+    """`sync.run` as a task; whatever it raises but cancellation fails the test."""
+    task = asyncio.create_task(run(uplink, wake or asyncio.Event()), name="uplink")
+    try:
+        yield uplink
+    finally:
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=5)
+        assert done, "the uplink did not stop"
+        assert task.cancelled()
+
+
+def make_operator(**changes: Any) -> Operator:
+    settings: dict[str, Any] = {
+        "command": AUTHORITY.command,
+        "time": AUTHORITY.time,
+        "witness": WITNESS_KEY,
+        "witness_name": WITNESS.name,
+        "unseal": unsealer(AUTHORITY.seal),
+        "now_s": lambda: NOW + 60,
+        "token_bytes": os.urandom,
+    }
+    return Operator(**{**settings, **changes})
+
+
+def unsealer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes, bytes], bytes]:
+    def opened(sealed: bytes, info: bytes) -> bytes:
+        try:
+            return unseal(sealed, info, key)
+        except SealingError as error:
+            raise UnsealError from error
+
+    return opened
+
+
+async def pull_over(
+    upstream: Upstream, path: Path, *, patience: Patience = QUICK, **changes: Any
+) -> Progress:
+    puller = Puller(upstream, GATEWAY, log_key_bytes(), make_operator(**changes))
+    with open_cloud(path) as store:
+        return await puller.pull(store, patience=patience)
+
+
+async def pull(address: Address, path: Path, **changes: Any) -> Progress:
+    async with cloud_session(address) as session:
+        return await pull_over(session, path, **changes)
+
+
+async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - anything may be waited for
+            await asyncio.sleep(0.01)
