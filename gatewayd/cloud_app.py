@@ -16,12 +16,11 @@ from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
 from gatewayd.adapters.sealing import SealingError, unseal
 from gatewayd.adapters.sqlite_cloud import open_cloud
-from gatewayd.cloud.pull import Operator, Patience, Progress, Puller, UnsealError
+from gatewayd.cloud.pull import PATIENCE, Operator, Patience, Progress, Puller, Source, UnsealError
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.checkpoint import SignatureType, Verifier
 from gatewayd.core.merkle import CompactRange, leaf_hash
-from gatewayd.core.model import GatewayId
-from gatewayd.core.pull import MAX_SEALED_BYTES, origin_of
+from gatewayd.core.pull import MAX_SEALED_BYTES
 from gatewayd.core.topics import GatewayTopics
 
 
@@ -49,32 +48,11 @@ class OperatorKeys:
     witness: Ed25519PrivateKey = field(repr=False)
     witness_name: str
 
-
-async def pull_log(
-    gateway: GatewayId,
-    log_key: bytes,
-    keys: OperatorKeys,
-    broker: BrokerFiles,
-    store: Path,
-    *,
-    patience: Patience = Patience(),
-    report: Callable[[Progress], None] = lambda _: None,
-) -> Progress:
-    """Pull the log of one gateway into the file `store`; see `cloud.pull.Puller.pull`.
-
-    `log_key` is the raw Ed25519 key out of the gateway's credential.
-    """
-    with open_cloud(store) as cloud:
-        async with _puller(gateway, log_key, keys, broker) as puller:
-            return await puller.pull(cloud, patience=patience, report=report)
-
-
-async def answer_time(
-    gateway: GatewayId, log_key: bytes, keys: OperatorKeys, broker: BrokerFiles
-) -> None:
-    """Answer the gateway's questions about time until cancelled."""
-    async with _puller(gateway, log_key, keys, broker) as puller:
-        await puller.answer_time()
+    @property
+    def cosigner(self) -> Verifier:
+        """The public half of the cosigning key, by name."""
+        raw = self.witness.public_key().public_bytes_raw()
+        return Verifier(self.witness_name, raw, SignatureType.COSIGNATURE_V1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,65 +63,80 @@ class StoreReport:
     root: bytes
     checkpoint_holds: bool
     """The entries have the root that the gateway signed and we cosigned."""
-    cosigned_s: int | None
+    cosigned_s: int
+    """When we cosigned, in Unix seconds."""
     alarms: list[tuple[int, str, bytes]]
     """Unix seconds, name and evidence of each."""
 
 
-def verify_store(
-    gateway: GatewayId, log_key: bytes, witness: Verifier, store: Path
-) -> StoreReport | None:
-    """Recompute everything from the stored entries; None when nothing is stored of this log."""
-    origin = origin_of(gateway)
-    with open_cloud(store) as cloud:
-        held = cloud.held(origin)
-        tree = CompactRange()
-        for leaf in cloud.leaves(origin):
-            tree, _ = tree.append(leaf_hash(leaf))
-        if held.note is None:
-            return None
-        signed = notes.verify(held.note, Verifier(origin, log_key))
-        return StoreReport(
-            entries=tree.size,
-            root=tree.root(),
-            checkpoint_holds=(tree.size, tree.root()) == (signed.size, signed.root)
-            and tree == held.range,
-            cosigned_s=notes.verify_cosignature(held.note, witness),
-            alarms=cloud.alarms(origin),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cloud:
+    """One operator's cloud: keys, broker and store."""
+
+    keys: OperatorKeys
+    broker: BrokerFiles
+    store: Path
+    patience: Patience = PATIENCE
+
+    async def pull(
+        self, source: Source, report: Callable[[Progress], None] = lambda _: None
+    ) -> Progress:
+        """Pull the log of one gateway into the store; see `cloud.pull.Puller.pull`."""
+        with open_cloud(self.store) as store:
+            async with self._puller(source) as puller:
+                return await puller.pull(store, patience=self.patience, report=report)
+
+    async def answer_time(self, source: Source) -> None:
+        """Answer the gateway's questions about time until cancelled."""
+        async with self._puller(source) as puller:
+            await puller.answer_time()
+
+    def verify(self, source: Source) -> StoreReport | None:
+        """Recompute everything from the stored entries; None when nothing is stored of this log.
+
+        RemoteProtocolError when the stored checkpoint is not signed as it should be.
+        """
+        log = source.log
+        with open_cloud(self.store) as store:
+            held = store.held(log.name)
+            if held.note is None:
+                return None
+            tree = CompactRange()
+            for leaf in store.leaves(log.name):
+                tree, _ = tree.append(leaf_hash(leaf))
+            signed = notes.verify(held.note, log)
+            return StoreReport(
+                entries=tree.size,
+                root=tree.root(),
+                checkpoint_holds=(tree.size, tree.root()) == (signed.size, signed.root)
+                and tree == held.range,
+                cosigned_s=notes.verify_cosignature(held.note, self.keys.cosigner),
+                alarms=store.alarms(log.name),
+            )
+
+    @asynccontextmanager
+    async def _puller(self, source: Source) -> AsyncIterator[Puller]:
+        host, port, tls = self.broker.where()
+        entropy = SystemEntropy()
+        settings = MqttSettings(
+            host=host,
+            port=port,
+            tls=tls,
+            client_id=f"cloud-{entropy.token_bytes(4).hex()}",
+            subscriptions=GatewayTopics(source.gateway).for_cloud,
+            limits=Limits(packet_bytes=2 * MAX_SEALED_BYTES, bytes_per_minute=2**30),
         )
-
-
-def witness_verifier(keys: OperatorKeys) -> Verifier:
-    """The public half of the cosigning key, by name."""
-    raw = keys.witness.public_key().public_bytes_raw()
-    return Verifier(keys.witness_name, raw, SignatureType.COSIGNATURE_V1)
-
-
-@asynccontextmanager
-async def _puller(
-    gateway: GatewayId, log_key: bytes, keys: OperatorKeys, broker: BrokerFiles
-) -> AsyncIterator[Puller]:
-    host, port, tls = broker.where()
-    entropy = SystemEntropy()
-    settings = MqttSettings(
-        host=host,
-        port=port,
-        tls=tls,
-        client_id=f"cloud-{entropy.token_bytes(4).hex()}",
-        subscriptions=GatewayTopics(gateway).for_cloud,
-        limits=Limits(packet_bytes=2 * MAX_SEALED_BYTES, bytes_per_minute=2**30),
-    )
-    operator = Operator(
-        command=keys.command,
-        time=keys.time,
-        witness=keys.witness,
-        witness_name=keys.witness_name,
-        unseal=_unsealer(keys.seal),
-        now_s=lambda: int(time.time()),  # noqa: TID251 - the operator's own clock
-        token_bytes=entropy.token_bytes,
-    )
-    async with Mqtt(settings).connect() as session:
-        yield Puller(session, gateway, log_key, operator)
+        operator = Operator(
+            command=self.keys.command,
+            time=self.keys.time,
+            witness=self.keys.witness,
+            witness_name=self.keys.witness_name,
+            unseal=_unsealer(self.keys.seal),
+            now_s=lambda: int(time.time()),  # noqa: TID251 - the operator's own clock
+            token_bytes=entropy.token_bytes,
+        )
+        async with Mqtt(settings).connect() as session:
+            yield Puller(session, source, operator)
 
 
 def _unsealer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes, bytes], bytes]:

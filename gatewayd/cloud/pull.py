@@ -56,6 +56,19 @@ class NoAnswerError(PortError):
         self.online = online
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A gateway, and the raw Ed25519 key that signs its log: both out of its credential."""
+
+    gateway: GatewayId
+    log_key: bytes
+
+    @property
+    def log(self) -> Verifier:
+        """The name and key of its log."""
+        return Verifier(origin_of(self.gateway), self.log_key)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
     """The operator's keys, as far as pulling needs them, and what comes from outside."""
@@ -75,10 +88,13 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for one answer, and how often to ask again, each time for half as much."""
+    """How long to wait for one answer, and how often to ask, each time for half as much."""
 
     attempt_s: float = 8.0
     attempts: int = 4
+
+
+PATIENCE: Final = Patience()
 
 
 @dataclass(slots=True)
@@ -109,20 +125,18 @@ class Puller:
     `upstream` is subscribed to `GatewayTopics.for_cloud` of the gateway.
     """
 
-    def __init__(
-        self, upstream: Upstream, gateway: GatewayId, log_key: bytes, operator: Operator
-    ) -> None:
+    def __init__(self, upstream: Upstream, source: Source, operator: Operator) -> None:
         self._upstream = upstream
         self._operator = operator
-        self._topics = GatewayTopics(gateway)
-        self._log = Verifier(origin_of(gateway), log_key)
-        self.progress = Progress(gateway, self._log.name)
+        self._topics = GatewayTopics(source.gateway)
+        self._log = source.log
+        self.progress = Progress(source.gateway, self._log.name)
 
     async def pull(
         self,
         store: CloudStore,
         *,
-        patience: Patience = Patience(),
+        patience: Patience = PATIENCE,
         report: Callable[[Progress], None] = lambda _: None,
     ) -> Progress:
         """Pull until the store has all that the gateway had when it last answered.

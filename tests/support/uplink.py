@@ -22,7 +22,7 @@ from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will
 from gatewayd.adapters.sealing import SealingError, seal, unseal
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud.authority import Authority
-from gatewayd.cloud.pull import Operator, Patience, Progress, Puller, UnsealError
+from gatewayd.cloud.pull import Operator, Patience, Progress, Puller, Source, UnsealError
 from gatewayd.core.checkpoint import SignatureType, Verifier
 from gatewayd.core.model import (
     ClockState,
@@ -50,13 +50,10 @@ WITNESS = Verifier(
     WITNESS_KEY.public_key().public_bytes_raw(),
     SignatureType.COSIGNATURE_V1,
 )
+SOURCE = Source(GATEWAY, LOG_KEY.public_key().public_bytes_raw())
 FAST = Pace(hint_s=0.2, settle_s=0.01)
 NOW = 1_790_000_000
 QUICK = Patience(1.0, 5)
-
-
-def log_key_bytes(key: Ed25519PrivateKey = LOG_KEY) -> bytes:
-    return key.public_key().public_bytes_raw()
 
 
 class MachineClock:
@@ -199,7 +196,7 @@ def unsealer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes, bytes], bytes]
 async def pull_over(
     upstream: Upstream, path: Path, *, patience: Patience = QUICK, **changes: Any
 ) -> Progress:
-    puller = Puller(upstream, GATEWAY, log_key_bytes(), make_operator(**changes))
+    puller = Puller(upstream, SOURCE, make_operator(**changes))
     with open_cloud(path) as store:
         return await puller.pull(store, patience=patience)
 
