@@ -340,11 +340,19 @@ def decode_plain(cls: type[_Plain], data: bytes) -> _Plain:
 
 def padded(result: Result) -> Result:
     """The same result with the padding that makes it exactly `RESULT_BYTES` long, encoded."""
-    short = RESULT_BYTES - len(encode(replace(result, padding=b"")))
-    # The head of a byte string grows by one byte at 24 and by another at 256;
-    # the bounds on receipts keep the room out of the two gaps this leaves.
-    head_growth = 0 if short < _ONE_BYTE_HEAD else 1 if short < _TWO_BYTE_HEAD else 2
-    return replace(result, padding=bytes(short - head_growth))
+    room = RESULT_BYTES - len(encode(replace(result, padding=b"")))
+    return replace(result, padding=bytes(padding_for(room)))
+
+
+def padding_for(room: int) -> int:
+    """How long a byte string must be to take `room` bytes more than an empty one.
+
+    Its head grows by a byte at 24 and at 256, so no string takes 24 or 257;
+    the bounds on receipts keep `Result` out of these two gaps.
+    """
+    if room < _ONE_BYTE_HEAD:
+        return room
+    return room - 1 if room < _TWO_BYTE_HEAD else room - 2
 
 
 def _map(data: bytes) -> dict[Any, Any]:
