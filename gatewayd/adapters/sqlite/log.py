@@ -127,8 +127,7 @@ class SqliteLog:
         **kwargs: _Arguments.kwargs,
     ) -> _Result:
         def job() -> _Result:
-            if self._store is None:
-                raise StorageError(f"{self._path}: the log is closed")
+            assert self._store is not None  # noqa: S101 - calls run between opening and closing
             return method(self._store, *args, **kwargs)
 
         try:

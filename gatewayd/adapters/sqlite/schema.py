@@ -40,8 +40,8 @@ class Schema:
 def load_scripts(package: str, folder: str = "versions") -> tuple[str, ...]:
     """The files `1.sql`, `2.sql` … of a package's folder, without gaps."""
     directory = files(package) / folder
-    names = sorted(int(entry.name.removesuffix(".sql")) for entry in directory.iterdir())
-    return tuple((directory / f"{number}.sql").read_text("utf-8") for number in names)
+    count = sum(entry.name.endswith(".sql") for entry in directory.iterdir())
+    return tuple((directory / f"{number + 1}.sql").read_text("utf-8") for number in range(count))
 
 
 LOG: Final = Schema(0x67_77_64_31, load_scripts("gatewayd.adapters.sqlite"))
@@ -77,8 +77,8 @@ def open_reader(path: Path, schema: Schema, *, migrated: bool = True) -> sqlite3
     `migrated=False` also accepts the versions that `open_writer` would migrate.
     """
     with storage_errors(str(path)):
-        if not path.exists():
-            raise StorageError(f"{path}: no such file")
+        if not path.is_file():
+            raise StorageError(f"{path}: {'not a' if path.exists() else 'no such'} file")
         connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
         try:
             _recognise(connection, path, schema, migrated=migrated)

@@ -132,16 +132,16 @@ class LogStore:
             return self._grown_tree().size
 
     def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
-        """See `ports.LogReader.leaves`. StorageError where a body has been pruned."""
+        """See `ports.LogReader.leaves`. StorageError at a pruned body."""
         bodies: list[bytes] = []
         with self._errors():
             for seq, body in self._connection.execute(
                 "SELECT seq, body FROM leaf WHERE seq >= ? ORDER BY seq", (max(start, 0),)
             ):
-                if body is None:
+                if body is None and not bodies:
                     raise StorageError(f"{self._path}: the body of entry {seq} has been pruned")
-                max_bytes -= len(body)
-                if bodies and max_bytes < 0:
+                max_bytes -= len(body or b"")
+                if body is None or (bodies and max_bytes < 0):
                     break
                 bodies.append(body)
         return bodies
