@@ -1,0 +1,252 @@
+"""`gatewayd cloud`: pull gateways' logs as the operator, and prove what was pulled."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from firmware_proto import credential
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd import cloud_app, keyfiles
+from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
+from gatewayd.cloud.pull import NoAnswerError, Progress, Source
+from gatewayd.core.model import GatewayId
+from gatewayd.core.pull import LogAlarmError
+from gatewayd.core.trust import verify_bundle
+from gatewayd.keyfiles import KeyFileError
+from gatewayd.ports import StorageError, UpstreamError
+
+WITNESS_NAME: Final = "gatewayd-cloud"
+_FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
+
+
+# --- pull ---------------------------------------------------------------------------
+def _pull(arguments: argparse.Namespace, output: Output) -> int:
+    source, cloud = _prepare(arguments, output)
+
+    def report(progress: Progress) -> None:
+        output.line(f"  {progress.size} of {progress.log_size} entries kept and proven")
+
+    output.line(f"pulling the log of {source.gateway}")
+    progress = _attempt(lambda: asyncio.run(cloud.pull(source, report)), arguments)
+    output.line(
+        f"{progress.stored} new, {progress.size} in all; the log extends what was pulled before"
+    )
+    if progress.unreadable:
+        output.line(f"{len(progress.unreadable)} were written by a newer gateway: kept, not read")
+    output.document(
+        {
+            "gateway": progress.gateway,
+            "origin": progress.origin,
+            "stored": progress.stored,
+            "size": progress.size,
+            "root": progress.root,
+            "batches": progress.batches,
+            "unreadable": progress.unreadable,
+            "times_answered": progress.times_answered,
+            "ignored": progress.ignored,
+        }
+    )
+    return ExitCode.DONE
+
+
+def _attempt(action: Callable[[], Progress], arguments: argparse.Namespace) -> Progress:
+    try:
+        return action()
+    except LogAlarmError as error:
+        raise CommandError(
+            f"ALARM: {error}",
+            f"what was pulled before is untouched; the evidence is in {arguments.store}",
+        ) from None
+    except NoAnswerError as error:
+        raise CommandError(str(error), _NO_ANSWER[error.online]) from None
+    except UpstreamError as error:
+        raise CommandError(
+            f"{arguments.broker}: {error}", "is the broker running, and is it this address?"
+        ) from None
+    except StorageError as error:
+        raise CommandError(str(error), "nothing was acknowledged that is not kept") from None
+
+
+_NO_ANSWER: Final = {
+    True: "it is connected: does its trust bundle name the command key that you have?",
+    False: "it is not connected to the broker; its log waits, nothing is lost",
+    None: "the broker has never seen it: does its configuration name this broker?",
+}
+
+
+# --- time -----------------------------------------------------------------------------
+def _time(arguments: argparse.Namespace, output: Output) -> int:
+    source, cloud = _prepare(arguments, output)
+    output.line(f"answering questions about time of {source.gateway}; Ctrl-C ends it")
+    try:
+        asyncio.run(cloud.answer_time(source))
+    except KeyboardInterrupt:
+        return ExitCode.DONE
+    except UpstreamError as error:
+        raise CommandError(f"{arguments.broker}: {error}", "is the broker running?") from None
+    raise AssertionError("answers for ever")
+
+
+# --- verify -----------------------------------------------------------------------------
+def _verify(arguments: argparse.Namespace, output: Output) -> int:
+    if not arguments.store.exists():
+        raise CommandError(f"{arguments.store} does not exist", "gatewayd cloud pull makes it")
+    source, cloud = _prepare(arguments, output)
+    try:
+        report = cloud.verify(source)
+    except StorageError as error:
+        raise CommandError(str(error)) from None
+    except RemoteProtocolError as error:
+        raise CommandError(
+            f"the stored checkpoint is not what was stored: {error.detail}",
+            "the file was changed by something else, or the credential or witness key is another",
+        ) from None
+    if report is None:
+        raise CommandError(f"nothing of {source.gateway} is stored", "gatewayd cloud pull")
+    output.document(
+        {
+            "gateway": source.gateway,
+            "entries": report.entries,
+            "root": report.root,
+            "holds": report.checkpoint_holds,
+            "cosigned": report.cosigned_s,
+            "alarms": [{"time": time_s, "alarm": name} for time_s, name, _ in report.alarms],
+        }
+    )
+    for time_s, name, _ in report.alarms:
+        output.line(f"alarm {name.lower().replace('_', ' ')} at {time_s}")
+    if not report.checkpoint_holds:
+        output.line(f"{report.entries} entries DO NOT match the signed checkpoint")
+        return ExitCode.FAILED
+    output.line(f"{report.entries} entries match the signed and cosigned checkpoint")
+    return ExitCode.FAILED if report.alarms else ExitCode.DONE
+
+
+# --- files ------------------------------------------------------------------------------
+def _prepare(arguments: argparse.Namespace, output: Output) -> tuple[Source, cloud_app.Cloud]:
+    broker = cloud_app.BrokerFiles(
+        url=arguments.broker,
+        authorities=arguments.authorities,
+        certificate=arguments.certificate,
+        key=arguments.key,
+    )
+    try:
+        broker.where()
+        return _source(arguments), cloud_app.Cloud(
+            keys=_keys(arguments.keys, output), broker=broker, store=arguments.store
+        )
+    except ValueError as error:
+        raise CommandError(f"--broker: {error}", "", ExitCode.USAGE) from None
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    """The gateway and its log key, believed because the operator's root says so."""
+    directory: Path = arguments.keys
+    root = keyfiles.read_p256_public(directory / "root.pub.pem", "root key", _FOR_KEYS)
+    bundle = keyfiles.read_file(directory / "trust.cose", "trust bundle", _FOR_KEYS)
+    stated = keyfiles.read_file(arguments.credential, "gateway credential")
+    try:
+        trust = verify_bundle(bundle, root)
+        found = credential.verify(stated, trust.gateways_key)
+    except RemoteProtocolError as error:
+        raise KeyFileError(
+            f"{arguments.credential} is not a credential that this operator signed: {error.detail}",
+            "are the credential and --keys of the same operator?",
+        ) from None
+    return Source(GatewayId(found.gateway), found.log_key)
+
+
+def _keys(directory: Path, output: Output) -> cloud_app.OperatorKeys:
+    witness = directory / "witness.pem"
+    if not witness.exists():
+        keyfiles.create_files({witness: keyfiles.private_pem(Ed25519PrivateKey.generate())})
+        output.line(f"made {witness}: with it this cloud cosigns what it keeps")
+    time_key = directory / "time.pem"
+    return cloud_app.OperatorKeys(
+        command=keyfiles.read_p256_private(directory / "command.pem", "command key", _FOR_KEYS),
+        time=keyfiles.read_p256_private(time_key, "time key") if time_key.exists() else None,
+        seal=keyfiles.read_p256_private(directory / "seal.pem", "sealing key", _FOR_KEYS),
+        witness=keyfiles.read_ed25519_private(witness, "witness key"),
+        witness_name=WITNESS_NAME,
+    )
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "credential", metavar="CREDENTIAL", type=Path,
+        help="the gateway's credential: who it is, and which key signs its log",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keys", metavar="DIR", type=Path, default=Path(),
+        help="the operator's keys: command, seal, time, root, trust bundle (default: here)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--store", metavar="FILE", type=Path, default=Path("cloud.sqlite"),
+        help="where pulled logs are kept; made when missing (default: cloud.sqlite)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--broker", metavar="URL", default="mqtt://127.0.0.1:1883",
+        help="mqtts://host:port, or mqtt:// on this machine (default: mqtt://127.0.0.1:1883)",
+    )  # fmt: skip
+    for name, text in (
+        ("authorities", "certificates to believe (default: the system's)"),
+        ("certificate", "our certificate, for mqtts"),
+        ("key", "private key of our certificate"),
+    ):
+        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=text)
+
+
+_EXAMPLE: Final = "--keys operator --broker mqtts://broker.example:8883"
+COMMAND: Final = Group(
+    name="cloud",
+    summary="be the operator's cloud: pull and keep logs",
+    description="""
+    Speaks to gateways through the operator's MQTT broker. Nothing that the broker says is
+    believed: orders are signed by the operator, answers by the gateway, and sealed.
+    """,
+    commands=(
+        Command(
+            name="pull",
+            summary="pull a gateway's log, prove it, keep it, acknowledge it",
+            description="""
+            Asks the gateway for every entry that is not kept yet. A batch is kept only when the
+            gateway signed it, its entries have the signed root, and that root extends what was
+            kept before; then it is cosigned and acknowledged. It may be stopped at any time and
+            goes on where it was. Answers the gateway's questions about time meanwhile.
+            """,
+            run=_pull,
+            arguments=_arguments,
+            examples=(f"gatewayd cloud pull stairwell-7.cwt {_EXAMPLE}",),
+        ),
+        Command(
+            name="time",
+            summary="answer a gateway's questions about time until stopped",
+            description="""
+            Signs this machine's time for each fresh nonce of the gateway. Run it where the time
+            is right.
+            """,
+            run=_time,
+            arguments=_arguments,
+            examples=(f"gatewayd cloud time stairwell-7.cwt {_EXAMPLE}",),
+        ),
+        Command(
+            name="verify",
+            summary="recompute a kept log and hold it against its signed checkpoint",
+            description="""
+            Needs no broker. Recomputes the root of all kept entries and checks the gateway's
+            signature and our cosignature over it; lists alarms. Fails when anything is wrong.
+            """,
+            run=_verify,
+            arguments=_arguments,
+            examples=("gatewayd cloud verify stairwell-7.cwt --keys operator",),
+        ),
+    ),
+)
