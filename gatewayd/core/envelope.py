@@ -101,7 +101,7 @@ def verify(
     if signed.unprotected:
         raise _refused(Fault.MALFORMED, "an unprotected header")
     statement = _decode(cbor.decode(signed.payload))
-    if _encode(statement) != signed.payload:
+    if _encode(statement) != signed.payload:  # to Python true is a number, too
         raise _refused(Fault.MALFORMED, "another format")
     if statement.kind is not kind or statement.addressee not in addressees:
         raise _refused(Fault.UNEXPECTED, "another kind, or for somebody else")
@@ -128,7 +128,7 @@ def _decode(value: cbor.Value) -> Statement:
         case [_, int(kind), str(addressee), bytes(identity), int(expires), body] if (
             kind in _KINDS and len(identity) == ID_BYTES
         ):
-            return Statement(_KINDS[kind], addressee, identity, expires, body)
+            return Statement(_KINDS[kind], addressee, identity, int(expires), body)
         case _:
             raise _refused(Fault.MALFORMED, "other fields")
 

@@ -88,7 +88,8 @@ def _decode(value: cbor.Value) -> Receipt:
         case [_, str(door), int(minute_s), bytes(token), int(outcome), str(origin), int(seq)] if (
             minute_s % MINUTE_S == 0 and len(token) == _HASH_BYTES and outcome in _OUTCOMES
         ):
-            return Receipt(DoorId(door), minute_s, token, _OUTCOMES[outcome], origin, seq)
+            numbered = _OUTCOMES[outcome], origin, int(seq)
+            return Receipt(DoorId(door), int(minute_s), token, *numbered)
         case _:
             raise _malformed("other fields")
 

@@ -269,11 +269,12 @@ class Timekeeping:
             raise DamagedTimeError(error.detail) from None
         match stored:
             case [_, int(floor_s), None]:
-                known = cls(floor_s, None, battery_clock)
+                known = cls(int(floor_s), None, battery_clock)
             case [_, int(floor_s), list(fields)]:
-                known = cls(floor_s, _anchor(fields), battery_clock)
+                known = cls(int(floor_s), _anchor(fields), battery_clock)
             case _:
                 raise DamagedTimeError("other fields")
+        # one form only: to Python true is a number, too
         if known.encode() != data:
             raise DamagedTimeError("another format")
         return known
@@ -289,6 +290,7 @@ def _anchor(fields: list[cbor.Value]) -> Anchor:
             bool(signed),
             bool(wall_agreed),
         ]:
-            return Anchor(boot_id, boottime_ms, time_ms, bound_ms, signed, wall_agreed)
+            numbers = int(boottime_ms), int(time_ms), int(bound_ms)
+            return Anchor(boot_id, *numbers, signed, wall_agreed)
         case _:
             raise DamagedTimeError("another form of anchor")

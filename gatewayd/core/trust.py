@@ -123,7 +123,7 @@ def _decode(body: cbor.Value) -> Trust:
     match body:
         case [_, int(serial), str(group), dict(issuers), gateways, command, time, seal]:
             return Trust(
-                serial=serial,
+                serial=int(serial),
                 group=group,
                 issuers={_key_id(kid): _decode_issuer(issuer) for kid, issuer in issuers.items()},
                 gateways_key=cose.public_key_from_cose(gateways),
@@ -144,7 +144,7 @@ def _decode_issuer(body: cbor.Value) -> Issuer:
                 doors=None if doors is None else _doors(doors),
                 actions=_actions(actions),
                 classes=frozenset(_class(number) for number in classes),
-                max_lifetime_s=lifetime,
+                max_lifetime_s=int(lifetime),
             )
         case _:
             raise _malformed("another form of issuer")
