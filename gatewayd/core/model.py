@@ -106,6 +106,15 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """The log entry that says how a request ended; what a receipt names."""
+
+    seq: int
+    door: DoorId
+    time_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class PastRequest:
     """What the gateway remembers of a request for 24 hours; `verdict` is None while it runs."""
 
@@ -113,3 +122,4 @@ class PastRequest:
     command: CommandId | None
     intent_seq: int
     verdict: Verdict | None
+    record: Record | None = None

@@ -1,0 +1,236 @@
+"""The composition root: the only module that chooses adapters, and the one tree of tasks.
+
+`run` is the daemon. Every task has a name; the first one that ends by a fault
+of ours ends the daemon, loudly, and whoever supervises starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import signal
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from firmware_proto import edhoc
+from gatewayd import __version__, sync
+from gatewayd.adapters import sealing, systemd
+from gatewayd.adapters.clock import SystemClock
+from gatewayd.adapters.entropy import SystemEntropy
+from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
+from gatewayd.adapters.sqlite import SqliteLog, open_log
+from gatewayd.adapters.virtual_radio import LOCK, PHONE, Radio, RadioOptions, open_radio
+from gatewayd.cloud.authority import key_id
+from gatewayd.config import Config, Secrets
+from gatewayd.config import model as config_model
+from gatewayd.core.model import Command, CommandId, DoorId, Fact, GatewayId
+from gatewayd.core.pull import origin_of
+from gatewayd.core.topics import GatewayTopics
+from gatewayd.daemon import Daemon, Work
+from gatewayd.door import Door, DoorIdentity, Surroundings
+from gatewayd.lock_connection import GatewayIdentity, LockIdentity
+from gatewayd.locks import BleLock, LockTiming
+from gatewayd.phones import Phones, Receipts
+from gatewayd.ports import AuditLog, Central, Entropy, Memory
+from gatewayd.timekeeper import SignedTime, Timekeeper
+
+_log: Final = logging.getLogger(__name__)
+
+LOG_FILE: Final = "log.db"
+REQUESTS_NAME: Final = "request naming"
+SECRET_BYTES: Final = 32
+UNUSED_LINK_S: Final = 12.0
+"""How long the link to a battery lock is kept after its last use."""
+
+
+async def run(config: Config, secrets: Secrets) -> int:
+    """Serve phones until SIGTERM or SIGINT. Returns the exit code.
+
+    StorageError and RadioError when the daemon cannot start at all.
+    """
+    config.gateway.state.mkdir(mode=0o700, exist_ok=True)
+    async with (
+        open_log(config.gateway.state / LOG_FILE) as log,
+        _radio(config) as radio,
+        asyncio.TaskGroup() as tasks,
+    ):
+        daemon = await _wire(config, secrets, log, radio.central, tasks)
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, daemon.stop.set)
+        try:
+            await daemon.serve(radio.peripheral)
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+    _log.info("stopped")
+    return 0
+
+
+def _radio(config: Config) -> AbstractAsyncContextManager[Radio]:
+    """One radio in both roles.
+
+    It holds one link more than phones may keep, so that a newcomer can be
+    let in to be judged.
+    """
+    return open_radio(
+        config.radio.hci,
+        address=radio_address(config.gateway.id),
+        serves=PHONE,
+        dials=LOCK,
+        options=RadioOptions(link_cap=config.radio.max_phone_links + 1),
+    )
+
+
+def radio_address(gateway: str) -> str:
+    """A static random address that stays the same (Core 5.4, Vol 6, Part B, 1.3.2.1)."""
+    digest = hashlib.sha256(gateway.encode()).digest()[:6]
+    octets = bytes([digest[0] | 0xC0]) + digest[1:]
+    return ":".join(f"{octet:02X}" for octet in octets)
+
+
+async def _wire(
+    config: Config,
+    secrets: Secrets,
+    log: SqliteLog,
+    central: Central,
+    tasks: asyncio.TaskGroup,
+) -> Daemon:
+    """Everything together; nothing runs yet."""
+    clock, entropy, grown = SystemClock(), SystemEntropy(), asyncio.Event()
+    timekeeper = await Timekeeper.load(clock, log, battery_clock=config.gateway.battery_clock)
+    identity = GatewayIdentity(secrets.key, secrets.credential_bytes)
+    noticed = NoticedLog(log, grown)
+    secret = await _request_secret(log, entropy)
+    around = Surroundings(noticed, timekeeper, entropy, secrets.trust, secret, tasks)
+    locks = {
+        DoorId(door.id): BleLock(
+            central,
+            _lock_identity(door, secrets),
+            identity,
+            clock,
+            entropy,
+            timing=LockTiming(keep_s=None if door.lock.warm else UNUSED_LINK_S),
+        )
+        for door in config.doors
+    }
+    doors = {
+        DoorId(door.id): Door(
+            DoorIdentity(DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.settings),
+            locks[DoorId(door.id)],
+            around,
+        )
+        for door in config.doors
+    }
+    receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
+    phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
+    extra = [
+        Work(f"lock {door.id}", locks[DoorId(door.id)].keep_warm())
+        for door in config.doors
+        if door.lock.warm
+    ]
+    if config.uplink is not None:
+        uplink = _uplink(config, config.uplink, secrets, log, timekeeper, phones)
+        extra.append(Work("uplink", sync.run(uplink, grown)))
+    return Daemon(
+        noticed,
+        timekeeper,
+        doors,
+        locks,
+        phones,
+        systemd.from_environment(os.environ),
+        tasks,
+        tuple(extra),
+    )
+
+
+def _lock_identity(door: config_model.Door, secrets: Secrets) -> LockIdentity:
+    key = secrets.lock_keys[DoorId(door.id)]
+    return LockIdentity(door.lock.address, key, edhoc.ccs(door.id, key, key_id(key)), key_id(key))
+
+
+async def _request_secret(memory: Memory, entropy: Entropy) -> bytes:
+    """The key under which past requests are named; made once."""
+    secret = await memory.load(REQUESTS_NAME)
+    if secret is None:
+        secret = entropy.token_bytes(SECRET_BYTES)
+        await memory.store(REQUESTS_NAME, secret)
+    return secret
+
+
+class NoticedLog:
+    """The log, and an event that says that it has grown: how the uplink learns of it."""
+
+    def __init__(self, log: AuditLog, grown: asyncio.Event) -> None:
+        self.past_request = log.past_request
+        self.unsettled = log.unsettled
+        self.unresolved = log.unresolved
+        self._log = log
+        self._grown = grown
+
+    async def append(
+        self, fact: Fact, *, command: Command | None = None, settles: CommandId | None = None
+    ) -> int:
+        """See `ports.AuditLog`."""
+        seq = await self._log.append(fact, command=command, settles=settles)
+        self._grown.set()
+        return seq
+
+
+# --- the uplink --------------------------------------------------------------------
+def _uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
+    config: Config,
+    broker: config_model.Uplink,
+    secrets: Secrets,
+    log: SqliteLog,
+    timekeeper: Timekeeper,
+    phones: Phones,
+) -> sync.Uplink:
+    gateway = GatewayId(config.gateway.id)
+    topics = GatewayTopics(gateway)
+    clock, entropy = SystemClock(), SystemEntropy()
+    host, port, tls = broker_at(
+        broker.broker, ca=broker.authorities, certificate=broker.certificate, key=broker.key
+    )
+    settings = MqttSettings(
+        host=host,
+        port=port,
+        client_id=f"gatewayd-{gateway}",
+        tls=tls,
+        will=Will(topics.status, sync.status(online=False)),
+        subscriptions=topics.for_gateway,
+    )
+    time = SignedTime(timekeeper, entropy)
+    return sync.Uplink(
+        gateway=gateway,
+        trust=secrets.trust,
+        log_key=secrets.log_key,
+        connect=Mqtt(settings).connect,
+        log=log,
+        memory=log,
+        clock=clock,
+        jitter=entropy.fraction,
+        seal=sealing.seal,
+        status=lambda: _status(timekeeper, phones),
+        floor_s=lambda: timekeeper.reading().floor_s,
+        question=time.question,
+        answered=time.answered,
+    )
+
+
+def _status(timekeeper: Timekeeper, phones: Phones) -> bytes:
+    """Health without persons."""
+    reading = timekeeper.reading()
+    return sync.status(
+        online=True,
+        version=__version__,
+        clock=reading.state.name.lower(),
+        strangers=sum(
+            count for name, count in phones.counts.items() if name.startswith("stranger")
+        ),
+        faults=phones.counts["our fault"],
+    )

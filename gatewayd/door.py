@@ -1,0 +1,287 @@
+"""The shell of one door: who may open it, who joins, and what became of earlier requests.
+
+Whether an `Open` is new is decided in one step without awaiting (`_admit`), so
+two phones can never both be first. The opening itself is `gatewayd.opening`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from firmware_proto.codes import ID_BYTES, Action, Outcome, Presence, Reason
+from gatewayd.core import keytoken, policy, requests, unlock
+from gatewayd.core.admission import RecentUse
+from gatewayd.core.keytoken import KeyToken, TokenRejected
+from gatewayd.core.model import (
+    Command,
+    CommandId,
+    Decision,
+    DoorId,
+    EntryKind,
+    Fact,
+    PastRequest,
+    Record,
+    Verdict,
+)
+from gatewayd.core.policy import DoorSettings, OpenRequest, Situation
+from gatewayd.core.trust import Trust
+from gatewayd.opening import INTERRUPTED, NOT_LOGGED, Answer, Opening, Reach
+from gatewayd.ports import AuditLog, Entropy, Lock, RadioError, StorageError
+from gatewayd.timekeeper import Timekeeper
+
+_log: Final = logging.getLogger(__name__)
+
+ALREADY_OPEN: Final = Verdict(Outcome.CONFIRMED, Reason.ALREADY_OPEN)
+NEVER_ASKED: Final = Verdict(Outcome.REFUSED, Reason.NEVER_ASKED)
+MOST_HOLDERS_REMEMBERED: Final = 1024
+
+
+class RequestConflictError(Exception):
+    """A known request id with other content; the phone gets the fault ID_REUSED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a holder asks of this door. `request_id` is scoped to the token."""
+
+    token: KeyToken
+    request_id: bytes
+    action: Action
+    presence: Presence
+
+
+@dataclass(frozen=True, slots=True)
+class DoorIdentity:
+    """What never changes about a door while the daemon runs."""
+
+    id: DoorId
+    latch_ms: int
+    zone: ZoneInfo
+    settings: DoorSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every door of one gateway shares."""
+
+    log: AuditLog
+    timekeeper: Timekeeper
+    entropy: Entropy
+    trust: Trust
+    secret: bytes
+    """Keys the names of past requests; the same across restarts."""
+    tasks: asyncio.TaskGroup
+
+
+class Door:
+    """One logical door, bound to one lock."""
+
+    def __init__(self, identity: DoorIdentity, lock: Lock, around: Surroundings) -> None:
+        self.identity = identity
+        self._lock = lock
+        self._around = around
+        self._reach = Reach(
+            identity.id, identity.latch_ms, lock, self._dial, around.log, around.timekeeper
+        )
+        self._gate = asyncio.Lock()
+        self._opening: Opening | None = None
+        self._confirmed: requests.Confirmed | None = None
+        self._dialling: asyncio.Task[bool] | None = None
+        self._recent: dict[bytes, RecentUse] = {}
+
+    # --- what phones ask ------------------------------------------------------------
+    def prepare(self, token: KeyToken) -> Decision:
+        """Dial the lock before the tap, if this holder would be allowed to open now."""
+        decision = self._decide(token, Action.OPEN, Presence.TAP)
+        if decision.allowed:
+            _, effects = unlock.advance(unlock.Unlock(), unlock.Prepared())
+            if unlock.Dial() in effects:
+                self._start_dialling()
+        return decision
+
+    async def open(self, ask: Ask) -> Answer:
+        """Decide, record, act. RequestConflictError for a request id with other content.
+
+        Cancelling the caller does not stop an opening that has begun.
+        """
+        asked = self._request(ask)
+        async with self._gate:
+            try:
+                past = await self._around.log.past_request(asked.key)
+            except StorageError:
+                return Answer(NOT_LOGGED)
+            admission, decision = self._admit(ask, asked, past)
+            if isinstance(admission, requests.New) and decision.allowed:
+                self._begin(asked)
+            opening = self._opening
+        if isinstance(admission, requests.Conflict):
+            raise RequestConflictError
+        if isinstance(admission, requests.Replay):
+            return past_answer(past)
+        if not decision.allowed or isinstance(admission, requests.Busy):
+            return await self._refuse(Reason.BUSY if decision.allowed else decision.reason)
+        return await self._share(asked, opening)
+
+    async def _share(self, asked: requests.Request, opening: Opening | None) -> Answer:
+        """The answer of the opening that `asked` began, joined, or came just after."""
+        if opening is None:
+            return await self._note(ALREADY_OPEN)
+        answer = await opening.answered()
+        return answer if opening.in_flight.request == asked else await self._note(answer.verdict)
+
+    def running(self, request_key: bytes) -> Opening | None:
+        """The opening that this request began, while it runs."""
+        opening = self._opening
+        if opening is None or opening.in_flight.request.key != request_key:
+            return None
+        return opening
+
+    async def settled(self) -> None:
+        """Wait until no opening runs; for an orderly stop."""
+        while self._opening is not None:
+            await self._opening.answered()
+
+    async def resolve(self, command: Command) -> bool:
+        """Ask the lock what became of an UNKNOWN; True when the log now has the answer."""
+        verdict = await self._lock.result_of(command.id)
+        if verdict is None or verdict.outcome is Outcome.UNKNOWN:
+            return False
+        fact = self._fact(EntryKind.RESOLVED, verdict, about=command.intent_seq)
+        await self._around.log.append(fact, settles=command.id)
+        _log.info("door %s: an unknown outcome was %s", self.identity.id, verdict.outcome.name)
+        return True
+
+    # --- deciding, without awaiting ---------------------------------------------------
+    def _request(self, ask: Ask) -> requests.Request:
+        return requests.request(
+            self._around.secret,
+            ask.token.identity.digest(),
+            ask.request_id,
+            door=self.identity.id,
+            action=ask.action,
+            presence=ask.presence,
+        )
+
+    def _admit(
+        self, ask: Ask, asked: requests.Request, past: PastRequest | None
+    ) -> tuple[requests.Admission, Decision]:
+        now_s = self._around.timekeeper.instant().boottime_s
+        admission = requests.admit(
+            asked,
+            past=past,
+            in_flight=None if self._opening is None else self._opening.in_flight,
+            last_confirmed=self._confirmed,
+            now_s=now_s,
+        )
+        decision = self._decide(ask.token, ask.action, ask.presence)
+        if not isinstance(admission, requests.Replay | requests.Conflict):
+            self._count(ask.token, now_s)
+        return admission, decision
+
+    def _decide(self, token: KeyToken, action: Action, presence: Presence) -> Decision:
+        timekeeper = self._around.timekeeper
+        time = timekeeper.reading()
+        try:
+            grants = keytoken.grants(
+                token,
+                self._around.trust,
+                audience=self._around.trust.group,
+                door=self.identity.id,
+                action=action,
+                time=time,
+                zone=self.identity.zone,
+            )
+        except TokenRejected as rejected:
+            return Decision(allowed=False, reason=rejected.reason)
+        if action is not Action.OPEN:  # the one movement that a door of this version makes
+            return Decision(allowed=False, reason=Reason.ACTION_NOT_GRANTED)
+        recent = self._recent.get(token.identity.digest(), RecentUse())
+        return policy.decide(
+            grants,
+            OpenRequest(self.identity.id, action, presence),
+            Situation(
+                self.identity.settings,
+                time,
+                recent=recent.count(timekeeper.instant().boottime_s),
+            ),
+        )
+
+    def _count(self, token: KeyToken, now_s: float) -> None:
+        """Remember that this holder asked; the longest silent one is forgotten first."""
+        holder = token.identity.digest()
+        self._recent[holder] = self._recent.pop(holder, RecentUse()).asked(now_s)
+        if len(self._recent) > MOST_HOLDERS_REMEMBERED:
+            del self._recent[next(iter(self._recent))]
+
+    # --- acting -------------------------------------------------------------------------
+    def _begin(self, asked: requests.Request) -> None:
+        command = CommandId(self._around.entropy.token_bytes(ID_BYTES))
+        self._opening = Opening(requests.InFlight(asked, command), self._reach)
+        self._around.tasks.create_task(self._run(self._opening), name=f"opening {self.identity.id}")
+
+    async def _run(self, opening: Opening) -> None:
+        """Run one opening; the door is free again only when its end is on disk."""
+        try:
+            answer = await opening.run()
+            async with self._gate:  # nobody is between asking the log and `_admit`
+                self._opening = None
+                if answer.verdict.outcome is Outcome.CONFIRMED:
+                    now_s = self._around.timekeeper.instant().boottime_s
+                    self._confirmed = requests.Confirmed(
+                        opening.in_flight.request.action, now_s + self.identity.latch_ms / 1000
+                    )
+                opening.close(answer)
+        finally:
+            opening.close(Answer(INTERRUPTED))  # only where the daemon is stopping
+
+    async def _dial(self) -> bool:
+        return await asyncio.shield(self._start_dialling())
+
+    def _start_dialling(self) -> asyncio.Task[bool]:
+        """The dial under way, or a new one; everybody shares one answer."""
+        if self._dialling is None or self._dialling.done():
+            self._dialling = self._around.tasks.create_task(
+                self._reach_lock(), name=f"dial {self.identity.id}"
+            )
+        return self._dialling
+
+    async def _reach_lock(self) -> bool:
+        try:
+            await self._lock.prepare()
+        except RadioError as error:
+            _log.warning("door %s: lock not reached: %s", self.identity.id, error)
+            return False
+        return True
+
+    # --- writing ------------------------------------------------------------------------
+    async def _refuse(self, reason: Reason) -> Answer:
+        verdict = Verdict(Outcome.REFUSED, reason)
+        try:
+            await self._around.log.append(self._fact(EntryKind.REFUSAL, verdict))
+        except StorageError as error:
+            _log.error("door %s: refusal not recorded: %s", self.identity.id, error)
+        return Answer(verdict)
+
+    async def _note(self, verdict: Verdict) -> Answer:
+        """This holder shares an opening that another one began; it is recorded all the same."""
+        try:
+            seq = await self._around.log.append(self._fact(EntryKind.JOINED, verdict))
+        except StorageError:
+            return Answer(NOT_LOGGED)
+        record = Record(seq, self.identity.id, self._around.timekeeper.reading().now_s)
+        return Answer(verdict, record)
+
+    def _fact(self, kind: EntryKind, verdict: Verdict, about: int = 0) -> Fact:
+        return Fact(self._around.timekeeper.reading(), kind, self.identity.id, verdict, about)
+
+
+def past_answer(past: PastRequest | None) -> Answer:
+    """What the log knows of a request that does not run any more."""
+    if past is None:
+        return Answer(NEVER_ASKED)
+    # A record without outcome that no longer runs was cut short.
+    return Answer(past.verdict or INTERRUPTED, past.record)

@@ -1,0 +1,176 @@
+"""One opening, from the decision to the reply: carries out what `core.unlock` says, in its order.
+
+Laws of this file: the command is made before the record that names it and sent
+after it; an opening belongs to the door, so a phone that goes away changes
+nothing; every port's failure becomes an event of the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+from firmware_proto.codes import Outcome, Reason
+from gatewayd.core import unlock
+from gatewayd.core.model import Command, DoorId, EntryKind, Fact, Record, Verdict
+from gatewayd.core.requests import InFlight
+from gatewayd.ports import AuditLog, Lock, StorageError
+from gatewayd.timekeeper import Timekeeper
+
+_log: Final = logging.getLogger(__name__)
+
+NOT_LOGGED: Final = Verdict(Outcome.REFUSED, Reason.LOG_UNAVAILABLE)
+INTERRUPTED: Final = Verdict(Outcome.UNKNOWN, Reason.RESTARTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request ended, and the log entry that says so; without one there is no receipt."""
+
+    verdict: Verdict
+    record: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What an opening needs of its door."""
+
+    door: DoorId
+    latch_ms: int
+    lock: Lock
+    dial: Callable[[], Awaitable[bool]]
+    """Make the lock ready; shared by everybody who waits for it. False: not reached in time."""
+    log: AuditLog
+    timekeeper: Timekeeper
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """When each step of one opening ended, in milliseconds from its start; for people only."""
+
+    timekeeper: Timekeeper
+    started_s: float = field(init=False)
+    steps: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.started_s = self.timekeeper.instant().boottime_s
+
+    def lap(self, step: str) -> None:
+        """`step` is done."""
+        passed_s = self.timekeeper.instant().boottime_s - self.started_s
+        self.steps[step] = round(passed_s * 1000)
+
+    def __str__(self) -> str:
+        return " ".join(f"{step}={passed}ms" for step, passed in self.steps.items())
+
+
+class Opening:
+    """One opening that runs, and the answer that everybody who joined it waits for."""
+
+    def __init__(self, in_flight: InFlight, reach: Reach) -> None:
+        self.in_flight = in_flight
+        self.intent_seq: int | None = None
+        self._reach = reach
+        self._watch = Stopwatch(reach.timekeeper)
+        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    async def answered(self) -> Answer:
+        """Wait for the answer; cancelling the waiter does not stop the opening."""
+        return await asyncio.shield(self._answer)
+
+    def close(self, answer: Answer) -> None:
+        """Tell everybody who waits."""
+        if not self._answer.done():
+            self._answer.set_result(answer)
+
+    async def run(self) -> Answer:
+        """Drive the table until it closes. Raises nothing but cancellation."""
+        answer = Answer(NOT_LOGGED)
+        pending: set[asyncio.Task[unlock.Event]] = set()
+        try:
+            state, effects = unlock.advance(unlock.Unlock(), unlock.Allowed())
+            while True:
+                for effect in effects:
+                    if isinstance(effect, unlock.Reply):
+                        answer = Answer(effect.verdict, self._record_of(effect.seq))
+                    else:
+                        pending.add(self._start(effect))
+                if state.phase is unlock.Phase.CLOSED:
+                    break
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                effects = ()
+                for task in done:
+                    state, more = unlock.advance(state, task.result())
+                    effects += more
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+        _log.info(
+            "door %s: %s %s, %s",
+            self._reach.door,
+            answer.verdict.outcome.name.lower(),
+            answer.verdict.reason.name.lower(),
+            self._watch,
+        )
+        return answer
+
+    def _start(
+        self, effect: unlock.Record | unlock.Dial | unlock.Command | unlock.RecordOutcome
+    ) -> asyncio.Task[unlock.Event]:
+        match effect:
+            case unlock.Record():
+                work = self._record()
+            case unlock.Dial():
+                work = self._dial()
+            case unlock.Command():
+                work = self._command()
+            case unlock.RecordOutcome():
+                work = self._record_outcome(effect)
+            case _:
+                assert_never(effect)
+        step = type(effect).__name__.lower()
+        return asyncio.create_task(self._timed(step, work), name=f"{step} {self._reach.door}")
+
+    async def _timed(self, step: str, work: Awaitable[unlock.Event]) -> unlock.Event:
+        event = await work
+        self._watch.lap(step)
+        return event
+
+    async def _record(self) -> unlock.Event:
+        request = self.in_flight.request
+        intent = self._fact(EntryKind.INTENT, Verdict(Outcome.UNKNOWN, Reason.OK))
+        command = Command(self.in_flight.command, self._reach.door, request.key, request.content)
+        try:
+            self.intent_seq = await self._reach.log.append(intent, command=command)
+        except StorageError as error:
+            _log.error("door %s: not opened, the log failed: %s", self._reach.door, error)
+            return unlock.RecordFailed()
+        return unlock.Recorded(self.intent_seq)
+
+    async def _dial(self) -> unlock.Event:
+        return unlock.LinkReady() if await self._reach.dial() else unlock.LinkFailed()
+
+    async def _command(self) -> unlock.Event:
+        verdict = await self._reach.lock.unlatch(self.in_flight.command, self._reach.latch_ms)
+        return unlock.Finished(verdict)
+
+    async def _record_outcome(self, effect: unlock.RecordOutcome) -> unlock.Event:
+        fact = self._fact(effect.kind, effect.verdict, about=effect.intent_seq or 0)
+        try:
+            seq = await self._reach.log.append(fact, settles=self.in_flight.command)
+        except StorageError as error:
+            _log.error("door %s: outcome not recorded: %s", self._reach.door, error)
+            return unlock.OutcomeNotRecorded()
+        return unlock.OutcomeRecorded(seq)
+
+    def _record_of(self, seq: int | None) -> Record | None:
+        if seq is None:
+            return None
+        return Record(seq, self._reach.door, self._reach.timekeeper.reading().now_s)
+
+    def _fact(self, kind: EntryKind, verdict: Verdict, about: int = 0) -> Fact:
+        return Fact(self._reach.timekeeper.reading(), kind, self._reach.door, verdict, about)
