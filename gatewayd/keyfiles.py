@@ -83,18 +83,30 @@ def read_ed25519_private(path: Path, what: str, hint: str = "") -> ed25519.Ed255
 
 def read_p256_public(path: Path, what: str, hint: str = "") -> ec.EllipticCurvePublicKey:
     """A P-256 public key. KeyFileError says what is wrong with the file."""
+    key = _load_public(path, what, hint)
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise _wrong_type(path, what, "P-256", key)
+
+
+def read_ed25519_public(path: Path, what: str, hint: str = "") -> ed25519.Ed25519PublicKey:
+    """An Ed25519 public key. KeyFileError says what is wrong with the file."""
+    key = _load_public(path, what, hint)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    raise _wrong_type(path, what, "Ed25519", key)
+
+
+def _load_public(path: Path, what: str, hint: str) -> PublicKeyTypes:
     data = read_file(path, what, hint)
     try:
-        key = serialization.load_pem_public_key(data)
+        return serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         other = "PRIVATE KEY" in data.decode("ascii", "replace")
         raise KeyFileError(
             f"{what} {path} is not a public key in PEM form, or is damaged",
             "it holds a private key: name the .pub.pem beside it" if other else hint,
         ) from None
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        return key
-    raise _wrong_type(path, what, "P-256", key)
 
 
 def _load_private(path: Path, what: str, hint: str) -> PrivateKeyTypes:

@@ -179,5 +179,5 @@ def _wrap(text: str) -> str:
 def _epilog(command: Command | Group) -> str:
     codes = "\n".join(f"  {code.value}  {code.meaning}" for code in ExitCode)
     examples = command.examples if isinstance(command, Command) else ()
-    shown = "".join(f"  {each}\n" for each in examples)
+    shown = "".join(textwrap.indent(f"{each}\n", "  ") for each in examples)
     return f"{'examples:' + chr(10) + shown + chr(10) if shown else ''}exit codes:\n{codes}"

@@ -14,14 +14,14 @@ from gatewayd.cli.command import Command, ExitCode, Output
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
-        settings, _ = config.load_all(arguments.config)
+        settings, secrets = config.load_all(arguments.config)
     except config.ConfigError as error:
         check.report(error.path, error.problems, output)
         return ExitCode.USAGE
     logs.set_up(os.environ, verbose=arguments.verbose)
     from gatewayd import app  # noqa: PLC0415 - the radio stack takes a second to load
 
-    return asyncio.run(app.run(settings))
+    return asyncio.run(app.run(settings, secrets))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -168,4 +168,5 @@ def _plain(said: str) -> str:
     """The words of msgspec in those of a person who writes TOML."""
     for technical, plain in _WORDS.items():
         said = said.replace(technical, plain)
+    said = re.sub("text matching regex .*", "another form", said)
     return said[:1].lower() + said[1:]

@@ -68,6 +68,9 @@ class TrustFiles(Struct, frozen=True, kw_only=True):
     bundle: Annotated[
         Path, Meta(description="trust bundle signed by the root, from `gatewayd keys bundle`")
     ] = Path("trust.cose")
+    time: Annotated[
+        Path | None, Meta(description="time signed at provisioning, from `gatewayd keys time`")
+    ] = None
 
 
 class Radio(Struct, frozen=True, kw_only=True):

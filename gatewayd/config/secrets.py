@@ -23,6 +23,7 @@ from gatewayd import keyfiles
 from gatewayd.config import lines
 from gatewayd.config.decode import Report
 from gatewayd.config.model import Config
+from gatewayd.core import provisioned_time
 from gatewayd.core.model import DoorId
 from gatewayd.core.trust import Trust, verify_bundle
 from gatewayd.keyfiles import KeyFileError
@@ -31,6 +32,7 @@ _T = TypeVar("_T")
 
 _MAKE_KEYS: Final = "gatewayd keys make gateway"
 _MAKE_CREDENTIAL: Final = "the operator issues one: gatewayd keys gateway --help"
+_MAKE_TIME: Final = "the operator signs it: gatewayd keys time --help"
 _MAKE_BUNDLE: Final = "the operator signs one: gatewayd keys bundle --help"
 
 
@@ -47,6 +49,8 @@ class Secrets:
     log_key: ed25519.Ed25519PrivateKey = field(repr=False)
     receipt_key: ec.EllipticCurvePrivateKey = field(repr=False)
     lock_keys: Mapping[DoorId, ec.EllipticCurvePublicKey] = field(repr=False)
+    provisioned_time_s: int | None
+    """What the operator's time key signed when this gateway was set up; a floor at least."""
 
 
 def read(config: Config, report: Report) -> Secrets | None:
@@ -61,7 +65,8 @@ def read(config: Config, report: Report) -> Secrets | None:
     if presented is None or key is None or log_key is None or receipt_key is None:
         return None
     data, ours = presented
-    found = Secrets(trust, ours, data, key, log_key, receipt_key, lock_keys)
+    time_s = _attempt(report, ("trust", "time"), lambda: _time(config, trust))
+    found = Secrets(trust, ours, data, key, log_key, receipt_key, lock_keys, time_s)
     _compare_names(config, report, found)
     _compare_keys(config, report, found)
     return found if len(report.problems) == before else None
@@ -97,6 +102,20 @@ def _credential(config: Config, trust: Trust) -> tuple[bytes, GatewayCredential]
         raise KeyFileError(
             f"gateway credential {path} is not one that this operator signed: {error.detail}",
             "are the credential and the trust bundle of the same operator, and is the file whole?",
+        ) from None
+
+
+def _time(config: Config, trust: Trust) -> int | None:
+    path = config.trust.time
+    if path is None:
+        return None
+    data = keyfiles.read_file(path, "signed time", _MAKE_TIME)
+    try:
+        return provisioned_time.verify(data, trust, config.gateway.id)
+    except RemoteProtocolError as error:
+        raise KeyFileError(
+            f"signed time {path} is not one that this operator signed for us: {error.detail}",
+            _MAKE_TIME,
         ) from None
 
 

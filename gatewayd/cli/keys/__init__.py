@@ -1,0 +1,32 @@
+"""`gatewayd keys`: what an operator makes, signs and looks at. No network, no daemon."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gatewayd.cli.command import Group
+from gatewayd.cli.keys import bundle, gateway, inspection, issue, make, signed_time
+
+COMMAND: Final = Group(
+    name="keys",
+    summary="make, issue and inspect keys (operator)",
+    description="""
+    An operator has a root key, which signs the trust bundle; the bundle names the keys that sign
+    gateway credentials, orders and time, and the issuers with what each may grant. Issuers sign
+    key tokens for phones.
+
+    Nothing here needs a network or a running gateway. Private keys are created with mode 0600, no
+    file is ever overwritten, and a command that fails leaves nothing behind.
+
+    The order in which a site is set up: make operator, make issuer, bundle; make gateway,
+    gateway, time; issue.
+    """,
+    commands=(
+        make.COMMAND,
+        bundle.COMMAND,
+        gateway.COMMAND,
+        signed_time.COMMAND,
+        issue.COMMAND,
+        inspection.COMMAND,
+    ),
+)

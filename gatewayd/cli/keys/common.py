@@ -1,0 +1,82 @@
+"""What the key commands share: arguments, now, and the one way to write."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from gatewayd import keyfiles
+from gatewayd.cli.command import CommandError, ExitCode, Output
+from gatewayd.keyfiles import PRIVATE_MODE, PUBLIC_MODE, KeyFileError
+
+DAY_S: Final = 86_400
+
+
+def now_s() -> int:
+    """Unix time, as the operator's machine believes it."""
+    return int(time.time())  # noqa: TID251 - a command at a keyboard is an edge
+
+
+def shown_time(time_s: int) -> str:
+    """ISO 8601 in UTC."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> int:
+    """Unix seconds of an ISO 8601 moment with its zone, as argparse types go."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time as 2026-08-01T12:00Z") from None
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"'{text}' has no zone: add Z or +02:00")
+    return int(moment.timestamp())
+
+
+def positive(text: str) -> int:
+    """A whole number above zero, as argparse types go."""
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text[:20]}' is no whole number above zero")
+    return int(text)
+
+
+@contextmanager
+def files_are_arguments() -> Iterator[None]:
+    """What is wrong with a file is wrong with the command line that named it."""
+    try:
+        yield
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+
+
+def read_signer(path: Path, what: str) -> ec.EllipticCurvePrivateKey:
+    """A private key that signs."""
+    with files_are_arguments():
+        return keyfiles.read_p256_private(path, what, "gatewayd keys make --help")
+
+
+def write(
+    output: Output, private: Mapping[Path, bytes], public: Mapping[Path, bytes] | None = None
+) -> None:
+    """Create every file or none, and say which."""
+    public = public or {}
+    with files_are_arguments():
+        keyfiles.create_files(private, mode=PRIVATE_MODE)
+        try:
+            keyfiles.create_files(public, mode=PUBLIC_MODE)
+        except KeyFileError:
+            for path in private:
+                path.unlink()
+            raise
+    for path in private:
+        output.line(f"wrote {path} (private: keep it to yourself)")
+    for path in public:
+        output.line(f"wrote {path}")
+    output.document({"written": [str(path) for path in (*private, *public)]})

@@ -1,0 +1,255 @@
+"""`gatewayd keys inspect`: what a file says, and whether it may be believed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from firmware_proto import cose, credential
+from firmware_proto.codes import Action
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd import keyfiles
+from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.cli.keys import common
+from gatewayd.cloud.authority import key_id
+from gatewayd.core import envelope, keytoken
+from gatewayd.core.claims import Claims, TokenRejected
+from gatewayd.core.schedule import Window
+from gatewayd.core.trust import TRUST_TYPE, Issuer, Trust, verify_bundle
+
+Facts = dict[str, object]
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """What the person gave to check signatures with."""
+
+    root: ec.EllipticCurvePublicKey | None
+    trust: Trust | None
+
+
+# --- one function per kind of file --------------------------------------------------
+def _token(data: bytes, believed: Believed) -> Facts:
+    claims = keytoken.unverified(data).claims
+    facts: Facts = {"kind": "key token", **_claims(claims)}
+    if believed.trust is None:
+        return facts | _unverified("--root and --bundle")
+    try:
+        keytoken.authenticate(data, believed.trust)
+    except TokenRejected as error:
+        return facts | {"signature": f"NOT GOOD: {error.reason.name}"}
+    return facts | {"signature": f"good, by issuer {claims.issuer}"}
+
+
+def _claims(claims: Claims) -> Facts:
+    facts: Facts = {
+        "issuer": claims.issuer,
+        "holder": claims.subject,
+        "group": claims.audience,
+        "id": claims.cti.hex(),
+        "doors": {door: _actions(actions) for door, actions in claims.scope},
+        "class": claims.key_class.name.lower(),
+        "presence": claims.presence.name.lower(),
+        "valid from": common.shown_time(claims.not_before),
+        "valid until": common.shown_time(claims.expires),
+        "issued": common.shown_time(claims.issued_at),
+        "phone key": key_id(claims.key).hex(),
+    }
+    if claims.schedule is not None:
+        facts["zone"] = claims.schedule.zone
+        facts["allowed"] = [_window(each) for each in claims.schedule.allow]
+        facts["denied"] = [_window(each) for each in claims.schedule.deny]
+    if claims.status is not None:
+        facts["revocation list"] = f"{claims.status.uri}, entry {claims.status.index}"
+    if claims.lending is not None:
+        facts["may be lent"] = f"for {claims.lending.max_ttl_s} s"
+    if claims.once:
+        facts["once"] = "valid for one opening"
+    return facts
+
+
+def _credential(data: bytes, believed: Believed) -> Facts:
+    if believed.trust is None:
+        return {"kind": "gateway credential"} | _unverified("--root and --bundle")
+    stated = credential.verify(data, believed.trust.gateways_key)
+    return {
+        "kind": "gateway credential",
+        "gateway": stated.gateway,
+        "group": stated.group,
+        "doors": {door: f"generation {each}" for door, each in stated.doors.items()},
+        "issued": common.shown_time(stated.issued_at),
+        "valid until": common.shown_time(stated.expires),
+        "handshake key": key_id(stated.key).hex(),
+        "receipt key": key_id(stated.receipt_key).hex(),
+        "log key": stated.log_key.hex(),
+        "signature": "good, by the operator's gateways key",
+    }
+
+
+def _bundle(data: bytes, believed: Believed) -> Facts:
+    if believed.root is None:
+        return {"kind": "trust bundle"} | _unverified("--root")
+    trust = verify_bundle(data, believed.root)
+    return {
+        "kind": "trust bundle",
+        "group": trust.group,
+        "serial": trust.serial,
+        "issuers": {each.name: _limits(each) for each in trust.issuers.values()},
+        "signature": "good, by the root",
+    }
+
+
+def _limits(issuer: Issuer) -> str:
+    doors = "every door" if issuer.doors is None else ", ".join(sorted(issuer.doors))
+    classes = ", ".join(each.name.lower() for each in sorted(issuer.classes))
+    days = issuer.max_lifetime_s // common.DAY_S
+    return f"{_actions(issuer.actions)} at {doors}, for {classes}, at most {days} days"
+
+
+def _statement(data: bytes, believed: Believed) -> Facts:
+    if believed.trust is None:
+        return {"kind": "operator's statement"} | _unverified("--root and --bundle")
+    for kind in envelope.Kind:
+        try:
+            found = envelope.verify(
+                data, believed.trust, kind=kind, addressees=_Everybody(), floor_s=0
+            )
+        except RemoteProtocolError:
+            continue
+        return {
+            "kind": f"operator's statement: {kind.name.lower()}",
+            "for": found.addressee,
+            "id": found.id.hex(),
+            "valid until": common.shown_time(found.expires),
+            "signature": "good, by the operator",
+        }
+    return {"kind": "operator's statement", "signature": "NOT GOOD: no key of the bundle's signed"}
+
+
+class _Everybody(tuple[str, ...]):
+    """Whoever it is for, we are only looking."""
+
+    __slots__ = ()
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+_KINDS: Final[Mapping[object, Callable[[bytes, Believed], Facts]]] = {
+    keytoken.KEY_TYPE: _token,
+    credential.CREDENTIAL_TYPE: _credential,
+    TRUST_TYPE: _bundle,
+    envelope.ENVELOPE_TYPE: _statement,
+}
+
+
+# --- in words ------------------------------------------------------------------------
+def _unverified(needed: str) -> Facts:
+    return {"signature": f"NOT CHECKED: give {needed} to know who made it"}
+
+
+def _actions(actions: Action) -> str:
+    return ", ".join(each.name.lower() for each in Action if each in actions and each.name)
+
+
+def _window(window: Window) -> str:
+    days = ",".join(name for day, name in enumerate(_DAYS) if window.days >> day & 1)
+    end = (window.start + window.duration) % (24 * 60)
+    return f"{days} {_clock(window.start)}-{_clock(end)}"
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+def _show(facts: Facts, output: Output) -> None:
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines = [f"{each}: {said}" for each, said in value.items()]
+        else:
+            lines = list(map(str, value)) if isinstance(value, list) else [str(value)]
+        for index, line in enumerate(lines or ["none"]):
+            output.line(f"{name if index == 0 else '':<{width}}  {line}")
+    output.document(facts)
+
+
+# --- the command -----------------------------------------------------------------------
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    with common.files_are_arguments():
+        data = keyfiles.read_file(arguments.file, "file", "name a token, credential or bundle")
+    if data.startswith(b"-----BEGIN"):
+        _show(_key(arguments.file, data), output)
+        return ExitCode.DONE
+    believed = _believed(arguments)
+    try:
+        kind = cose.Sign1.parse(data).protected.get(cose.HEADER_TYP)
+        if kind not in _KINDS:
+            raise CommandError(f"{arguments.file} is signed, but nothing that is known here")
+        facts = _KINDS[kind](data, believed)
+    except (RemoteProtocolError, TokenRejected) as error:
+        raise CommandError(
+            f"{arguments.file} cannot be believed: {error}",
+            "is the file whole, and of the operator whose root and bundle you gave?",
+        ) from None
+    _show(facts, output)
+    return ExitCode.FAILED if "NOT GOOD" in str(facts["signature"]) else ExitCode.DONE
+
+
+def _key(path: Path, data: bytes) -> Facts:
+    with common.files_are_arguments():
+        if b"PRIVATE KEY" in data:
+            private = keyfiles.read_p256_private(path, "key")
+            return {"kind": "private key", "id": key_id(private.public_key()).hex()}
+        return {"kind": "public key", "id": key_id(keyfiles.read_p256_public(path, "key")).hex()}
+
+
+def _believed(arguments: argparse.Namespace) -> Believed:
+    with common.files_are_arguments():
+        if arguments.root is None:
+            if arguments.bundle is not None:
+                raise CommandError(
+                    "--bundle needs --root", "a bundle is worth what its root is", ExitCode.USAGE
+                )
+            return Believed(None, None)
+        root = keyfiles.read_p256_public(arguments.root, "root key")
+        if arguments.bundle is None:
+            return Believed(root, None)
+        data = keyfiles.read_file(arguments.bundle, "trust bundle")
+    try:
+        return Believed(root, verify_bundle(data, root))
+    except RemoteProtocolError as error:
+        raise CommandError(
+            f"{arguments.bundle} is not a bundle that {arguments.root} signed: {error.detail}",
+            "are they of the same operator?",
+            ExitCode.USAGE,
+        ) from None
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="what to look at")
+    parser.add_argument("--root", metavar="KEY", type=Path, help="the root's public key")
+    parser.add_argument("--bundle", metavar="FILE", type=Path, help="the trust bundle")
+
+
+COMMAND: Final = Command(
+    name="inspect",
+    summary="show a key, token, credential or bundle as a person can read it",
+    description="""
+    Says what a file is and what is in it. Signatures are checked when --root, and for all but a
+    bundle itself --bundle, are given; what was not checked is said to be so, and what fails the
+    check makes the command fail. Never prints a private key.
+    """,
+    run=_run,
+    arguments=_arguments,
+    examples=(
+        "gatewayd keys inspect token.cwt --root root.pub.pem --bundle trust.cose",
+        "gatewayd keys inspect trust.cose --root root.pub.pem --json",
+    ),
+)

@@ -1,0 +1,73 @@
+"""`gatewayd keys make`: fresh keys."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from gatewayd import keyfiles
+from gatewayd.cli.command import Command, ExitCode, Output
+from gatewayd.cli.keys import common
+from gatewayd.cloud.authority import new_key
+
+# What each role holds: one key, one purpose (RFC 9528 §9.2).
+ROLES: Final[dict[str, tuple[str, ...]]] = {
+    "operator": ("root", "gateways", "command", "time", "seal"),
+    "gateway": ("gateway", "log", "receipt"),
+    "root": ("root",),
+    "gateways": ("gateways",),
+    "command": ("command",),
+    "time": ("time",),
+    "seal": ("seal",),
+    "issuer": ("issuer",),
+    "lock": ("lock",),
+    "phone": ("phone",),
+}
+_ED25519: Final = {"log"}  # C2SP checkpoints and witnesses know no other curve
+
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    private: dict[Path, bytes] = {}
+    public: dict[Path, bytes] = {}
+    names = ROLES[arguments.role]
+    for name in names:
+        key = ed25519.Ed25519PrivateKey.generate() if name in _ED25519 else new_key()
+        stem = arguments.name if arguments.name and len(names) == 1 else name
+        private[arguments.into / f"{stem}.pem"] = keyfiles.private_pem(key)
+        public[arguments.into / f"{stem}.pub.pem"] = keyfiles.public_pem(key.public_key())
+    common.write(output, private, public)
+    return ExitCode.DONE
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("role", metavar="ROLE", choices=ROLES, help=f"one of {', '.join(ROLES)}")
+    parser.add_argument(
+        "--into", metavar="DIR", type=Path, default=Path(), help="where to (default: here)"
+    )
+    parser.add_argument(
+        "--name", help="file name without .pem, for roles of one key (default: the role)"
+    )
+
+
+COMMAND: Final = Command(
+    name="make",
+    summary="make fresh keys for a role",
+    description="""
+    Makes the keys of a role: NAME.pem is private, NAME.pub.pem is for others. All are P-256, but
+    for a gateway's log key, which is Ed25519.
+
+    The role operator stands for all of root, gateways, command, time and seal; a large operator
+    makes them apart, the root on a machine without a network. A gateway has three keys: for
+    handshakes, for its log and for receipts.
+    """,
+    run=_run,
+    arguments=_arguments,
+    examples=(
+        "gatewayd keys make operator --into operator",
+        "gatewayd keys make issuer --into operator --name housing",
+        "gatewayd keys make gateway --into gateway",
+    ),
+)
