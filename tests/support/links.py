@@ -23,6 +23,7 @@ from firmware_proto.codes import MAX_MESSAGE_BYTES, PHONE_SERVICE_UUID
 from gatewayd.ports import LinkClosedError, RadioError
 
 ATT_HEADER_BYTES = 3
+MAX_ATTRIBUTE_BYTES = 512
 
 
 class Direction(Enum):
@@ -53,7 +54,8 @@ class FakeLink:
 
     @property
     def mtu(self) -> int:
-        return self._connection.mtu
+        # an attribute value holds 512 bytes at most, whatever the MTU (Core Vol 3 Part F 3.2.9)
+        return min(self._connection.mtu, MAX_ATTRIBUTE_BYTES + ATT_HEADER_BYTES)
 
     @property
     def connection(self) -> int:

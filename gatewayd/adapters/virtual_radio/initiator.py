@@ -1,6 +1,6 @@
 """Who is dialled when: a controller initiates one connection at a time.
 
-Every request gets a turn of at most `TURN_S`, so that a lock out of reach never
+Every request gets turns of limited length, so that a lock out of reach never
 keeps the others waiting for long. Giving up a request is always safe: a
 connection that comes about for nobody is hung up.
 """
@@ -17,7 +17,6 @@ from bumble.device import Device
 from gatewayd.adapters.virtual_radio.gatt import GattClient
 from gatewayd.ports import RadioError
 
-TURN_S = 1.5  # longer than the advertising interval of a sleeping lock
 SCAN_UNITS = 0x60  # 60 ms, window = interval: listen all the time
 CANCEL_S = 1.0
 INTERVAL_UNIT_MS = 1.25
@@ -27,8 +26,11 @@ TIMEOUT_UNIT_MS = 10
 class Initiator:
     """Dials for any number of tasks. `run` is the task that talks to the controller."""
 
-    def __init__(self, device: Device, interval_ms: float, supervision_timeout_ms: int) -> None:
+    def __init__(
+        self, device: Device, interval_ms: float, supervision_timeout_ms: int, turn_s: float
+    ) -> None:
         self._device = device
+        self._turn_s = turn_s
         self._interval = round(interval_ms / INTERVAL_UNIT_MS)
         self._timeout = supervision_timeout_ms // TIMEOUT_UNIT_MS
         self._requests: asyncio.Queue[tuple[hci.Address, asyncio.Future[GattClient]]] = (
@@ -78,7 +80,7 @@ class Initiator:
                 outcome.set_exception(RadioError(f"the controller refuses: {error}"))
             return
         waited: set[asyncio.Future[Any]] = {finished, outcome}
-        await asyncio.wait(waited, timeout=TURN_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waited, timeout=self._turn_s, return_when=asyncio.FIRST_COMPLETED)
         if not finished.done():
             await self._cancel(finished)
         self._finished = None

@@ -17,6 +17,7 @@ from firmware_proto.codes import MAX_MESSAGE_BYTES
 from gatewayd.ports import LinkClosedError
 
 ATT_HEADER_BYTES = 3
+MAX_ATTRIBUTE_BYTES = 512  # Core Vol 3 Part F 3.2.9
 L2CAP_HEADER_BYTES = 4
 MAX_PACKETS_UNSENT = 8
 FLUSH_S = 0.5
@@ -69,8 +70,8 @@ class RadioLink:
 
     @property
     def mtu(self) -> int:
-        """The ATT MTU now in force."""
-        return int(self._connection.att_mtu)
+        """The ATT MTU now in force; 515 at most, because no attribute value exceeds 512 bytes."""
+        return min(int(self._connection.att_mtu), MAX_ATTRIBUTE_BYTES + ATT_HEADER_BYTES)
 
     @property
     def peer(self) -> str:

@@ -39,7 +39,8 @@ class RadioOptions:
     """What a radio asks for; the air may be modelled otherwise.
 
     link_cap: centrals served at once. subscribe_s: how long a central may hold one of those
-    places without subscribing. dial_s: after how long a dial fails, all steps together.
+    places without subscribing. dial_s: after how long a dial fails, all steps together. turn_s:
+    after how long one dial lets the next one try; longer than the longest advertising interval.
     """
 
     name: str = "gatewayd"
@@ -51,6 +52,7 @@ class RadioOptions:
     supervision_timeout_ms: int = 4000
     subscribe_s: float = 5.0
     dial_s: float = 8.0
+    turn_s: float = 1.5
 
 
 class Stack:
@@ -76,7 +78,10 @@ class Stack:
         self._lost: RadioError | None = None
         self._lost_event = asyncio.Event()
         self._initiator = Initiator(
-            self._device, options.connection_interval_ms, options.supervision_timeout_ms
+            self._device,
+            options.connection_interval_ms,
+            options.supervision_timeout_ms,
+            options.turn_s,
         )
         self._table = gatt.serve(serves, options.info, self._written) if serves else None
         self._advertiser: Advertiser | None = None

@@ -1,0 +1,154 @@
+"""Places with radios in them, all alike from outside: for the radio contract suite.
+
+A world makes gateways, phones and locks; tests see only the ports. Another
+adapter joins the contract by adding a world here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from firmware_proto.codes import LOCK_SERVICE_UUID, PHONE_SERVICE_UUID
+from gatewayd.adapters.virtual_radio import (
+    INSTANT,
+    LOCK,
+    PHONE,
+    AirController,
+    GattService,
+    RadioOptions,
+    VirtualAir,
+    open_radio,
+)
+from gatewayd.ports import Central, Peripheral
+from tests.support.links import FakeAir, FakeCentral
+
+DIAL_S = 0.5
+GATEWAY = "F0:00:00:00:00:01"
+PHONE_1 = "F0:00:00:00:01:01"
+LOCK_1 = "F0:00:00:00:02:01"
+LOCK_2 = "F0:00:00:00:02:02"
+
+
+class World(Protocol):
+    """mtu: of every link made from now on."""
+
+    mtu: int
+
+    async def gateway(self, address: str, *, link_cap: int = 4) -> tuple[Peripheral, Central]:
+        """Serves phones and dials locks, on one radio."""
+        ...
+
+    async def phone(self, address: str) -> Central:
+        """Dials gateways."""
+        ...
+
+    async def lock(self, address: str) -> Peripheral:
+        """Serves one gateway at a time."""
+        ...
+
+    def vanish(self, address: str) -> None:
+        """Out of reach from now on."""
+        ...
+
+    def appear(self, address: str) -> None:
+        """In reach again."""
+        ...
+
+    def links(self) -> int:
+        """Ends of connections that anybody still holds; 0 when nothing is left."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class FakeWorld:
+    def __init__(self, mtu: int) -> None:
+        self._air = FakeAir(mtu=mtu)
+        self._air.dial_deadline_s = DIAL_S
+
+    @property
+    def mtu(self) -> int:
+        return self._air.mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        self._air.mtu = mtu
+
+    async def gateway(self, address: str, *, link_cap: int = 4) -> tuple[Peripheral, Central]:
+        served = self._air.peripheral(address, PHONE_SERVICE_UUID, link_cap=link_cap)
+        return served, self._air.central(LOCK_SERVICE_UUID)
+
+    async def phone(self, address: str) -> FakeCentral:
+        return self._air.central(PHONE_SERVICE_UUID)
+
+    async def lock(self, address: str) -> Peripheral:
+        return self._air.peripheral(address, LOCK_SERVICE_UUID, link_cap=1)
+
+    def vanish(self, address: str) -> None:
+        self._air.vanish(address)
+
+    def appear(self, address: str) -> None:
+        self._air.appear(address)
+
+    def links(self) -> int:
+        return sum(connection.alive for connection in self._air.connections)
+
+    async def close(self) -> None:
+        for connection in self._air.connections:
+            connection.cut()
+
+
+class VirtualWorld:
+    """Every radio has its own controller on one instantaneous air."""
+
+    def __init__(self, mtu: int) -> None:
+        self.mtu = mtu
+        self.air = VirtualAir(INSTANT)
+        self.controllers: dict[str, AirController] = {}
+        self._open = AsyncExitStack()
+
+    async def radio(
+        self,
+        address: str,
+        serves: GattService | None,
+        dials: GattService | None,
+        link_cap: int = 4,
+    ):
+        controller = AirController(self.air, f"00:00:00:00:00:{len(self.controllers) + 1:02X}")
+        self.controllers[address] = controller
+        return await self._open.enter_async_context(
+            open_radio(
+                controller,
+                address=address,
+                serves=serves,
+                dials=dials,
+                options=RadioOptions(mtu=self.mtu, link_cap=link_cap, dial_s=DIAL_S, turn_s=0.1),
+            )
+        )
+
+    async def gateway(self, address: str, *, link_cap: int = 4) -> tuple[Peripheral, Central]:
+        radio = await self.radio(address, PHONE, LOCK, link_cap)
+        return radio.peripheral, radio.central
+
+    async def phone(self, address: str) -> Central:
+        return (await self.radio(address, None, PHONE)).central
+
+    async def lock(self, address: str) -> Peripheral:
+        return (await self.radio(address, LOCK, None, 1)).peripheral
+
+    def vanish(self, address: str) -> None:
+        self.controllers[address].vanish()
+
+    def appear(self, address: str) -> None:
+        self.controllers[address].appear()
+
+    def links(self) -> int:
+        return sum(controller.links for controller in self.controllers.values())
+
+    async def close(self) -> None:
+        await self._open.aclose()
+
+
+WORLDS: Sequence[type[FakeWorld | VirtualWorld]] = (FakeWorld, VirtualWorld)
