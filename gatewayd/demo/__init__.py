@@ -1,0 +1,1 @@
+"""A staircase on one machine: the real daemon, emulated phones and locks, told as a story."""

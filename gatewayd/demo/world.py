@@ -1,0 +1,247 @@
+"""Builds the staircase: an operator, a gateway on disk, an air, two locks and several phones.
+
+Nothing here is faked above the radio waves: keys are issued as an operator
+issues them, the daemon reads its files as an installer leaves them, phones and
+locks are the emulators of `gatewayd.emulators` on radios of the virtual air.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from firmware_proto.codes import Action, KeyClass
+from gatewayd.adapters.clock import SystemClock
+from gatewayd.adapters.entropy import SystemEntropy
+from gatewayd.adapters.virtual_radio import (
+    LOCK,
+    PHONE,
+    AirController,
+    AirModel,
+    RadioOptions,
+    VirtualAir,
+    open_radio,
+    serve_hci,
+)
+from gatewayd.cloud.authority import (
+    DAY_S,
+    Authority,
+    GatewayKeys,
+    IssuerKey,
+    key_id,
+    new_key,
+)
+from gatewayd.core.claims import Claims
+from gatewayd.emulators.lock import LockEmulator
+from gatewayd.emulators.lock_faults import Faults, PowerLostError
+from gatewayd.emulators.lock_machine import Machine
+from gatewayd.emulators.lock_memory import LockMemory
+from gatewayd.emulators.lock_store import LockStore
+from gatewayd.emulators.phone import Phone
+from gatewayd.emulators.wallet import Wallet
+from gatewayd.keyfiles import create_files, private_pem, public_pem
+
+GATEWAY: Final = "stairwell-7"
+GROUP: Final = "vestergade-7"
+STREET, STAIRS = "street", "stairs"
+GENERATION: Final = 2
+LOCK_ADDRESSES: Final = {STREET: "F0:00:00:00:00:01", STAIRS: "F0:00:00:00:00:02"}
+SLEEPING_MS: Final = (1000.0, 1000.0)
+AWAKE_MS: Final = (100.0, 152.5)
+AIR: Final = AirModel(connection_interval_s=0.03, supervision_timeout_s=1.0)
+
+
+@dataclass(slots=True)
+class EmulatedLock:
+    """One lock on its door, and what may go wrong with it."""
+
+    door: str
+    store: LockStore
+    machine: Machine = field(default_factory=lambda: Machine(motor_ms=150))
+    faults: Faults = field(default_factory=Faults)
+    controller: AirController | None = None
+    powered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def vanish(self) -> None:
+        """Out of reach, as behind a steel door."""
+        if self.controller is not None:
+            self.controller.silent = True
+
+    def appear(self) -> None:
+        """Back in reach, and powered."""
+        if self.controller is not None:
+            self.controller.silent = False
+        self.powered.set()
+
+    async def run(self, air: VirtualAir) -> None:
+        """On the air until cancelled; after a power loss, again when `appear` is called."""
+        controller = self.controller = AirController(air, LOCK_ADDRESSES[self.door])
+        options = RadioOptions(
+            name="lock",
+            link_cap=1,
+            advertising_interval_ms=SLEEPING_MS if self.door == STAIRS else AWAKE_MS,
+        )
+        while True:
+            self.powered.clear()
+            async with open_radio(
+                controller, address=LOCK_ADDRESSES[self.door], serves=LOCK, options=options
+            ) as radio:
+                lock = LockEmulator(
+                    self.store, self.machine, SystemClock(), SystemEntropy(), faults=self.faults
+                )
+                with contextlib.suppress(PowerLostError):
+                    await lock.run(radio.peripheral)
+                self.vanish()
+                await self.powered.wait()
+
+
+@dataclass(slots=True)
+class World:
+    """Everything on this machine that takes part."""
+
+    directory: Path
+    air: VirtualAir
+    authority: Authority
+    issuer: IssuerKey
+    keys: GatewayKeys
+    config: Path
+    now_s: int
+    locks: dict[str, EmulatedLock]
+    broker_port: int
+    phones: int = 0
+
+    @property
+    def database(self) -> Path:
+        """The gateway's log."""
+        return self.directory / "state" / "log.db"
+
+    @contextlib.asynccontextmanager
+    async def phone(self, wallet: Wallet) -> AsyncIterator[Phone]:
+        """A phone with a radio of its own."""
+        self.phones += 1
+        address = f"E0:00:00:00:00:{self.phones:02X}"
+        controller = AirController(self.air, address)
+        async with open_radio(controller, address=address, dials=PHONE) as radio:
+            yield Phone(radio.central, wallet, SystemClock(), SystemEntropy())
+
+    def wallet(
+        self,
+        name: str,
+        *,
+        doors: tuple[str, ...] = (STREET, STAIRS),
+        key_class: KeyClass = KeyClass.RESIDENT,
+        issuer: IssuerKey | None = None,
+        valid: tuple[int, int] = (-3600, DAY_S),
+    ) -> Wallet:
+        """A fresh key with a token over `doors`, valid from and until so many seconds from now."""
+        key = new_key()
+        token = (issuer or self.issuer).issue(
+            Claims(
+                issuer="",
+                subject=f"holder-{name}",
+                audience=GROUP,
+                cti=SystemEntropy().token_bytes(8),
+                not_before=self.now_s + valid[0],
+                expires=self.now_s + valid[1],
+                issued_at=self.now_s + valid[0],
+                key=key.public_key(),
+                scope=tuple((door, Action.OPEN) for door in doors),
+                key_class=key_class,
+            )
+        )
+        path = self.directory / "wallets" / name
+        return Wallet.create(path, key, token, self.authority.gateways.public_key())
+
+
+@contextlib.asynccontextmanager
+async def build(directory: Path, broker_port: int) -> AsyncIterator[World]:
+    """The staircase, with the locks on the air and a controller waiting for the daemon."""
+    now_s = int(SystemClock().instant().wall_s)
+    issuer = IssuerKey.create("vestergade housing")
+    authority = Authority.create(GROUP, issuer)
+    keys = GatewayKeys.create()
+    config = _install(directory, authority, keys, now_s, broker_port)
+    air = VirtualAir(AIR)
+    world = World(
+        directory,
+        air,
+        authority,
+        issuer,
+        keys,
+        config,
+        now_s,
+        {door: _lock(directory, door, authority) for door in (STREET, STAIRS)},
+        broker_port,
+    )
+    async with (
+        serve_hci(air, directory / "gateway.hci", address="F0:00:00:00:00:FF"),
+        asyncio.TaskGroup() as tasks,
+    ):
+        running = [
+            tasks.create_task(lock.run(air), name=f"lock {door}")
+            for door, lock in world.locks.items()
+        ]
+        try:
+            yield world
+        finally:
+            for task in running:
+                task.cancel()
+
+
+def _lock(directory: Path, door: str, authority: Authority) -> EmulatedLock:
+    """A lock as its maker and the installer left it: claimed for its door."""
+    key = new_key()
+    store = LockStore(directory / f"lock-{door}.json")
+    store.create(LockMemory(key, key_id(key.public_key()), door, authority.gateways.public_key()))
+    create_files({directory / f"lock-{door}.pub.pem": public_pem(key.public_key())})
+    return EmulatedLock(door, store)
+
+
+def _install(
+    directory: Path, authority: Authority, keys: GatewayKeys, now_s: int, broker_port: int
+) -> Path:
+    """The gateway's files, as `gatewayd keys` makes them, and its configuration."""
+    credential = authority.gateway_credential(
+        GATEWAY,
+        {STREET: GENERATION, STAIRS: GENERATION},
+        keys,
+        issued_at=now_s,
+        expires=now_s + 365 * DAY_S,
+    )
+    config = directory / "gatewayd.toml"
+    doors = "".join(
+        f"""
+[[door]]
+id = "{door}"
+zone = "Europe/Copenhagen"
+latch_ms = 1000
+lock = {{ address = "{LOCK_ADDRESSES[door]}", key = "lock-{door}.pub.pem", warm = {warm} }}
+"""
+        for door, warm in ((STREET, "true"), (STAIRS, "false"))
+    )
+    text = f"""
+[gateway]
+id = "{GATEWAY}"
+
+[radio]
+hci = "unix:{directory / "gateway.hci"}"
+
+[uplink]
+broker = "mqtt://127.0.0.1:{broker_port}"
+{doors}"""
+    create_files(
+        {
+            directory / "gateway.pem": private_pem(keys.handshake),
+            directory / "log.pem": private_pem(keys.log),
+            directory / "receipt.pem": private_pem(keys.receipt),
+            directory / "gateway.cwt": credential,
+            directory / "root.pub.pem": public_pem(authority.root.public_key()),
+            directory / "trust.cose": authority.bundle(),
+            config: text.encode(),
+        }
+    )
+    return config
