@@ -32,7 +32,7 @@ def grant(
 
 
 def ask(*grants: Grant, request=TAP, own: ClassSettings | None = None, **situation) -> Reason:
-    settings = DoorSettings({key_class: own for key_class in KeyClass} if own else {})
+    settings = DoorSettings(dict.fromkeys(KeyClass, own) if own else {})
     situation = {"time": KNOWN} | situation
     decision = decide(grants, request, Situation(settings, **situation))
     assert decision.allowed == (decision.reason is Reason.OK)
