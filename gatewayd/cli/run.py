@@ -9,7 +9,13 @@ from typing import Final
 
 from gatewayd import config, logs
 from gatewayd.cli import check
-from gatewayd.cli.command import Command, ExitCode, Output
+from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.ports import PortError, RadioError, StorageError
+
+_HINTS: Final[dict[type[BaseException], str]] = {
+    RadioError: "radio.hci names the controller: is it there, and may we use it?",
+    StorageError: "gateway.state holds the log: is the disk full, read-only or not ours?",
+}
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
@@ -21,7 +27,25 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     logs.set_up(os.environ, verbose=arguments.verbose)
     from gatewayd import app  # noqa: PLC0415 - the radio stack takes a second to load
 
-    return asyncio.run(app.run(settings, secrets))
+    try:
+        return asyncio.run(app.run(settings, secrets))
+    except PortError as error:
+        raise _cannot(error) from None
+    except ExceptionGroup as group:
+        expected, bugs = group.split(PortError)
+        if expected is None or bugs is not None:
+            raise
+        raise _cannot(_first(expected)) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _cannot(error: BaseException) -> CommandError:
+    """What stopped the daemon from outside, with where to look."""
+    hint = _HINTS.get(type(error), "the lines above say what happened before")
+    return CommandError(str(error) or type(error).__name__, hint)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,149 @@
+"""`gatewayd phone`: the emulated phone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from firmware_proto.codes import ID_BYTES, Outcome, Reason
+from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
+from gatewayd.keyfiles import KeyFileError
+from gatewayd.ports import RadioError
+
+if TYPE_CHECKING:
+    from gatewayd.emulators.phone import Report
+
+_EXITS: Final = {
+    Outcome.CONFIRMED: ExitCode.DONE,
+    Outcome.REFUSED: ExitCode.FAILED,
+    Outcome.UNKNOWN: ExitCode.UNKNOWN,
+}
+_WORDS: Final = {
+    Outcome.CONFIRMED: "open",
+    Outcome.REFUSED: "refused",
+    Outcome.UNKNOWN: "unknown",
+}
+
+
+def _open(arguments: argparse.Namespace, output: Output) -> int:
+    from gatewayd import phone_app  # noqa: PLC0415 - the radio stack takes a second to load
+
+    errand = phone_app.open_door(arguments.hci, arguments.wallet, arguments.door, arguments.address)
+    return _tell(_finish(errand), arguments, output)
+
+
+def _ask(arguments: argparse.Namespace, output: Output) -> int:
+    from gatewayd import phone_app  # noqa: PLC0415 - the radio stack takes a second to load
+
+    errand = phone_app.ask_result(
+        arguments.hci, arguments.wallet, arguments.door, arguments.request, arguments.address
+    )
+    return _tell(_finish(errand), arguments, output)
+
+
+def _finish(errand: Coroutine[Any, Any, Report]) -> Report:
+    try:
+        return asyncio.run(errand)
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+    except RadioError as error:
+        raise CommandError(
+            str(error), "--hci names the socket of a virtual controller: unix:/path"
+        ) from None
+
+
+def _tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
+    reason = "" if report.reason is Reason.OK else f": {report.reason.name.lower()}"
+    output.line(f"{arguments.door} {_WORDS[report.outcome]}{reason}")
+    output.line(f"gateway {report.gateway or 'not reached'}, {report.timings.total_s:.2f} s")
+    if report.outcome is Outcome.UNKNOWN:
+        output.line("it may have opened; ask what became of it:")
+        output.line(
+            f"  gatewayd phone ask {arguments.door} {report.request.hex()} "
+            f"--wallet {arguments.wallet} --hci {arguments.hci}"
+        )
+    output.document(
+        {
+            "door": arguments.door,
+            "outcome": report.outcome.name.lower(),
+            "reason": report.reason.name.lower(),
+            "request": report.request,
+            "gateway": report.gateway,
+            "receipt": report.receipt,
+            "seconds": round(report.timings.total_s, 3),
+            "attempts": report.attempts,
+        }
+    )
+    return _EXITS[report.outcome]
+
+
+def _request(text: str) -> bytes:
+    try:
+        request = bytes.fromhex(text)
+    except ValueError:
+        request = b""
+    if len(request) != ID_BYTES:
+        raise argparse.ArgumentTypeError("a request is 32 hexadecimal digits, as `open` printed it")
+    return request
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("door", metavar="DOOR", help="the door's name, as the key gives it")
+    parser.add_argument(
+        "--wallet", metavar="DIR", type=Path, required=True,
+        help="the phone's key, made by `gatewayd keys issue --wallet`",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hci", metavar="unix:PATH", required=True, help="where a virtual controller speaks HCI"
+    )
+    parser.add_argument(
+        "--address", help="the gateway's Bluetooth address (default: whichever serves the door)"
+    )
+
+
+def _ask_arguments(parser: argparse.ArgumentParser) -> None:
+    _arguments(parser)
+    parser.add_argument("request", metavar="REQUEST", type=_request, help="as `open` printed it")
+
+
+COMMAND: Final = Group(
+    name="phone",
+    summary="be a phone: open a door with a key from a wallet",
+    description="""
+    An emulated phone on a virtual radio. It speaks the whole protocol and validates the gateway
+    as a real one does: a gateway that cannot prove to serve the chosen door gets nothing.
+    """,
+    commands=(
+        Command(
+            name="open",
+            summary="open a door",
+            description="""
+            Finds the gateway that serves the door, proves the key in the wallet, asks to open and
+            says how that ended: open, refused (with the reason), or unknown. Unknown is never
+            tried again by itself, because it may have opened; `phone ask` asks.
+            """,
+            run=_open,
+            arguments=_arguments,
+            examples=("gatewayd phone open street --wallet phone --hci unix:/run/air/phone.hci",),
+        ),
+        Command(
+            name="ask",
+            summary="ask what became of an earlier request",
+            description="""
+            Asks the gateway what became of a request. Opens nothing. Gateways remember requests
+            for 24 hours.
+            """,
+            run=_ask,
+            arguments=_ask_arguments,
+            examples=(
+                (
+                    "gatewayd phone ask street 00112233445566778899aabbccddeeff \\\n"
+                    "    --wallet phone --hci unix:/run/air/phone.hci"
+                ),
+            ),
+        ),
+    ),
+)
