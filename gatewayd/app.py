@@ -103,6 +103,8 @@ async def _wire(
     """Everything together; nothing runs yet."""
     clock, entropy, grown = SystemClock(), SystemEntropy(), asyncio.Event()
     timekeeper = await Timekeeper.load(clock, log, battery_clock=config.gateway.battery_clock)
+    if secrets.provisioned_time_s is not None:
+        await timekeeper.provision(secrets.provisioned_time_s)
     identity = GatewayIdentity(secrets.key, secrets.credential_bytes)
     noticed = NoticedLog(log, grown)
     secret = await _request_secret(log, entropy)

@@ -12,7 +12,12 @@ from typing import Final
 
 from firmware_proto.codes import ID_BYTES
 from gatewayd.core.model import ClockState, Instant, TimeReading
-from gatewayd.core.timekeeping import FRESH_S, DamagedTimeError, Timekeeping
+from gatewayd.core.timekeeping import (
+    FRESH_S,
+    DamagedTimeError,
+    Timekeeping,
+    TimeRefusedError,
+)
 from gatewayd.ports import Clock, Entropy, Memory, StorageError
 
 MEMORY_NAME: Final = "timekeeping"
@@ -67,6 +72,17 @@ class Timekeeper:
         if encoded != self._stored:
             await self._memory.store(MEMORY_NAME, encoded)
             self._stored = encoded
+
+    async def provision(self, time_s: int) -> None:
+        """A time that the operator signed when this gateway was set up; believed once, if at all.
+
+        Whatever becomes of it as a time, it is a floor.
+        """
+        try:
+            known = self._known.provisioned(time_s, self._clock.instant())
+        except TimeRefusedError:
+            known = self._known.raised(time_s)
+        await self.update(known)
 
     def ask(self, nonce: bytes) -> None:
         """A question with this nonce leaves now; an older one is dropped."""

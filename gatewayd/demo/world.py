@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from firmware_proto.codes import Action, KeyClass
+from firmware_proto.codes import ID_BYTES, Action, KeyClass
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.virtual_radio import (
@@ -35,6 +35,7 @@ from gatewayd.cloud.authority import (
     key_id,
     new_key,
 )
+from gatewayd.core import provisioned_time
 from gatewayd.core.claims import Claims
 from gatewayd.emulators.lock import LockEmulator
 from gatewayd.emulators.lock_faults import Faults, PowerLostError
@@ -227,6 +228,9 @@ lock = {{ address = "{LOCK_ADDRESSES[door]}", key = "lock-{door}.pub.pem", warm 
 [gateway]
 id = "{GATEWAY}"
 
+[trust]
+time = "time.cose"
+
 [radio]
 hci = "unix:{directory / "gateway.hci"}"
 
@@ -241,6 +245,9 @@ broker = "mqtt://127.0.0.1:{broker_port}"
             directory / "gateway.cwt": credential,
             directory / "root.pub.pem": public_pem(authority.root.public_key()),
             directory / "trust.cose": authority.bundle(),
+            directory / "time.cose": provisioned_time.sign(
+                GATEWAY, now_s, SystemEntropy().token_bytes(ID_BYTES), authority.time
+            ),
             config: text.encode(),
         }
     )

@@ -26,8 +26,9 @@ class Machine:
     """A motor that takes `motor_ms` per turn and moves a bolt and a latch.
 
     `blocked`: the motor stalls before anything moves. `calibrated`: a lock that
-    starts without it refuses to move. `on_moved` is called
-    with every completed movement, for whoever measures or tells a story.
+    starts without it refuses to move. `on_turning` is called when a command
+    has reached the motor and `on_moved` with every completed movement, for
+    whoever measures or tells a story.
     """
 
     motor_ms: int = 250
@@ -37,6 +38,7 @@ class Machine:
         default_factory=lambda: {Part.BOLT: Position.WITHDRAWN, Part.LATCH: Position.THROWN}
     )
     ledger: list[Moved] = field(default_factory=list)
+    on_turning: Callable[[Turn], None] | None = None
     on_moved: Callable[[Moved], None] | None = None
 
     @property
@@ -50,6 +52,8 @@ class Machine:
 
     async def turn(self, turn: Turn, command: bytes | None) -> bool:
         """Move; False when the motor stalled. Cancelling it is cutting the power mid-turn."""
+        if self.on_turning is not None:
+            self.on_turning(turn)
         if self.blocked:
             await asyncio.sleep(self.motor_ms / 1000)
             return False
