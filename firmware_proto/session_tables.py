@@ -133,14 +133,13 @@ def _always(seconds: float | None) -> Allowance:
 
 _NONE: Final = _always(None)
 _OURS: Final[Deadlines] = {
-    _S.START: _NONE,
-    _S.CHOOSING: _NONE,
     _S.JUDGING: _NONE,
     _S.CLOSED: _NONE,
 }
 
 PHONE_DEADLINES: Final[Deadlines] = {
     **_OURS,
+    _S.START: _NONE,
     _S.AWAITING_MESSAGE_2: _always(5.0),
     _S.KEYED: _NONE,
     _S.SPOKEN: _always(20.0),  # a sleeping lock is dialled, then its motor turns
@@ -156,6 +155,7 @@ GATEWAY_DEADLINES: Final[Deadlines] = {
 }
 LOCK_CLIENT_DEADLINES: Final[Deadlines] = {
     **_OURS,
+    _S.CHOOSING: _NONE,
     _S.AWAITING_HELLO: _always(3.0),
     _S.AWAITING_MESSAGE_2: _always(5.0),  # a small controller computes for most of a second
     _S.KEYED: _NONE,
@@ -164,6 +164,7 @@ LOCK_CLIENT_DEADLINES: Final[Deadlines] = {
 }
 LOCK_SERVER_DEADLINES: Final[Deadlines] = {
     **_OURS,
+    _S.START: _NONE,
     # 2 s to Resume or message_1, and 8 s in all to the first record.
     _S.AWAITING_CHOICE: _always(2.0),
     _S.AWAITING_MESSAGE_3: _always(3.0),
