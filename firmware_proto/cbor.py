@@ -25,7 +25,8 @@ MAX_DEPTH: Final = 16
 """Arrays and maps inside one another."""
 
 _MAX_ARGUMENT: Final = 2**64 - 1
-_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = (major << 5 for major in range(7))
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(0x00, 0xE0, 0x20)
+"""Major types, as first bytes (RFC 8949 §3.1)."""
 
 _ONE_BYTE: Final[dict[int, int | None]] = {
     **{_UNSIGNED | number: number for number in range(24)},
@@ -35,10 +36,14 @@ _ONE_BYTE: Final[dict[int, int | None]] = {
     0xF6: None,
 }
 _MORE: Final = object()
-_KEY_TYPES: Final = frozenset({int, bytes, str})
-"""Not bool: true and 1 are one key to Python and two to CBOR."""
 _IMMEDIATE: Final[tuple[Any, ...]] = tuple(_ONE_BYTE.get(head, _MORE) for head in range(256))
 """By first byte: the value that this byte is already, or _MORE."""
+
+_WIDTH: Final = tuple({24: 1, 25: 2, 26: 4, 27: 8}.get(head & 0x1F, 0) for head in range(256))
+"""By first byte: how many bytes hold the argument, if it does not stand in the first itself."""
+
+_LEAST: Final = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
+"""By width: the smallest argument that needs it (RFC 8949 §4.2.1)."""
 
 
 def decode(data: bytes) -> Value:
@@ -95,53 +100,38 @@ def _checked_item(data: bytes, position: int) -> tuple[Value, int]:
         raise _malformed("text is not UTF-8") from None
 
 
+# The hot path of every parser, so a call, which costs more than most items, is
+# made only for what is not one byte or a short string. A slice past the end is
+# short rather than an error: positions only grow, so the next index or the last
+# comparison of the caller notices.
 def _item(data: bytes, position: int, depth: int) -> tuple[Value, int]:
-    # The hot path of every parser: containers look for one-byte items
-    # themselves, because a call costs more than the item.
-    #
-    # A slice past the end is short rather than an error. Positions only grow,
-    # so the next index or the last comparison of the caller notices.
     head = data[position]
-    value: Value = _IMMEDIATE[head]
     position += 1
+    value: Value = _IMMEDIATE[head]
     if value is not _MORE:
         return value, position
     if head >= _TAG:
         raise _malformed("a tag, float or simple value")
-    argument = head & 0x1F
-    if argument >= 24:  # noqa: PLR2004 - RFC 8949 §3: 24 and more mean bytes that follow
-        argument, position = _long_argument(data, position, argument)
-    major = head & 0xE0
-    if major == _BYTES:
-        value = data[position : position + argument]
-        position += argument
-    elif major == _TEXT:
-        value = data[position : position + argument].decode()
-        position += argument
-    elif major == _UNSIGNED:
-        value = argument
-    elif major == _NEGATIVE:
-        value = -1 - argument
-    elif not depth:
-        raise _malformed("nested too deep")
-    elif major == _ARRAY:
-        value, position = _items(data, position, argument, depth - 1)
+    width = _WIDTH[head]
+    if width:
+        argument = int.from_bytes(data[position : position + width], "big")
+        position += width
+        if argument < _LEAST[width]:
+            raise _malformed("a number that is longer than it need be, or cut off")
     else:
-        value, position = _pairs(data, position, argument, depth - 1)
-    return value, position
-
-
-def _long_argument(data: bytes, position: int, form: int) -> tuple[int, int]:
-    """RFC 8949 §3: 24..27 announce an argument of 1, 2, 4 or 8 bytes."""
-    if form > 27:  # noqa: PLR2004 - 28..30 are reserved, 31 is an indefinite length
-        raise _malformed("an indefinite or reserved length")
-    width = 1 << (form - 24)
-    end = position + width
-    argument = int.from_bytes(data[position:end], "big")
-    # The shortest form that holds it (RFC 8949 §4.2.1)
-    if argument < (24 if width == 1 else 1 << (4 * width)):
-        raise _malformed("a number that is longer than it need be, or cut off")
-    return argument, end
+        argument = head & 0x1F
+        if argument > 27:  # noqa: PLR2004 - RFC 8949 §3: reserved, or an indefinite length
+            raise _malformed("an indefinite or reserved length")
+    if head < _BYTES:
+        return (argument if head < _NEGATIVE else -1 - argument), position
+    if head < _ARRAY:
+        end = position + argument
+        return (data[position:end] if head < _TEXT else data[position:end].decode()), end
+    if not depth:
+        raise _malformed("nested too deep")
+    if head < _MAP:
+        return _items(data, position, argument, depth - 1)
+    return _pairs(data, position, argument, depth - 1)
 
 
 def _items(data: bytes, position: int, count: int, depth: int) -> tuple[list[Value], int]:
@@ -161,22 +151,32 @@ def _pairs(data: bytes, position: int, count: int, depth: int) -> tuple[dict[Map
     previous = b""
     for _ in range(count):
         start = position
-        key = _IMMEDIATE[data[position]]
+        head = data[position]
+        if head >= _ARRAY:
+            raise _malformed("a map key that is neither number nor string")
+        key = _IMMEDIATE[head]
         if key is _MORE:
             key, position = _item(data, position, depth)
         else:
             position += 1
-        if type(key) not in _KEY_TYPES:
-            raise _malformed("a map key that is neither number nor string")
         encoded = data[start:position]
         if encoded <= previous:
             raise _malformed("map keys out of order or repeated")
         previous = encoded
-        value = _IMMEDIATE[data[position]]
-        if value is _MORE:
-            value, position = _item(data, position, depth)
-        else:
+        head = data[position]
+        value = _IMMEDIATE[head]
+        if value is not _MORE:
             position += 1
+        elif _BYTES <= head < _BYTES + 24:
+            start = position + 1
+            position = start + head - _BYTES
+            value = data[start:position]
+        elif _TEXT <= head < _TEXT + 24:
+            start = position + 1
+            position = start + head - _TEXT
+            value = data[start:position].decode()
+        else:
+            value, position = _item(data, position, depth)
         pairs[key] = value
     return pairs, position
 
