@@ -13,7 +13,7 @@ import resource
 import sys
 from pathlib import Path
 
-from gatewayd.adapters.sqlite import open_log
+from gatewayd.adapters.sqlite import open_log, open_log_file
 from gatewayd.ports import StorageError
 from tests.support.log_child import INTENT, say
 
@@ -35,15 +35,21 @@ async def quota(path: Path) -> None:
 
 
 async def readonly(path: Path) -> None:
-    if os.geteuid() == 0:  # to whom no mode forbids anything
-        os.chown(path, NOBODY, NOBODY)
-        os.chown(path.parent, NOBODY, NOBODY)
-        os.seteuid(NOBODY)
+    give_up_rights(path)
     try:
         async with open_log(path):
             say("opened")
     except StorageError as error:
         say(error)
+    with open_log_file(path) as file:
+        say("read", file.size(), "of", len(list(file.rows(0, 99))))
+
+
+def give_up_rights(path: Path) -> None:
+    if os.geteuid() == 0:  # to whom no mode forbids anything
+        os.chown(path, NOBODY, NOBODY)
+        os.chown(path.parent, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def open_reader(path: Path, schema: Schema, *, migrated: bool = True) -> sqlite3
     with storage_errors(str(path)):
         if not path.is_file():
             raise StorageError(f"{path}: {'not a' if path.exists() else 'no such'} file")
-        connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
+        connection = _connect(f"{path.absolute().as_uri()}?{_reading_mode(path)}")
         try:
             _recognise(connection, path, schema, migrated=migrated)
         except BaseException:
@@ -142,6 +142,17 @@ def _create(path: Path, schema: Schema) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _reading_mode(path: Path) -> str:
+    """Even to read, SQLite wants to make files for its locks; on evidence it cannot and need not.
+
+    Only a file that nobody can be writing is read without locks: its directory
+    is closed to us and holds no write-ahead log.
+    """
+    closed = not os.access(path.parent, os.W_OK, effective_ids=True)
+    wal = path.with_name(path.name + "-wal")
+    return "mode=ro&immutable=1" if closed and not wal.exists() else "mode=ro"
 
 
 def _touch(path: Path) -> None:
