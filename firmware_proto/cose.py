@@ -178,13 +178,13 @@ def _check_labels(
     protected: Mapping[cbor.MapKey, cbor.Value], unprotected: Mapping[cbor.MapKey, cbor.Value]
 ) -> None:
     """RFC 9052 §3: labels are numbers or text, each in one header only; critical ones unknown."""
-    labels = [*protected, *unprotected]
-    if any(isinstance(label, bytes) for label in labels):
-        raise _malformed("a label that is a byte string")
-    if len(labels) != len(set(labels)):
+    if not protected.keys().isdisjoint(unprotected):
         raise _malformed("a label in both headers")
-    if HEADER_CRIT in labels:
-        raise RemoteProtocolError(Fault.UNSUPPORTED, "COSE_Sign1: critical headers")
+    for label in (*protected, *unprotected):
+        if label == HEADER_CRIT:
+            raise RemoteProtocolError(Fault.UNSUPPORTED, "COSE_Sign1: critical headers")
+        if isinstance(label, bytes):
+            raise _malformed("a label that is a byte string")
 
 
 def _check_algorithm(algorithm: cbor.Value, *accepted: int) -> None:
