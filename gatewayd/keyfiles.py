@@ -52,7 +52,9 @@ def read_file(path: Path, what: str, hint: str = "", *, private: bool = False) -
                 )
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise KeyFileError(f"{what} {path} does not exist", hint) from None
+        raise KeyFileError(
+            f"{what} {path} does not exist", hint or f"is the name right? ls {path.parent}"
+        ) from None
     except OSError as error:
         raise KeyFileError(
             f"{what} {path} cannot be read: {error.strerror}",

@@ -48,7 +48,7 @@ class Description(Struct, frozen=True, kw_only=True):
     """The file from which a bundle is made."""
 
     group: _NAME
-    serial: Annotated[int, Meta(ge=1, description="1, then one more each time")]
+    serial: Annotated[int, Meta(ge=1, le=2**63 - 1, description="1, then one more each time")]
     gateways: _KEY = Path("gateways.pub.pem")
     command: _KEY = Path("command.pub.pem")
     time: _KEY = Path("time.pub.pem")
