@@ -7,7 +7,7 @@ what parses encodes to the same bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -16,6 +16,8 @@ from firmware_proto.codes import MAX_DOOR_ID_BYTES, Action, KeyClass, Presence, 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core.schedule import Schedule, Window
 from gatewayd.core.trust import ALL_ACTIONS
+
+Names: TypeAlias = frozenset[cbor.MapKey]
 
 CTI_BYTES: Final = 8
 MAX_NAME_BYTES: Final = 64
@@ -39,6 +41,17 @@ _ACTIONS: Final[dict[Any, Action]] = {bits: Action(bits) for bits in range(1, AL
 _CLASSES: Final[dict[Any, KeyClass]] = {int(key_class): key_class for key_class in KeyClass}
 _PRESENCES: Final[dict[Any, Presence]] = {int(presence): presence for presence in Presence}
 
+_COSE_KEY: Final[Names] = frozenset({1})
+_STATUS_LIST: Final[Names] = frozenset({"status_list"})
+_STATUS_MEMBERS: Final[Names] = frozenset({"idx", "uri"})
+_DELEG_MEMBERS: Final[Names] = frozenset({1, 2})
+_EC2_MEMBERS: Final[Names] = frozenset({1, -1, -2, -3})
+_KTY_EC2: Final = 2
+_CRV_P256: Final = 1
+_COORDINATE_BYTES: Final = 32
+_P: Final = 2**256 - 2**224 + 2**192 + 2**96 - 1
+_B: Final = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+
 PublicKey = ec.EllipticCurvePublicKey
 Member = TypeVar("Member")
 
@@ -51,10 +64,11 @@ class TokenRejected(Exception):  # noqa: N818 - not a failure of ours: one of tw
         self.reason = reason
 
 
-class StatusReference(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StatusReference:
     """Where the token stands in which Token Status List."""
 
-    idx: int
+    index: int
     uri: str
 
 
@@ -93,6 +107,42 @@ class Claims:
     """The key to which the holder's own log entries are sealed."""
 
 
+class ParsedClaims(NamedTuple):
+    """The same in the order of `Claims`, but for the phone's key, which is a point still.
+
+    Making a key object of a point takes as long as all the other claims
+    together, and nobody needs it before MAC_3; that the point lies on the
+    curve has been checked.
+    """
+
+    issuer: str
+    subject: str
+    audience: str
+    cti: bytes
+    not_before: int
+    expires: int
+    issued_at: int
+    point: bytes
+    scope: tuple[tuple[str, Action], ...]
+    key_class: KeyClass
+    presence: Presence
+    status: StatusReference | None
+    schedule: Schedule | None
+    lending: Lending | None
+    once: bool
+    seal: PublicKey | None
+
+    def key(self) -> PublicKey:
+        """The phone's key."""
+        return cose.public_key_from_point(self.point)
+
+    def claims(self) -> Claims:
+        """For people, and for issuing again."""
+        fields = dict(self._asdict())
+        del fields["point"]
+        return Claims(key=self.key(), **fields)
+
+
 # --- encoding -----------------------------------------------------------------
 def encode(claims: Claims) -> bytes:
     """The payload of the token; LocalProtocolError for what CBOR cannot hold."""
@@ -110,7 +160,7 @@ def encode(claims: Claims) -> bytes:
         _PRESENCE: int(claims.presence),
     }
     if claims.status is not None:
-        encoded[_STATUS] = {"status_list": {"idx": claims.status.idx, "uri": claims.status.uri}}
+        encoded[_STATUS] = {"status_list": {"idx": claims.status.index, "uri": claims.status.uri}}
     if claims.schedule is not None:
         schedule = claims.schedule
         encoded[_SCHEDULE] = [schedule.zone, schedule.allow, schedule.deny]
@@ -125,7 +175,7 @@ def encode(claims: Claims) -> bytes:
 
 
 # --- parsing ------------------------------------------------------------------
-def parse(payload: bytes) -> Claims:
+def parse(payload: bytes) -> ParsedClaims:
     """The claims in `payload`; TokenRejected (MALFORMED_TOKEN) for anything else."""
     try:
         claims = cbor.decode(payload)
@@ -139,7 +189,7 @@ def parse(payload: bytes) -> Claims:
         raise TokenRejected(Reason.MALFORMED_TOKEN) from None
 
 
-def _claims(claims: dict[cbor.MapKey, cbor.Value]) -> Claims:
+def _claims(claims: dict[cbor.MapKey, cbor.Value]) -> ParsedClaims:
     cti = claims[_CTI]
     not_before, expires = _number(claims[_NBF]), _number(claims[_EXP])
     if (
@@ -149,7 +199,7 @@ def _claims(claims: dict[cbor.MapKey, cbor.Value]) -> Claims:
         or claims.get(_ONCE, True) is not True
     ):
         raise TokenRejected(Reason.MALFORMED_TOKEN)
-    return Claims(
+    return ParsedClaims(
         _name(claims[_ISS]),
         _name(claims[_SUB]),
         _name(claims[_AUD]),
@@ -157,7 +207,7 @@ def _claims(claims: dict[cbor.MapKey, cbor.Value]) -> Claims:
         not_before,
         expires,
         _number(claims[_IAT]),
-        _key(_members(claims[_CNF], {1})[1]),
+        _point(_members(claims[_CNF], _COSE_KEY)[1]),
         _scope(claims[_SCOPE]),
         _member(_CLASSES, claims[_CLASS]),
         _member(_PRESENCES, claims[_PRESENCE]),
@@ -188,10 +238,27 @@ def _member(members: dict[Any, Member], value: cbor.Value) -> Member:
 
 
 def _key(value: cbor.Value) -> PublicKey:
-    # one form per key: kty, crv, x and y, both coordinates in full
-    if type(value) is not dict or len(value) != 4 or type(value.get(-3)) is not bytes:  # noqa: PLR2004
+    return cose.public_key_from_point(_point(value))
+
+
+def _point(value: cbor.Value) -> bytes:
+    """The SEC 1 form of a COSE_Key; one form per key: both coordinates in full, and no kid."""
+    members = _members(value, _EC2_MEMBERS)
+    x_bytes, y_bytes = members[-2], members[-3]
+    if (
+        members[1] != _KTY_EC2
+        or members[-1] is True  # which is 1 to Python
+        or members[-1] != _CRV_P256
+        or type(x_bytes) is not bytes
+        or type(y_bytes) is not bytes
+        or not len(x_bytes) == len(y_bytes) == _COORDINATE_BYTES
+    ):
         raise TokenRejected(Reason.MALFORMED_TOKEN)
-    return cose.public_key_from_cose(value)
+    x, y = int.from_bytes(x_bytes, "big"), int.from_bytes(y_bytes, "big")
+    # y^2 = x^3 - 3x + b, SP 800-186 §3.2.1.3; the group has no small subgroup to check for
+    if x >= _P or y >= _P or (y * y - (x * x - 3) * x - _B) % _P:
+        raise TokenRejected(Reason.MALFORMED_TOKEN)
+    return b"\x04" + x_bytes + y_bytes
 
 
 def _scope(value: cbor.Value) -> tuple[tuple[str, Action], ...]:
@@ -199,7 +266,7 @@ def _scope(value: cbor.Value) -> tuple[tuple[str, Action], ...]:
     if type(pairs) is not list or not 0 < len(pairs) <= MAX_DOORS:
         raise TokenRejected(Reason.MALFORMED_TOKEN)
     scope = tuple(map(_permission, pairs))
-    if len({door for door, _ in scope}) != len(scope):
+    if len(dict(scope)) != len(scope):  # a door named twice
         raise TokenRejected(Reason.MALFORMED_TOKEN)
     return scope
 
@@ -211,8 +278,8 @@ def _permission(pair: cbor.Value) -> tuple[str, Action]:
 
 
 def _status(value: cbor.Value) -> StatusReference:
-    reference = _members(value, {"status_list"})["status_list"]
-    fields = _members(reference, {"idx", "uri"})
+    reference = _members(value, _STATUS_LIST)["status_list"]
+    fields = _members(reference, _STATUS_MEMBERS)
     return StatusReference(_number(fields["idx"]), _name(fields["uri"], MAX_URI_BYTES))
 
 
@@ -238,11 +305,11 @@ def _window(value: cbor.Value) -> Window:
 
 
 def _lending(value: cbor.Value) -> Lending:
-    fields = _members(value, {1, 2})
+    fields = _members(value, _DELEG_MEMBERS)
     return Lending(_number(fields[1]), _key(fields[2]))
 
 
-def _members(value: cbor.Value, names: set[cbor.MapKey]) -> dict[cbor.MapKey, cbor.Value]:
+def _members(value: cbor.Value, names: Names) -> dict[cbor.MapKey, cbor.Value]:
     if type(value) is not dict or value.keys() != names:
         raise TokenRejected(Reason.MALFORMED_TOKEN)
     return value

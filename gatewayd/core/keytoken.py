@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -30,6 +29,7 @@ from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from gatewayd.core.claims import (
     Claims,
     Lending,
+    ParsedClaims,
     StatusReference,
     TokenRejected,
     encode,
@@ -80,11 +80,10 @@ class TokenIdentity(NamedTuple):
         return hashlib.sha256(cbor.encode(self)).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class KeyToken:
+class KeyToken(NamedTuple):
     """A token; `authenticate` returns it only with a genuine signature."""
 
-    claims: Claims
+    parsed: ParsedClaims
     key_id: bytes
     """Names the issuer's key in the trust bundle."""
     parent: KeyToken | None = None
@@ -93,13 +92,18 @@ class KeyToken:
     @property
     def identity(self) -> TokenIdentity:
         """What to key replay, revocation and receipts on."""
-        lender = self.claims.issuer if self.parent is None else self.parent.identity
-        return TokenIdentity(lender, self.claims.cti)
+        lender = self.parsed.issuer if self.parent is None else self.parent.identity
+        return TokenIdentity(lender, self.parsed.cti)
 
     @property
     def key(self) -> PublicKey:
         """The key that the peer must prove to hold (MAC_3)."""
-        return self.claims.key
+        return self.parsed.key()
+
+    @property
+    def claims(self) -> Claims:
+        """Everything that the token says."""
+        return self.parsed.claims()
 
 
 class Grant(NamedTuple):
@@ -118,7 +122,7 @@ def issue(claims: Claims, signer: ec.EllipticCurvePrivateKey, key_id: bytes) -> 
     """The token, signed. ValueError when `authenticate` would call it malformed."""
     try:
         payload = encode(claims)
-        parsed = parse(payload)
+        parsed = parse(payload).claims()
     except (LocalProtocolError, TokenRejected) as error:
         raise ValueError("claims out of range") from error
     if parsed != claims:
@@ -174,7 +178,7 @@ def _unwrap(presented: bytes) -> tuple[cose.Sign1, bytes]:
         raise TokenRejected(Reason.MALFORMED_TOKEN)
     key_id = protected[cose.HEADER_KID]
     # the unprotected header is where a lent key will bring its parent
-    if not isinstance(key_id, bytes) or signed.unprotected:
+    if type(key_id) is not bytes or signed.unprotected:
         raise TokenRejected(Reason.MALFORMED_TOKEN)
     return signed, key_id
 
@@ -211,7 +215,7 @@ def grants(  # noqa: PLR0913 - every one is a separate fact about the situation
     """
     if token.parent is not None:
         raise TokenRejected(Reason.MALFORMED_TOKEN)
-    claims = token.claims
+    claims = token.parsed
     granted = _granted(claims.scope, door)
     allowed = granted & int(action)  # plain numbers: arithmetic on flags takes microseconds
     _check_issuer(claims, trust.issuers.get(token.key_id), door, allowed)
@@ -253,7 +257,7 @@ def _granted(scope: tuple[tuple[str, Action], ...], door: str) -> int:
     return 0
 
 
-def _check_issuer(claims: Claims, issuer: Issuer | None, door: str, actions: int) -> None:
+def _check_issuer(claims: ParsedClaims, issuer: Issuer | None, door: str, actions: int) -> None:
     """The token's other doors are not looked at: taking one from an issuer spares the rest."""
     if issuer is None:
         raise TokenRejected(Reason.UNTRUSTED_ISSUER)
@@ -268,7 +272,7 @@ def _check_issuer(claims: Claims, issuer: Issuer | None, door: str, actions: int
         raise TokenRejected(Reason.ISSUER_EXCEEDED)
 
 
-def _check_time(claims: Claims, time: TimeReading, *, clock_counts: bool) -> None:
+def _check_time(claims: ParsedClaims, time: TimeReading, *, clock_counts: bool) -> None:
     if time.floor_s >= claims.expires or (clock_counts and time.now_s >= claims.expires):
         raise TokenRejected(Reason.EXPIRED)
     if clock_counts and time.now_s + min(time.bound_s, MOST_SKEW_S) < claims.not_before:

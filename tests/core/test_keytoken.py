@@ -16,7 +16,6 @@ from gatewayd.core.keytoken import (
     UNLISTED_LIFETIME_S,
     Claims,
     Grant,
-    KeyToken,
     Lending,
     StatusReference,
     TokenIdentity,
@@ -98,7 +97,7 @@ def ask(claims: Claims = CLAIMS, *, issuer: Issuer = CLOUD, **changes) -> tuple[
         "zone": COPENHAGEN,
     } | changes
     trust = replace(TRUST, issuers={b"k1": issuer})
-    return grants(KeyToken(claims, b"k1"), trust, **asked)
+    return grants(unverified(token(claims)), trust, **asked)
 
 
 def refusal(claims: Claims = CLAIMS, **how) -> Reason:
@@ -151,7 +150,8 @@ ALL_CLAIMS = st.builds(
 def test_what_is_issued_authenticates(claims):
     data = token(claims)
     found = authenticate(data, TRUST)
-    assert found == KeyToken(claims, b"k1") == unverified(data)
+    assert (found.claims, found.key_id, found.parent) == (claims, b"k1", None)
+    assert found == unverified(data)
     assert found.key == claims.key
     assert token(found.claims) == data
 
@@ -232,8 +232,8 @@ def test_an_identity_is_issuer_and_number():
         TokenIdentity(issuer, cti).digest() for issuer in ("a", "b") for cti in (b"1", b"2")
     }
     assert len(identities) == 4
-    parent = KeyToken(CLAIMS, b"k1")
-    child = KeyToken(replace(CLAIMS, cti=b"childcti"), b"k1", parent)
+    parent = unverified(token())
+    child = unverified(token(replace(CLAIMS, cti=b"childcti")))._replace(parent=parent)
     assert child.identity == TokenIdentity(parent.identity, b"childcti")
     assert len(child.identity.digest()) == 32
 
@@ -340,6 +340,14 @@ PHONE_KEY = cose.public_key_to_cose(PHONE.public_key())
         (8, {1: PHONE_KEY, 3: b"kid"}),
         (8, {1: {**PHONE_KEY, 2: b"kid"}}),
         (8, {1: {**PHONE_KEY, -3: True}}),
+        (8, {1: {**PHONE_KEY, -3: PHONE_KEY[-2]}}),
+        (8, {1: {**PHONE_KEY, -2: b"x" * 31}}),
+        (8, {1: {**PHONE_KEY, -2: 5}}),
+        (8, {1: {**PHONE_KEY, 1: 1}}),
+        (8, {1: {**PHONE_KEY, -1: 2}}),
+        (8, {1: {**PHONE_KEY, -1: True}}),
+        (8, {1: {**PHONE_KEY, -2: b"\xff" * 32}}),
+        (8, {1: {**PHONE_KEY, -3: b"\xff" * 32}}),
         (8, {1: []}),
         (9, [["front", 1]]),
         (9, b""),
@@ -372,6 +380,21 @@ PHONE_KEY = cose.public_key_to_cose(PHONE.public_key())
 def test_every_claim_has_one_form(name, value):
     payload = cbor.encode({**claim_map(), name: value})
     assert reason_of(sign(payload)) is Reason.MALFORMED_TOKEN
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_a_point_off_the_curve_is_refused_as_openssl_refuses_it(x, y):
+    with pytest.raises(ValueError, match="Invalid EC key"):
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + x + y)
+    payload = cbor.encode({**claim_map(), 8: {1: {**PHONE_KEY, -2: x, -3: y}}})
+    assert reason_of(sign(payload)) is Reason.MALFORMED_TOKEN
+
+
+@given(st.integers(1, P256_ORDER - 1))
+@settings(max_examples=40)
+def test_every_phone_key_is_accepted(secret):
+    key = ec.derive_private_key(secret, ec.SECP256R1()).public_key()
+    assert authenticate(token(replace(CLAIMS, key=key)), TRUST).key == key
 
 
 # --- grants ------------------------------------------------------------------------------------
@@ -432,7 +455,7 @@ def test_within_its_limits_an_issuer_grants():
 def test_an_issuer_may_have_been_dropped_since():
     with pytest.raises(TokenRejected) as caught:
         grants(
-            KeyToken(CLAIMS, b"k1"),
+            unverified(token()),
             replace(TRUST, issuers={}),
             audience="house-7",
             door="front",
@@ -506,7 +529,7 @@ def test_a_key_that_may_be_lent_opens_for_its_holder():
 
 
 def test_a_lent_key_is_refused_until_lending_exists():
-    child = KeyToken(CLAIMS, b"k1", KeyToken(CLAIMS, b"k1"))
+    child = unverified(token())._replace(parent=unverified(token()))
     with pytest.raises(TokenRejected) as caught:
         grants(child, TRUST, audience="house-7", door="front", action=Action.OPEN, time=reading())
     assert caught.value.reason is Reason.MALFORMED_TOKEN
