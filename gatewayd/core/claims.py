@@ -182,7 +182,7 @@ def parse(payload: bytes) -> ParsedClaims:
         if type(claims) is not dict:
             raise TokenRejected(Reason.MALFORMED_TOKEN)
         names = claims.keys()
-        if not (names >= _REQUIRED and names <= _KNOWN):
+        if names != _REQUIRED and not (names >= _REQUIRED and names <= _KNOWN):
             raise TokenRejected(Reason.MALFORMED_TOKEN)
         return _claims(claims)
     except RemoteProtocolError:
