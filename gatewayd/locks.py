@@ -250,6 +250,8 @@ class BleLock:
 
     def _verdict(self, answer: Message) -> Verdict:
         if isinstance(answer, Done):
+            if answer.reason is Reason.COMMAND_EXPIRED:
+                self._reading = None  # it was too old, or came too slowly
             return Verdict(answer.outcome, answer.reason)
         if isinstance(answer, FaultMessage) and not FAULTS[answer.fault].may_have_happened:
             return Verdict(Outcome.REFUSED, _NOT_MOVED.get(answer.fault, Reason.LOCK_FAULT))

@@ -196,18 +196,24 @@ class _Connection:
         self._talk.session.begin()
         push = self._changed.set
         self._lock.subscribe(push)
+        tasks = {
+            asyncio.create_task(self._read(), name="lock reads"),
+            asyncio.create_task(self._answer(), name="lock answers"),
+            asyncio.create_task(self._push(), name="lock pushes"),
+        }
+        # No TaskGroup: in Python 3.11 it drops a cancellation that meets an error,
+        # and here errors are how every connection ends.
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(), name="lock reads")
-                group.create_task(self._answer(), name="lock answers")
-                group.create_task(self._push(), name="lock pushes")
-        except BaseExceptionGroup as errors:
-            if errors.subgroup(PowerLostError) is not None:
-                raise PowerLostError from None
-            if errors.split(_PEER_ERRORS)[1] is not None:
-                raise  # a bug of ours must not look like a gateway's
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._lock.unsubscribe(push)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, _PEER_ERRORS):
+                raise error
 
     async def _read(self) -> None:
         async with asyncio.timeout(self._lock.settings.handshake_s) as patience:

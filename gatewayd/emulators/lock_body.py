@@ -81,7 +81,7 @@ class LockBody:
         self._uptime_ms = uptime_ms
         self._memory = store.load()
         self._born_ms = self._memory.clock_ms - uptime_ms()
-        self._ended: dict[bytes, asyncio.Future[Verdict]] = {}
+        self._ended: dict[bytes, asyncio.Future[None]] = {}
         self._drive: Drive | None = None
         self._wake = asyncio.Event()
         self._mechanics, effects = lock_state.awake(
@@ -184,15 +184,14 @@ class LockBody:
         known = self._memory.command(message.request)
         if known is not None and known.content != content:
             return FaultMessage(message.request, Fault.ID_REUSED)
-        if known is not None and known.verdict is not None:
-            return self._done(message.request, known.verdict)
-        if known is None:
-            refused = self._begin(message, content)
-            if refused is not None:
-                return refused
-        verdict = await asyncio.shield(self._ended[message.request])
+        refused = self._begin(message, content) if known is None else None
+        if refused is not None:
+            return refused
+        ending = self._ended.get(message.request)
+        if ending is not None:
+            await asyncio.shield(ending)
         self.faults.cut(PowerCut.BEFORE_ANSWER)
-        return self._done(message.request, verdict)
+        return self._result(message.request, message.request)
 
     def _begin(self, message: Unlatch | Unbolt | Bolt, content: bytes) -> Message | None:
         """Store a command and start it, or say why not."""
@@ -265,7 +264,7 @@ class LockBody:
         if memory != self._memory:
             self.keep(memory)
         if running is not None and settled is not None and running.id in self._ended:
-            self._ended.pop(running.id).set_result(settled)
+            self._ended.pop(running.id).set_result(None)
 
     def _resume_interrupted(self) -> None:
         """At start: a command without verdict gets the one that the sensors show."""
