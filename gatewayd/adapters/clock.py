@@ -27,7 +27,7 @@ class SystemClock:
     def instant(self) -> Instant:
         """Read boot time and wall time, one after the other."""
         boottime_s = time.clock_gettime(_BOOTTIME)
-        return Instant(self._boot_id, boottime_s, time.time())  # noqa: TID251 - this is the clock
+        return Instant(self._boot_id, boottime_s, time.time())
 
 
 def _read_boot_id(path: Path) -> str:

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.DONE
         case [name, *rest] if name in TABLE:
             return execute(load(name), rest)
-        case [name, *_]:
-            sys.stderr.write(f"error: there is no command '{name[:40]}'\n")
+        case _:
+            sys.stderr.write(f"error: there is no command '{arguments[0][:40]}'\n")
             sys.stderr.write(f"hint: one of {', '.join(TABLE)}; see gatewayd --help\n")
-    return ExitCode.USAGE
+            return ExitCode.USAGE

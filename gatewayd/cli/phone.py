@@ -32,7 +32,7 @@ def _open(arguments: argparse.Namespace, output: Output) -> int:
     from gatewayd import phone_app  # noqa: PLC0415 - the radio stack takes a second to load
 
     errand = phone_app.open_door(arguments.hci, arguments.wallet, arguments.door, arguments.address)
-    return _tell(_finish(errand), arguments, output)
+    return tell(finish(errand), arguments, output)
 
 
 def _ask(arguments: argparse.Namespace, output: Output) -> int:
@@ -41,10 +41,11 @@ def _ask(arguments: argparse.Namespace, output: Output) -> int:
     errand = phone_app.ask_result(
         arguments.hci, arguments.wallet, arguments.door, arguments.request, arguments.address
     )
-    return _tell(_finish(errand), arguments, output)
+    return tell(finish(errand), arguments, output)
 
 
-def _finish(errand: Coroutine[Any, Any, Report]) -> Report:
+def finish(errand: Coroutine[Any, Any, Report]) -> Report:
+    """Run an errand to its end. CommandError when it cannot even begin."""
     try:
         return asyncio.run(errand)
     except KeyFileError as error:
@@ -55,7 +56,8 @@ def _finish(errand: Coroutine[Any, Any, Report]) -> Report:
         ) from None
 
 
-def _tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
+def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
+    """Say how it ended; one exit code per outcome."""
     reason = "" if report.reason is Reason.OK else f": {report.reason.name.lower()}"
     output.line(f"{arguments.door} {_WORDS[report.outcome]}{reason}")
     output.line(f"gateway {report.gateway or 'not reached'}, {report.timings.total_s:.2f} s")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from gatewayd import config, logs
 from gatewayd.cli import check
@@ -27,8 +28,13 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     logs.set_up(os.environ, verbose=arguments.verbose)
     from gatewayd import app  # noqa: PLC0415 - the radio stack takes a second to load
 
+    return start(app.run(settings, secrets))
+
+
+def start(daemon: Coroutine[Any, Any, int]) -> int:
+    """Run to the end. CommandError for what comes from outside; a bug keeps its traceback."""
     try:
-        return asyncio.run(app.run(settings, secrets))
+        return asyncio.run(daemon)
     except PortError as error:
         raise _cannot(error) from None
     except ExceptionGroup as group:

@@ -17,10 +17,11 @@ from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cloud.authority import key_id, new_key
 from gatewayd.core import keytoken
-from gatewayd.core.claims import CTI_BYTES, Claims
+from gatewayd.core.claims import CTI_BYTES, Claims, StatusReference
 from gatewayd.core.schedule import DAY_MINUTES, Schedule, Window
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MOST_DAYS: Final = keytoken.UNLISTED_LIFETIME_S // common.DAY_S
 _WINDOW: Final = re.compile(
     r"(?P<days>[a-z,-]+) (?P<from>[0-9]{2}:[0-9]{2})-(?P<to>[0-9]{2}:[0-9]{2})"
 )
@@ -47,6 +48,16 @@ def parse_window(text: str) -> Window:
         raise argparse.ArgumentTypeError(
             f"'{text[:60]}' is no window, as 'mon-fri 08:00-17:00' or 'daily 22:00-06:00'"
         ) from None
+
+
+def parse_status(text: str) -> StatusReference:
+    """`https://operator.example/lists/1#4711`."""
+    uri, _, index = text.rpartition("#")
+    if not uri or not index.isascii() or not index.isdigit():
+        raise argparse.ArgumentTypeError(
+            f"'{text[:60]}' is no place in a list, as https://operator.example/lists/1#4711"
+        )
+    return StatusReference(int(index), uri)
 
 
 def _window(text: str) -> Window:
@@ -124,9 +135,16 @@ def _token(
 ) -> bytes:
     now_s = common.now_s()
     start = now_s if arguments.start is None else arguments.start
-    end = start + arguments.days * common.DAY_S if arguments.end is None else arguments.end
+    days = arguments.days or (_MOST_DAYS if arguments.status is None else 365)
+    end = start + days * common.DAY_S if arguments.end is None else arguments.end
     if end <= start:
         raise CommandError("the key would end before it starts", "--from, --until", ExitCode.USAGE)
+    if arguments.status is None and end - start > keytoken.UNLISTED_LIFETIME_S:
+        raise CommandError(
+            f"a key that no revocation list can take back lives at most {_MOST_DAYS} days",
+            "give it a place in a list with --status URI#INDEX, or issue it anew in time",
+            ExitCode.USAGE,
+        )
     claims = Claims(
         issuer=arguments.issuer,
         subject=arguments.holder,
@@ -139,6 +157,7 @@ def _token(
         scope=tuple(arguments.door),
         key_class=KeyClass[arguments.key_class.upper()],
         presence=Presence[arguments.presence.upper()],
+        status=arguments.status,
         schedule=_schedule(arguments),
     )
     try:
@@ -187,7 +206,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     time.add_argument("--until", dest="end", metavar="TIME", type=common.parse_time)
     time.add_argument(
-        "--days", type=common.positive, default=30, help="when there is no --until (default: 30)"
+        "--days",
+        type=common.positive,
+        help=f"when there is no --until (default: 365 with --status, {_MOST_DAYS} without)",
     )
     time.add_argument(
         "--allow", metavar="WINDOW", type=parse_window, action="append", default=[],
@@ -197,6 +218,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--deny", metavar="WINDOW", type=parse_window, action="append", default=[],
         help="never then, whatever is allowed; repeat",
     )  # fmt: skip
+    time.add_argument(
+        "--status",
+        metavar="URI#INDEX",
+        type=parse_status,
+        help="its place in a revocation list, so that it can be taken back",
+    )
     time.add_argument("--zone", help="time zone of the windows: the door's, as Europe/Copenhagen")
     phone = parser.add_argument_group("for whose phone")
     phone.add_argument("--for", dest="phone", metavar="KEY", type=Path, help="its public key")
@@ -212,8 +239,9 @@ COMMAND: Final = Command(
     Signs a key token: which doors a phone may open, what it may do with them, and when. The phone
     proves to hold the key that the token names; the gateway needs no network to check it.
 
-    A gateway refuses what the trust bundle does not let this issuer grant. Keys without a
-    reference to a revocation list are accepted only with a short lifetime.
+    A gateway refuses what the trust bundle does not let this issuer grant. A key without a
+    place in a revocation list (--status) cannot be taken back, so gateways accept it for two days
+    at most; it is issued anew before it ends.
     """,
     run=_run,
     arguments=_arguments,
@@ -221,11 +249,11 @@ COMMAND: Final = Command(
         (
             "gatewayd keys issue --issuer housing --signer operator/housing.pem \\\n"
             "    --group vestergade-7 --door street --holder r-4711 \\\n"
-            "    --for phone.pub.pem --out token.cwt"
+            "    --status https://housing.example/keys#17 --for phone.pub.pem --out token.cwt"
         ),
         (
             "gatewayd keys issue --issuer care --signer care.pem --group vestergade-7 \\\n"
-            "    --door street --class service --days 14 --holder w-12 \\\n"
+            "    --door street --class service --holder w-12 \\\n"
             "    --zone Europe/Copenhagen --allow 'mon-fri 07:00-16:00' \\\n"
             "    --wallet phone --gateways operator/gateways.pub.pem"
         ),

@@ -1,0 +1,205 @@
+"""run, check and phone as processes of their own, over a simulated air."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from firmware_proto.codes import Outcome, Reason
+from gatewayd.adapters.virtual_radio import INSTANT, VirtualAir, serve_hci
+from gatewayd.cli import phone as phone_command
+from gatewayd.cli import run as run_command
+from gatewayd.cli.command import CommandError, ExitCode, Output
+from gatewayd.emulators.phone import Report
+from gatewayd.keyfiles import private_pem, public_pem
+from gatewayd.ports import RadioError, StorageError
+from tests.support.commands import Ran, run
+from tests.support.site import CONFIG, Site, make_site
+
+PROGRAM = Path(sys.executable).parent / "gatewayd"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = make_site(tmp_path)
+    made.replace("gatewayd.toml", without_uplink(f"unix:{tmp_path}/gateway.hci"))
+    return made
+
+
+def without_uplink(hci: str) -> bytes:
+    text = CONFIG.replace('[uplink]\nbroker = "mqtt://127.0.0.1:1883"\n', "")
+    return text.replace("unix:air.sock", hci).encode()
+
+
+@asynccontextmanager
+async def air(directory: Path) -> AsyncIterator[None]:
+    shared = VirtualAir(INSTANT)
+    async with (
+        serve_hci(shared, directory / "gateway.hci", address="00:00:00:00:00:01"),
+        serve_hci(shared, directory / "phone.hci", address="00:00:00:00:00:02"),
+    ):
+        yield
+
+
+async def spawn(*arguments: str | Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        PROGRAM, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+
+
+@asynccontextmanager
+async def daemon(site: Site) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await spawn("run", "-c", site.config)
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            while b"serving" not in await process.stderr.readline():
+                assert not process.stderr.at_eof()
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def finished(process: asyncio.subprocess.Process) -> Ran:
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+# --- check ----------------------------------------------------------------------------
+def test_check_of_a_good_configuration(site: Site) -> None:
+    ran = run("check", "-c", site.config)
+    assert (ran.code, ran.out, ran.err) == (0, f"{site.config}: no problems\n", "")
+    assert run("check", "-c", site.config, "--json").json["problems"] == []
+
+
+def test_check_and_run_name_every_problem(site: Site) -> None:
+    site.replace("gatewayd.toml", site.config.read_bytes().replace(b"Copenhagen", b"Nowhere"))
+    (site.directory / "log.pem").chmod(0o644)
+    for command in ("check", "run"):
+        ran = run(command, "-c", site.config)
+        assert ran.code == ExitCode.USAGE
+        assert ran.err.count("error: ") == ran.err.count("hint: ") == 2
+        assert f"error: {site.config}:1: log key" in ran.err
+        assert "there is no time zone 'Europe/Nowhere'" in ran.err
+    ran = run("check", "-c", site.config, "--json")
+    assert (ran.code, ran.err) == (ExitCode.USAGE, "")
+    assert [each["line"] for each in ran.json["problems"]] == [1, 10]
+
+
+def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
+    ran = run("check", "-c", tmp_path / "absent.toml")
+    assert ran.code == ExitCode.USAGE
+    assert "absent.toml does not exist" in ran.err
+
+
+# --- run ----------------------------------------------------------------------------------
+def test_run_without_a_controller(site: Site) -> None:
+    ran = run("run", "-c", site.config)
+    assert ran.code == ExitCode.FAILED
+    assert "error: no controller at unix:" in ran.err
+    assert "hint: radio.hci names the controller" in ran.err
+
+
+def test_run_on_a_log_that_is_none(site: Site) -> None:
+    (site.directory / "state").mkdir(mode=0o700)
+    (site.directory / "state" / "log.db").write_bytes(b"not a database" * 100)
+    ran = run("run", "-c", site.config)
+    assert ran.code == ExitCode.FAILED
+    assert "hint: gateway.state holds the log" in ran.err
+    assert (site.directory / "state" / "log.db").read_bytes() == b"not a database" * 100
+
+
+def test_what_stops_a_group_of_tasks_is_told_or_raised() -> None:
+    deep = ExceptionGroup("all", [ExceptionGroup("some", [StorageError("disk full")])])
+    with pytest.raises(CommandError, match="disk full"):
+        run_command.start(failing(deep))
+    with pytest.raises(CommandError, match="RadioError"):
+        run_command.start(failing(RadioError()))
+    mixed = ExceptionGroup("all", [StorageError("disk full"), ZeroDivisionError()])
+    for bug in (mixed, ExceptionGroup("all", [ZeroDivisionError()])):
+        with pytest.raises(ExceptionGroup):
+            run_command.start(failing(bug))
+
+
+async def failing(error: Exception) -> int:
+    raise error
+
+
+async def test_a_phone_knocks_and_the_daemon_stops_cleanly(site: Site) -> None:
+    wallet = site.directory / "wallet"
+    issuer = site.authority.issuers[0]
+    site.replace("issuer.pem", private_pem(issuer.key))
+    site.replace("gateways.pub.pem", public_pem(site.authority.gateways.public_key()))
+    ran = run(
+        "keys", "issue", "--issuer", "housing", "--signer", site.directory / "issuer.pem",
+        "--group", "vestergade-7", "--door", "street", "--holder", "r-1",
+        "--wallet", wallet, "--gateways", site.directory / "gateways.pub.pem",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    knock = ("--wallet", wallet, "--hci", f"unix:{site.directory}/phone.hci")
+    async with air(site.directory), daemon(site) as process:
+        # both locks are absent from this air, so the door is certainly not opened
+        opened = await finished(await spawn("phone", "open", "street", *knock, "--json"))
+        assert opened.code == ExitCode.FAILED, opened
+        document = json.loads(opened.out)
+        assert (document["outcome"], document["reason"]) == ("refused", "lock_unreachable")
+        asked = await finished(await spawn("phone", "ask", "street", document["request"], *knock))
+        assert asked.out.startswith("street refused: lock_unreachable"), asked
+        process.send_signal(signal.SIGTERM)
+        stopped = await finished(process)
+        assert stopped.code == 0, stopped
+        assert "Traceback" not in stopped.err
+
+
+# --- phone ---------------------------------------------------------------------------------
+def test_a_phone_without_radio_or_wallet(tmp_path: Path) -> None:
+    ran = run("phone", "open", "street", "--wallet", tmp_path / "absent", "--hci", "unix:x")
+    assert (ran.code, "hint: " in ran.err) == (ExitCode.USAGE, True)
+    ran = run("phone", "ask", "street", "00", "--wallet", tmp_path, "--hci", "unix:x")
+    assert (ran.code, "32 hexadecimal digits" in ran.err) == (ExitCode.USAGE, True)
+    ran = run("phone", "ask", "street", "zz", "--wallet", tmp_path, "--hci", "unix:x")
+    assert (ran.code, "32 hexadecimal digits" in ran.err) == (ExitCode.USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "code", "said"),
+    [
+        (Outcome.CONFIRMED, Reason.OK, ExitCode.DONE, "street open\n"),
+        (Outcome.REFUSED, Reason.EXPIRED, ExitCode.FAILED, "street refused: expired\n"),
+        (Outcome.UNKNOWN, Reason.LOCK_SILENT, ExitCode.UNKNOWN, "street unknown: lock_silent\n"),
+    ],
+)
+def test_three_outcomes_three_exit_codes(
+    outcome: Outcome,
+    reason: Reason,
+    code: ExitCode,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = argparse.Namespace(door="street", wallet="w", hci="unix:x")
+    report = Report(outcome, reason, bytes(16))
+    assert phone_command.tell(report, arguments, Output(as_json=False)) == code
+    out = capsys.readouterr().out
+    assert out.startswith(said)
+    # whoever does not know is told how to ask, and nobody else is
+    assert (f"gatewayd phone ask street {bytes(16).hex()}" in out) == (code == ExitCode.UNKNOWN)
+
+
+def test_a_radio_that_fails_under_the_phone() -> None:
+    async def fail() -> Report:
+        raise RadioError("the controller is gone")
+
+    with pytest.raises(CommandError, match="the controller is gone"):
+        phone_command.finish(fail())
