@@ -2,7 +2,7 @@
 
 Laws: an event is one line, whatever a peer put into it; text chosen by a peer
 goes through `printable`; nothing here names a person, because nothing that
-calls it may (docs/decisions/0012).
+calls it may.
 """
 
 from __future__ import annotations
