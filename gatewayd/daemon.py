@@ -23,8 +23,8 @@ _log: Final = logging.getLogger(__name__)
 
 SETTLE_S: Final = 5.0
 """How long an orderly stop waits for an opening that has begun."""
-RESOLVE_S: Final = 5.0
-"""How often a lock is asked about outcomes that are unknown, at first."""
+RESOLVE_S: Final = 1.0
+"""How soon a lock is asked about outcomes that are unknown; doubled while it cannot say."""
 RESOLVE_AT_MOST_S: Final = 300.0
 CUT_SHORT: Final = Verdict(Outcome.UNKNOWN, Reason.RESTARTED)
 STARTED: Final = Verdict(Outcome.CONFIRMED, Reason.OK)

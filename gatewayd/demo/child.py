@@ -8,13 +8,11 @@ import os
 import re
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 START_S: Final = 15.0
-LINES_KEPT: Final = 400
 _STEPS: Final = re.compile(r"(\w+)=(\d+)ms")
 
 
@@ -26,7 +24,7 @@ class Child:
     """One run of `gatewayd run`, its journal read as it comes."""
 
     def __init__(self, config: Path) -> None:
-        self.lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self.lines: list[str] = []
         self._config = config
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -44,12 +42,12 @@ class Child:
         self._reader = asyncio.create_task(self._read(self._process), name="journal of the child")
         await self.line(lambda line: "serving " in line, START_S)
 
-    async def line(self, wanted: Callable[[str], bool], within_s: float) -> str:
-        """The first line so far, or to come, that is `wanted`. ChildError when there is none."""
+    async def line(self, wanted: Callable[[str], bool], within_s: float, *, skip: int = 0) -> str:
+        """The first line after `skip` lines, said or to come, that is `wanted`. ChildError."""
         try:
             async with asyncio.timeout(within_s), self._grown:
                 while True:
-                    for line in self.lines:
+                    for line in self.lines[skip:]:
                         if wanted(line):
                             return line
                     if self._reader is None or self._reader.done():
@@ -70,7 +68,7 @@ class Child:
 
     def last_words(self) -> str:
         """The end of the journal."""
-        return "\n".join(list(self.lines)[-15:])
+        return "\n".join(self.lines[-15:])
 
     async def _end(self, number: signal.Signals) -> int:
         process, reader = self._process, self._reader

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from firmware_proto.codes import ID_BYTES, Action, KeyClass
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
@@ -70,12 +72,12 @@ class EmulatedLock:
     def vanish(self) -> None:
         """Out of reach, as behind a steel door."""
         if self.controller is not None:
-            self.controller.silent = True
+            self.controller.vanish()
 
     def appear(self) -> None:
         """Back in reach, and powered."""
         if self.controller is not None:
-            self.controller.silent = False
+            self.controller.appear()
         self.powered.set()
 
     async def run(self, air: VirtualAir) -> None:
@@ -113,6 +115,7 @@ class World:
     now_s: int
     locks: dict[str, EmulatedLock]
     broker_port: int
+    witness: Ed25519PrivateKey | None = None
     phones: int = 0
 
     @property
@@ -197,7 +200,9 @@ def _lock(directory: Path, door: str, authority: Authority) -> EmulatedLock:
     """A lock as its maker and the installer left it: claimed for its door."""
     key = new_key()
     store = LockStore(directory / f"lock-{door}.json")
-    store.create(LockMemory(key, key_id(key.public_key()), door, authority.gateways.public_key()))
+    store.create(
+        LockMemory(key, key_id(key.public_key()), door, authority.gateways.public_key(), GENERATION)
+    )
     create_files({directory / f"lock-{door}.pub.pem": public_pem(key.public_key())})
     return EmulatedLock(door, store)
 
