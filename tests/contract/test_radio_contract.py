@@ -214,12 +214,16 @@ async def test_a_phone_and_two_locks_at_once(world: World):
 
 async def test_a_full_gateway_takes_the_next_when_one_leaves(world: World):
     peripheral, _ = await world.gateway(GATEWAY, link_cap=2)
-    phones = [await world.phone(f"F0:00:00:00:01:{n:02X}") for n in range(3)]
+    phones = [await world.phone(f"F0:00:00:00:01:{n:02X}") for n in range(2)]
     first, _ = await meet(phones[0], peripheral)
     second, second_served = await meet(phones[1], peripheral)
+    world.dial_s = 0.3
+    hasty = await world.phone("F0:00:00:00:01:0E")
     with pytest.raises(RadioError):
-        await phones[2].dial(GATEWAY)
-    waiting = asyncio.create_task(phones[2].dial(GATEWAY))
+        await hasty.dial(GATEWAY)
+    world.dial_s = 5.0
+    patient = await world.phone("F0:00:00:00:01:0F")
+    waiting = asyncio.create_task(patient.dial(GATEWAY))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await first.close()
@@ -273,6 +277,7 @@ async def test_one_dropped_link_leaves_the_others(world: World):
 
 
 async def test_dialling_nobody_fails_in_time(world: World):
+    world.dial_s = 0.3
     phone = await world.phone(PHONE_1)
     with pytest.raises(RadioError) as caught:
         async with asyncio.timeout(2):
@@ -282,6 +287,7 @@ async def test_dialling_nobody_fails_in_time(world: World):
 
 
 async def test_dialling_the_wrong_relation_fails(world: World):
+    world.dial_s = 0.3
     await world.lock(GATEWAY)
     phone = await world.phone(PHONE_1)
     with pytest.raises(RadioError):
@@ -290,6 +296,7 @@ async def test_dialling_the_wrong_relation_fails(world: World):
 
 
 async def test_a_dial_out_of_reach_does_not_hold_up_another(world: World):
+    world.dial_s = 0.6
     _, central = await world.gateway(GATEWAY)
     await world.lock(LOCK_1)
     nobody = asyncio.create_task(central.dial("F0:00:00:00:02:99"))
@@ -343,8 +350,10 @@ async def test_dial_again_after_it_vanished(world: World):
     world.vanish(GATEWAY)
     await expect_closed(near)
     await expect_closed(far)
+    world.dial_s = 0.2
     with pytest.raises(RadioError):
-        await phone.dial(GATEWAY)
+        await (await world.phone("F0:00:00:00:01:02")).dial(GATEWAY)
+    world.dial_s = 5.0
     world.appear(GATEWAY)
     near, far = await meet(phone, peripheral)
     await far.write(b"back")

@@ -24,7 +24,6 @@ from gatewayd.adapters.virtual_radio import (
 from gatewayd.ports import Central, Peripheral
 from tests.support.links import FakeAir, FakeCentral
 
-DIAL_S = 0.5
 GATEWAY = "F0:00:00:00:00:01"
 PHONE_1 = "F0:00:00:00:01:01"
 LOCK_1 = "F0:00:00:00:02:01"
@@ -32,9 +31,10 @@ LOCK_2 = "F0:00:00:00:02:02"
 
 
 class World(Protocol):
-    """mtu: of every link made from now on."""
+    """mtu: of every link made from now on. dial_s: after how long a dial fails, from now on."""
 
     mtu: int
+    dial_s: float
 
     async def gateway(self, address: str, *, link_cap: int = 4) -> tuple[Peripheral, Central]:
         """Serves phones and dials locks, on one radio."""
@@ -66,7 +66,7 @@ class World(Protocol):
 class FakeWorld:
     def __init__(self, mtu: int) -> None:
         self._air = FakeAir(mtu=mtu)
-        self._air.dial_deadline_s = DIAL_S
+        self.dial_s = 5.0
 
     @property
     def mtu(self) -> int:
@@ -75,6 +75,14 @@ class FakeWorld:
     @mtu.setter
     def mtu(self, mtu: int) -> None:
         self._air.mtu = mtu
+
+    @property
+    def dial_s(self) -> float:
+        return self._air.dial_deadline_s
+
+    @dial_s.setter
+    def dial_s(self, dial_s: float) -> None:
+        self._air.dial_deadline_s = dial_s
 
     async def gateway(self, address: str, *, link_cap: int = 4) -> tuple[Peripheral, Central]:
         served = self._air.peripheral(address, PHONE_SERVICE_UUID, link_cap=link_cap)
@@ -105,6 +113,7 @@ class VirtualWorld:
 
     def __init__(self, mtu: int) -> None:
         self.mtu = mtu
+        self.dial_s = 5.0
         self.air = VirtualAir(INSTANT)
         self.controllers: dict[str, AirController] = {}
         self._open = AsyncExitStack()
@@ -124,7 +133,9 @@ class VirtualWorld:
                 address=address,
                 serves=serves,
                 dials=dials,
-                options=RadioOptions(mtu=self.mtu, link_cap=link_cap, dial_s=DIAL_S, turn_s=0.1),
+                options=RadioOptions(
+                    mtu=self.mtu, link_cap=link_cap, dial_s=self.dial_s, turn_s=0.1
+                ),
             )
         )
 

@@ -91,7 +91,7 @@ class AirController(controller.Controller):
         hci.LeFeatureMask.LE_EXTENDED_ADVERTISING | hci.LeFeatureMask.LE_PERIODIC_ADVERTISING
     )
     le_acl_data_packet_length = LINK_LAYER_BYTES
-    total_num_le_acl_data_packets = 16
+    total_num_le_acl_data_packets = 32
     supported_max_tx_octets = LINK_LAYER_BYTES
     supported_max_rx_octets = LINK_LAYER_BYTES
 

@@ -19,6 +19,7 @@ from gatewayd.ports import RadioError
 
 SCAN_UNITS = 0x60  # 60 ms, window = interval: listen all the time
 CANCEL_S = 1.0
+LEAVING_S = 0.01
 INTERVAL_UNIT_MS = 1.25
 TIMEOUT_UNIT_MS = 10
 
@@ -76,7 +77,9 @@ class Initiator:
             await self._device.send_async_command(self._command(address))
         except hci.HCI_Error as error:
             self._finished = None
-            if not outcome.done():
+            if error.error_code == hci.HCI_CONNECTION_ALREADY_EXISTS_ERROR:
+                await asyncio.sleep(LEAVING_S)  # the last one has not quite gone yet
+            elif not outcome.done():
                 outcome.set_exception(RadioError(f"the controller refuses: {error}"))
             return
         waited: set[asyncio.Future[Any]] = {finished, outcome}

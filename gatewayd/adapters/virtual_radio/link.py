@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bumble.device import Connection
+from bumble.hci import Address
 
 from firmware_proto.codes import MAX_MESSAGE_BYTES
 from gatewayd.ports import LinkClosedError
@@ -19,7 +20,7 @@ from gatewayd.ports import LinkClosedError
 ATT_HEADER_BYTES = 3
 MAX_ATTRIBUTE_BYTES = 512  # Core Vol 3 Part F 3.2.9
 L2CAP_HEADER_BYTES = 4
-MAX_PACKETS_UNSENT = 8
+MAX_PACKETS_UNSENT = 4  # of the controller's buffers: a stalled link must not take them all
 FLUSH_S = 0.5
 HANG_UP_S = 1.0
 
@@ -77,6 +78,10 @@ class RadioLink:
     def peer(self) -> str:
         """Address of the other end."""
         return self._connection.peer_address.to_string(with_type_qualifier=False)
+
+    def is_with(self, peer: Address) -> bool:
+        """Whether `peer` is the other end."""
+        return bool(self._connection.peer_address == peer)
 
     @property
     def closed(self) -> bool:

@@ -107,6 +107,7 @@ class Stack:
             async with asyncio.timeout(POWER_ON_S):
                 await device.power_on()
         except (TimeoutError, BaseBumbleError) as error:
+            self.lose(RadioError(f"the controller does not start: {error!r}"))
             raise RadioError(f"the controller does not start: {error!r}") from error
         self._spawn("initiator", self._initiator.run())
         self._spawn("hang-up", self._hang_up_all())
@@ -127,6 +128,8 @@ class Stack:
     async def stop(self) -> None:
         """Disconnect everything, stop the tasks, leave the controller reset."""
         self._closing = True
+        if self._advertiser is not None:
+            self._advertiser.links_changed()
         if self._lost is None:
             async with asyncio.TaskGroup() as group:
                 for link in list(self.links.values()):
@@ -165,7 +168,9 @@ class Stack:
         return arrival
 
     async def connect(self, peer: hci.Address) -> GattClient:
-        """A connection as central, not yet set up."""
+        """A connection as central, not yet set up. There is one per pair of radios at most."""
+        if any(link.is_with(peer) and not link.closed for link in self.links.values()):
+            raise RadioError(f"{peer} is connected already")
         return await self._initiator.connect(peer)
 
     async def scan(self, service: GattService, seconds: float) -> Sequence[str]:
@@ -258,8 +263,8 @@ class Stack:
                         reason=hci.HCI_REMOTE_USER_TERMINATED_CONNECTION_ERROR,
                     )
                 )
-            except hci.HCI_Error:
-                _log.debug("%s was gone already", connection.peer_address)
+            except hci.HCI_Error as error:
+                self._forget(connection.handle, error.error_code)  # the controller knows it not
 
     # --- data -----------------------------------------------------------------------------
     def _on_packets_left(self, handle: int, count: int) -> None:
