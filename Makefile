@@ -4,6 +4,7 @@
 #   make test    all tests, with coverage floors      make bench   build/bench.json and a table
 #
 # PYTHON=python3.12 make test    chooses another interpreter
+# make docs                      rewrites docs/commands.md and docs/configuration.md
 # make lock                      renews the pinned versions (needs uv)
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench format lock clean
+.PHONY: help demo test lint bench format docs lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -40,6 +41,9 @@ bench: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m tests.support.reference
 
 clean:
 	rm -rf $(VENV) build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \

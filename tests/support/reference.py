@@ -1,0 +1,140 @@
+"""Writes docs/commands.md and docs/configuration.md from the code: `make docs`."""
+
+from __future__ import annotations
+
+import textwrap
+import typing
+from pathlib import Path
+
+import msgspec
+
+from gatewayd.cli import TABLE, load
+from gatewayd.cli.command import Command, ExitCode, Group
+from gatewayd.config import model
+
+DOCS = Path(__file__).parents[2] / "docs"
+NOTE = "<!-- written by `make docs`; change the code instead -->\n"
+
+EXAMPLE = """\
+[gateway]
+id = "stairwell-7"
+state = "/var/lib/gatewayd"
+
+[keys]
+credential = "gateway.cwt"
+gateway = "gateway.pem"
+log = "log.pem"
+receipt = "receipt.pem"
+
+[trust]
+root = "root.pub.pem"
+bundle = "trust.cose"
+
+[radio]
+hci = "unix:/run/air/gateway.hci"
+
+[uplink]
+broker = "mqtts://broker.example:8883"
+certificate = "tls/gateway.crt"
+key = "tls/gateway.key"
+
+[[door]]
+id = "street"
+zone = "Europe/Copenhagen"
+lock.address = "F0:F1:F2:F3:F4:01"
+lock.key = "street.pub.pem"
+
+[[door]]
+id = "cellar"
+latch_ms = 3000
+lock = { address = "F0:F1:F2:F3:F4:02", key = "cellar.pub.pem", warm = true }
+policy.resident.unknown_time = false
+policy.guest = { rate = 5, stale_list_days = 1 }
+"""
+
+SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    ("[gateway]", model.Gateway),
+    ("[keys]", model.Keys),
+    ("[trust]", model.TrustFiles),
+    ("[radio]", model.Radio),
+    ("[uplink]", model.Uplink),
+    ("[[door]]", model.Door),
+    ("[door.lock]", model.LockFiles),
+    ("[door.policy.CLASS]", model.ClassPolicy),
+    ("[door.policy.resident]", model.ResidentPolicy),
+)
+
+
+# --- commands ------------------------------------------------------------------------
+def commands() -> str:
+    codes = "\n".join(f"| {code.value} | {code.meaning} |" for code in ExitCode)
+    head = (
+        f"{NOTE}\n# Commands\n\nEvery command takes `--help`, which also lists its options, and "
+        f"`--json`.\n\n| exit code | |\n|---|---|\n{codes}\n"
+    )
+    parts = [head]
+    for name in TABLE:
+        found = load(name)
+        parts.append(_section(f"gatewayd {name}", found, "##"))
+        if isinstance(found, Group):
+            parts.extend(
+                _section(f"gatewayd {name} {each.name}", each, "###") for each in found.commands
+            )
+    return "\n".join(parts)
+
+
+def _section(title: str, found: Command | Group, level: str) -> str:
+    text = f"{level} {title}\n\n{_wrap(found.description)}\n"
+    if isinstance(found, Command):
+        text += "\n```sh\n" + "\n".join(found.examples) + "\n```\n"
+    return text
+
+
+def _wrap(text: str) -> str:
+    paragraphs = textwrap.dedent(text).strip().split("\n\n")
+    return "\n\n".join(textwrap.fill(" ".join(each.split()), 98) for each in paragraphs)
+
+
+# --- settings ------------------------------------------------------------------------
+def configuration() -> str:
+    head = (
+        f"{NOTE}\n# Configuration\n\nOne TOML file, `/etc/gatewayd/gatewayd.toml` unless `-c` says "
+        "otherwise. File names in it count\nfrom where it lies. `gatewayd check` reports every "
+        f"problem in it at once.\n\n```toml\n{EXAMPLE}```\n"
+    )
+    parts = [head]
+    for title, cls in SECTIONS:
+        rows = "".join(_row(each) for each in msgspec.structs.fields(cls) if _has_value(each))
+        about = (cls.__doc__ or "").strip().splitlines()[0]
+        parts.append(f"## {title}\n\n{about}\n\n| setting | default | |\n|---|---|---|\n{rows}")
+    return "\n".join(parts)
+
+
+def _has_value(field: msgspec.structs.FieldInfo) -> bool:
+    kind = field.type
+    return not (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+
+
+def _row(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        default = "required"
+    elif field.default is None:
+        default = "none"
+    else:
+        shown = str(field.default)
+        default = f"`{shown.lower() if isinstance(field.default, bool) else shown}`"
+    return f"| `{field.encode_name}` | {default} | {describe(field.type)} |\n"
+
+
+def describe(kind: typing.Any) -> str:
+    options = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
+    return str(options[0].__metadata__[0].description)
+
+
+def main() -> None:
+    (DOCS / "commands.md").write_text(commands(), "utf-8")
+    (DOCS / "configuration.md").write_text(configuration(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

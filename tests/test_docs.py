@@ -1,0 +1,86 @@
+"""The documentation says what is: commands, settings, links and the tests it points to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gatewayd.config import model
+from gatewayd.config.decode import decode
+from tests.support import reference
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md", "firmware_proto/*.md")
+    for page in ROOT.glob(pattern)
+)
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+NAMED_FILE = re.compile(r"`((?:tests|docs|gatewayd|firmware_proto)/[\w./-]+\.\w+)`")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_commands_are_documented() -> None:
+    assert (ROOT / "docs/commands.md").read_text("utf-8") == reference.commands(), "make docs"
+
+
+def test_settings_are_documented() -> None:
+    written = (ROOT / "docs/configuration.md").read_text("utf-8")
+    assert written == reference.configuration(), "make docs"
+
+
+def test_the_documented_configuration_is_one() -> None:
+    config, report = decode(reference.EXAMPLE, model.Config, ROOT)
+    assert report.problems == []
+    assert config is not None
+    assert [each.id for each in config.doors] == ["street", "cellar"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [each for each in LINK.findall(page.read_text("utf-8")) if "://" not in each]
+    assert [each for each in targets if not (page.parent / each).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_named_files_exist(page: Path) -> None:
+    named = NAMED_FILE.findall(page.read_text("utf-8"))
+    assert [each for each in named if not (ROOT / each).exists()] == []
+
+
+def test_every_decision_is_in_the_list_and_has_its_parts() -> None:
+    directory = ROOT / "docs/decisions"
+    index = (directory / "README.md").read_text("utf-8")
+    records = sorted(directory.glob("[0-9]*.md"))
+    assert [int(each.name[:4]) for each in records] == list(range(1, len(records) + 1))
+    for record in records:
+        text = record.read_text("utf-8")
+        assert f"]({record.name})" in index
+        assert text.startswith(f"# {int(record.name[:4])}. ")
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+            "Context",
+            "Decision",
+            "Consequences",
+        ]
+
+
+def test_every_attacker_has_four_answers() -> None:
+    text = (ROOT / "docs/threat-model.md").read_text("utf-8")
+    attackers = text.partition("## Attackers")[2].partition("### The plug")[0].split("\n### ")[1:]
+    assert len(attackers) >= 8
+    for attacker in attackers:
+        for question in ("gets", "does not get", "what ends it", "shown by"):
+            assert f"| {question} |" in attacker, attacker.partition("\n")[0]
+        assert NAMED_FILE.search(attacker), attacker.partition("\n")[0]
+
+
+def test_changelog_has_a_place_for_what_is_new() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "## [Unreleased]" in text
+    assert "keepachangelog.com" in text
