@@ -90,10 +90,6 @@ class Radio(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=64, description="phones connected at once, 1 to 64; a Pi's radio holds 4"),
     ] = 4
-    max_lock_links: Annotated[
-        int,
-        Meta(ge=1, le=64, description="locks connected at once, 1 to 64; a Pi's radio holds 2"),
-    ] = 2
 
 
 class Uplink(Struct, frozen=True, kw_only=True):
