@@ -294,7 +294,8 @@ class LockBody:
                     drive, self._drive = self._drive, None
                     motor = asyncio.create_task(self._turn(drive), name="motor")
                 await self._wait(motor)
-                if motor is not None and motor.done():
+                # What an overtaken turn reports is not about the stage that overtook it.
+                if motor is not None and motor.done() and self._drive is None:
                     happened, motor = motor.result(), None
                     self._take(
                         lock_state.advance(self._mechanics, happened, self.now_ms, self._limits)

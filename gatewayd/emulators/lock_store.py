@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto.codes import EventKind, Outcome, Reason
+from firmware_proto.errors import LocalProtocolError
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.files import replace_file
@@ -24,6 +25,13 @@ from gatewayd.emulators.lock_state import Battery, Turn
 from gatewayd.keyfiles import KeyFileError, read_file
 
 VERSION: Final = 1
+_DAMAGE: Final = (
+    msgspec.DecodeError,
+    ValueError,
+    KeyError,
+    UnsupportedAlgorithm,
+    LocalProtocolError,
+)
 
 
 class _Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,7 +108,7 @@ class LockStore:
                     "use the program that wrote it",
                 )
             return _memory(msgspec.json.decode(data, type=_Document))
-        except (msgspec.DecodeError, ValueError, KeyError, UnsupportedAlgorithm) as error:
+        except _DAMAGE as error:
             raise KeyFileError(
                 f"lock memory {self.path} is damaged", "restore it, or make the lock anew"
             ) from error

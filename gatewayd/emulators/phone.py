@@ -157,6 +157,13 @@ class _Run:
 
     async def to_the_end(self, address: str | None) -> Report:
         """Connect, ask, and connect again while that is safe and of use."""
+        try:
+            return await self._tries(address)
+        finally:
+            if asyncio.iscoroutine(self._waiting):
+                self._waiting.close()  # nobody waits for the tap any more
+
+    async def _tries(self, address: str | None) -> Report:
         for _ in range(self._phone.patience.attempts):
             self._attempts += 1
             self._times.clear()

@@ -9,13 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from firmware_proto.codes import BoltState, DoorState, LatchState, Outcome, Reason
+from firmware_proto.codes import (
+    LOCK_SERVICE_UUID,
+    BoltState,
+    DoorState,
+    Fault,
+    LatchState,
+    Outcome,
+    Reason,
+)
+from firmware_proto.messages import FaultMessage, Message
 from gatewayd.core.model import CommandId, Verdict
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.locks import SILENT, UNREACHABLE, BleLock
 from gatewayd.ports import Lock, RadioError
-from tests.support.household import DOOR, LOCK_ADDRESS, TIMING, LockSite, Operator, until
-from tests.support.links import FakeAir
+from tests.support.household import (
+    DOOR,
+    IMPATIENT,
+    LOCK_ADDRESS,
+    TIMING,
+    LockSite,
+    Operator,
+    until,
+)
+from tests.support.links import Direction, FakeAir
 
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
 ONE = CommandId(b"1" * 16)
@@ -30,6 +47,13 @@ def site(tmp_path: Path) -> LockSite:
 @pytest.fixture
 async def client(site: LockSite) -> AsyncIterator[BleLock]:
     client = site.client()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def impatient(site: LockSite) -> AsyncIterator[BleLock]:
+    client = site.client(timing=IMPATIENT)
     yield client
     await client.close()
 
@@ -117,9 +141,9 @@ async def test_an_absent_lock_is_unreachable(site: LockSite, client: BleLock) ->
         await client.prepare()
 
 
-async def test_a_lock_that_says_nothing_is_unreachable(site: LockSite, client: BleLock) -> None:
-    site.air.peripheral(LOCK_ADDRESS, "7b1f0101-5c0e-4d5a-9a3e-2f6d8c41b7e0")
-    assert await client.unlatch(ONE, 100) == UNREACHABLE
+async def test_a_lock_that_says_nothing_is_unreachable(site: LockSite, impatient: BleLock) -> None:
+    site.air.peripheral(LOCK_ADDRESS, LOCK_SERVICE_UUID)
+    assert await impatient.unlatch(ONE, 100) == UNREACHABLE
 
 
 async def test_another_lock_is_not_commanded(site: LockSite, tmp_path: Path) -> None:
@@ -216,15 +240,15 @@ async def test_a_late_answer_counts(site: LockSite, client: BleLock) -> None:
         assert await client.unlatch(ONE, 1) == OPENED
 
 
-async def test_silence_is_unknown_and_resolved_later(site: LockSite, client: BleLock) -> None:
+async def test_silence_is_unknown_and_resolved_later(site: LockSite, impatient: BleLock) -> None:
     async with site.power():
-        await client.prepare()
+        await impatient.prepare()
         site.faults.mute = True
-        assert await client.unlatch(ONE, 1) == SILENT
-        assert await client.result_of(ONE) is None
+        assert await impatient.unlatch(ONE, 1) == SILENT
+        assert await impatient.result_of(ONE) is None
         site.faults.mute = False
-        assert await client.result_of(ONE) == OPENED
-        assert await client.result_of(TWO) == Verdict(Outcome.REFUSED, Reason.COMMAND_NEVER_SEEN)
+        assert await impatient.result_of(ONE) == OPENED
+        assert await impatient.result_of(TWO) == Verdict(Outcome.REFUSED, Reason.COMMAND_NEVER_SEEN)
     assert site.machine.openings_for(ONE) == 1
 
 
@@ -242,22 +266,16 @@ async def test_a_movement_under_way_is_waited_for(site: LockSite, client: BleLoc
 
 
 async def test_a_movement_that_never_ends_is_not_waited_for(
-    site: LockSite, client: BleLock
+    site: LockSite, impatient: BleLock
 ) -> None:
     site.machine.motor_ms = 100_000
-    async with site.power(replace_turn(100_000)):
-        await client.prepare()
-        asking = asyncio.create_task(client.unlatch(ONE, 1))
+    async with site.power():
+        await impatient.prepare()
+        asking = asyncio.create_task(impatient.unlatch(ONE, 1))
         await until(lambda: site.store.load().running is not None)
         site.air.connections[-1].cut()
         assert await asking == SILENT
-        assert await client.result_of(ONE) is None
-
-
-def replace_turn(turn_ms: int):
-    from tests.support.household import QUICK
-
-    return replace(QUICK, limits=replace(QUICK.limits, turn_ms=turn_ms))
+        assert await impatient.result_of(ONE) is None
 
 
 @pytest.mark.parametrize("cut", PowerCut)
@@ -323,24 +341,18 @@ async def test_captured_bytes_open_nothing_again(site: LockSite, client: BleLock
         assert len(site.air.connections) == 2
         # on the same connection
         link = site.air.connections[1].central_end
-        sent = site.air.fragments(1, direction=to_lock())
+        sent = site.air.fragments(1, direction=Direction.TO_PERIPHERAL)
         await until(lambda: site.machine.openings == 2)
         await site.air.replay(link, sent[-1:])
         await until(lambda: not site.air.connections[1].alive)
         # on new ones
         for number in (0, 1):
-            link = await site.air.central("7b1f0101-5c0e-4d5a-9a3e-2f6d8c41b7e0").dial(
-                LOCK_ADDRESS
+            link = await site.air.central(LOCK_SERVICE_UUID).dial(LOCK_ADDRESS)
+            await site.air.replay(
+                link, site.air.fragments(number, direction=Direction.TO_PERIPHERAL)
             )
-            await site.air.replay(link, site.air.fragments(number, direction=to_lock()))
             await until(lambda link=link: link.closed)
     assert site.machine.openings == 2
-
-
-def to_lock():
-    from tests.support.links import Direction
-
-    return Direction.TO_PERIPHERAL
 
 
 async def test_a_command_that_arrives_too_late_moves_nothing(site: LockSite) -> None:
@@ -368,13 +380,13 @@ async def test_an_old_reading_of_the_clock_is_taken_anew(site: LockSite, client:
 
 
 async def test_a_dead_link_found_while_reading_the_clock_is_replaced(
-    site: LockSite, client: BleLock
+    site: LockSite, impatient: BleLock
 ) -> None:
     async with site.power():
-        await client.prepare()
+        await impatient.prepare()
         site.clock.skip_s += 601
         site.air.drop = lambda fragment: fragment.connection == 0
-        await client.prepare()
+        await impatient.prepare()
         assert len(site.air.dials) == 2
 
 
@@ -456,3 +468,63 @@ async def test_cancelling_a_dial_leaves_no_link(site: LockSite, client: BleLock)
         with pytest.raises(asyncio.CancelledError):
             await preparing
         await until(lambda: not site.air.connections[0].alive)
+
+
+async def test_a_lock_that_answers_nonsense_is_not_believed(
+    site: LockSite, client: BleLock
+) -> None:
+    async with site.power() as lock:
+        await client.prepare()
+        truth = lock.body.answer
+
+        says = [Fault.BUSY]
+
+        async def faulty(message: Message) -> list[Message]:
+            return [FaultMessage(message.request, says[0])]
+
+        async def confused(message: Message) -> list[Message]:
+            return [lock.body.state(message.request)]
+
+        lock.body.answer = faulty
+        for fault, expected in [
+            (Fault.BUSY, Verdict(Outcome.REFUSED, Reason.BUSY)),
+            (Fault.CLOCK_EXPIRED, Verdict(Outcome.REFUSED, Reason.COMMAND_EXPIRED)),
+            (Fault.UNSUPPORTED, Verdict(Outcome.REFUSED, Reason.LOCK_FAULT)),
+            (Fault.ID_REUSED, Verdict(Outcome.UNKNOWN, Reason.LOCK_FAULT)),
+        ]:
+            says[0] = fault
+            assert await client.unlatch(ONE, 1) == expected
+        assert await client.result_of(ONE) is None
+        await client.close()
+        assert await client.unlatch(ONE, 1) == UNREACHABLE
+        lock.body.answer = confused
+        assert await client.unlatch(ONE, 1) == Verdict(Outcome.UNKNOWN, Reason.LOCK_FAULT)
+        assert await client.result_of(ONE) is None
+        lock.body.answer = truth
+    assert site.machine.ledger == []
+
+
+async def test_a_link_lost_before_the_command_left_is_no_unknown(
+    site: LockSite, client: BleLock
+) -> None:
+    site.air.mtu = 23
+    async with site.power():
+        await client.prepare()
+        site.air.cut_at = len(site.air.sent) + 1
+        assert await client.unlatch(ONE, 1) == UNREACHABLE
+    assert site.machine.ledger == []
+
+
+async def test_without_a_listener_reports_are_dropped(site: LockSite) -> None:
+    client = BleLock(
+        site.air.central(LOCK_SERVICE_UUID),
+        site.identity,
+        site.operator.gateway(),
+        site.clock,
+        site.dice,
+        timing=replace(TIMING, keep_s=0.01),
+    )
+    async with site.power():
+        assert await client.unlatch(ONE, 1) == OPENED
+    await client.close()
+    await client.close()
