@@ -26,7 +26,7 @@ from gatewayd.adapters.virtual_radio import LOCK, PHONE, Radio, RadioOptions, op
 from gatewayd.cloud.authority import key_id
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
-from gatewayd.core.model import Command, CommandId, DoorId, Fact, GatewayId
+from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId
 from gatewayd.core.pull import origin_of
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Daemon, Work
@@ -175,10 +175,15 @@ class NoticedLog:
         self._grown = grown
 
     async def append(
-        self, fact: Fact, *, command: Command | None = None, settles: CommandId | None = None
+        self,
+        fact: Fact,
+        *,
+        command: Command | None = None,
+        asked: Asked | None = None,
+        settles: CommandId | None = None,
     ) -> int:
         """See `ports.AuditLog`."""
-        seq = await self._log.append(fact, command=command, settles=settles)
+        seq = await self._log.append(fact, command=command, asked=asked, settles=settles)
         self._grown.set()
         return seq
 

@@ -17,6 +17,7 @@ from gatewayd.core import keytoken, policy, requests, unlock
 from gatewayd.core.admission import RecentUse
 from gatewayd.core.keytoken import KeyToken, TokenRejected
 from gatewayd.core.model import (
+    Asked,
     Command,
     CommandId,
     Decision,
@@ -90,6 +91,7 @@ class Door:
         self._gate = asyncio.Lock()
         self._opening: Opening | None = None
         self._confirmed: requests.Confirmed | None = None
+        self._confirmed_by = CommandId(b"")
         self._dialling: asyncio.Task[bool] | None = None
         self._recent: dict[bytes, RecentUse] = {}
 
@@ -129,9 +131,13 @@ class Door:
     async def _share(self, asked: requests.Request, opening: Opening | None) -> Answer:
         """The answer of the opening that `asked` began, joined, or came just after."""
         if opening is None:
-            return await self._note(ALREADY_OPEN)
+            return await self._note(asked, self._confirmed_by, ALREADY_OPEN)
         answer = await opening.answered()
-        return answer if opening.in_flight.request == asked else await self._note(answer.verdict)
+        if opening.in_flight.request == asked:
+            return answer
+        if answer.verdict == NOT_LOGGED:  # there is no command to share in
+            return answer
+        return await self._note(asked, opening.in_flight.command, answer.verdict)
 
     def running(self, request_key: bytes) -> Opening | None:
         """The opening that this request began, while it runs."""
@@ -231,6 +237,7 @@ class Door:
                 self._opening = None
                 if answer.verdict.outcome is Outcome.CONFIRMED:
                     now_s = self._around.timekeeper.instant().boottime_s
+                    self._confirmed_by = opening.in_flight.command
                     self._confirmed = requests.Confirmed(
                         opening.in_flight.request.action, now_s + self.identity.latch_ms / 1000
                     )
@@ -266,10 +273,11 @@ class Door:
             _log.error("door %s: refusal not recorded: %s", self.identity.id, error)
         return Answer(verdict)
 
-    async def _note(self, verdict: Verdict) -> Answer:
+    async def _note(self, asked: requests.Request, command: CommandId, verdict: Verdict) -> Answer:
         """This holder shares an opening that another one began; it is recorded all the same."""
+        shared = Asked(asked.key, asked.content, command)
         try:
-            seq = await self._around.log.append(self._fact(EntryKind.JOINED, verdict))
+            seq = await self._around.log.append(self._fact(EntryKind.JOINED, verdict), asked=shared)
         except StorageError:
             return Answer(NOT_LOGGED)
         record = Record(seq, self.identity.id, self._around.timekeeper.reading().now_s)

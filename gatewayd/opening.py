@@ -15,7 +15,7 @@ from typing import Final, assert_never
 
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.core import unlock
-from gatewayd.core.model import Command, DoorId, EntryKind, Fact, Record, Verdict
+from gatewayd.core.model import Asked, Command, DoorId, EntryKind, Fact, Record, Verdict
 from gatewayd.core.requests import InFlight
 from gatewayd.ports import AuditLog, Lock, StorageError
 from gatewayd.timekeeper import Timekeeper
@@ -72,7 +72,6 @@ class Opening:
 
     def __init__(self, in_flight: InFlight, reach: Reach) -> None:
         self.in_flight = in_flight
-        self.intent_seq: int | None = None
         self._reach = reach
         self._watch = Stopwatch(reach.timekeeper)
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -143,13 +142,14 @@ class Opening:
     async def _record(self) -> unlock.Event:
         request = self.in_flight.request
         intent = self._fact(EntryKind.INTENT, Verdict(Outcome.UNKNOWN, Reason.OK))
-        command = Command(self.in_flight.command, self._reach.door, request.key, request.content)
+        command = Command(self.in_flight.command, self._reach.door)
+        asked = Asked(request.key, request.content, command.id)
         try:
-            self.intent_seq = await self._reach.log.append(intent, command=command)
+            seq = await self._reach.log.append(intent, command=command, asked=asked)
         except StorageError as error:
             _log.error("door %s: not opened, the log failed: %s", self._reach.door, error)
             return unlock.RecordFailed()
-        return unlock.Recorded(self.intent_seq)
+        return unlock.Recorded(seq)
 
     async def _dial(self) -> unlock.Event:
         return unlock.LinkReady() if await self._reach.dial() else unlock.LinkFailed()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gatewayd.core.model import Command, CommandId, Fact, Instant, PastRequest, Verdict
+from gatewayd.core.model import Asked, Command, CommandId, Fact, Instant, PastRequest, Verdict
 
 
 class PortError(Exception):
@@ -110,12 +110,17 @@ class AuditLog(Protocol):
     """The door's side of the log. Durable when a call returns."""
 
     async def append(
-        self, fact: Fact, *, command: Command | None = None, settles: CommandId | None = None
+        self,
+        fact: Fact,
+        *,
+        command: Command | None = None,
+        asked: Asked | None = None,
+        settles: CommandId | None = None,
     ) -> int:
         """Write one entry and return its seq; StorageError means that the entry does not exist.
 
-        `command` stores a command in the same transaction; `settles` stores
-        the verdict of `fact` as the verdict of that command.
+        In the same transaction `command` is stored, `asked` is remembered (again,
+        when it was before), and `settles` gets the verdict of `fact`.
         """
         ...
 

@@ -91,18 +91,25 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command to a lock, stored in the same transaction as its INTENT entry.
-
-    `request_key` is a keyed hash over token identity and request id, and
-    `content_hash` over what was asked: neither tells who.
-    """
+    """A command to a lock, stored in the same transaction as its INTENT entry."""
 
     id: CommandId
     door: DoorId
-    request_key: bytes
-    content_hash: bytes
     intent_seq: int = -1
     """Position of the INTENT entry; set by the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request to be remembered for 24 hours, and the command whose verdict answers it.
+
+    `key` is a keyed hash over token identity and request id, and `content`
+    over what was asked: neither tells who.
+    """
+
+    key: bytes
+    content: bytes
+    command: CommandId
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +123,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class PastRequest:
-    """What the gateway remembers of a request for 24 hours; `verdict` is None while it runs."""
+    """What is remembered of a request; `verdict` and `record` are None while it runs."""
 
-    content_hash: bytes
-    command: CommandId | None
-    intent_seq: int
-    verdict: Verdict | None
+    content: bytes
+    verdict: Verdict | None = None
     record: Record | None = None

@@ -142,7 +142,7 @@ def admit(
     if in_flight is not None and in_flight.request.key == asked.key:
         return Join(in_flight.command) if in_flight.request == asked else Conflict()
     if past is not None:
-        if past.content_hash != asked.content:
+        if past.content != asked.content:
             return Conflict()
         return Replay(past.verdict or _INTERRUPTED)
     if in_flight is not None:

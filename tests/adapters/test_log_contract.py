@@ -15,6 +15,7 @@ from gatewayd.adapters.sqlite import open_log
 from gatewayd.core import merkle
 from gatewayd.core.audit import Leaf
 from gatewayd.core.model import (
+    Asked,
     ClockState,
     Command,
     CommandId,
@@ -22,6 +23,7 @@ from gatewayd.core.model import (
     EntryKind,
     Fact,
     PastRequest,
+    Record,
     TimeReading,
     Verdict,
 )
@@ -33,6 +35,7 @@ STREET = DoorId("street")
 RUNNING = Verdict(Outcome.UNKNOWN, Reason.OK)
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
 SILENT = Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT)
+ALREADY = Verdict(Outcome.CONFIRMED, Reason.ALREADY_OPEN)
 LOST = Verdict(Outcome.UNKNOWN, Reason.COMMAND_NEVER_SEEN)
 
 
@@ -53,11 +56,23 @@ def fact(kind=EntryKind.INTENT, verdict=RUNNING, *, time=None, door=STREET, abou
     return Fact(time or at(), kind, door, verdict, about)
 
 
-def command(number=1, *, request=None):
-    key = number if request is None else request
-    return Command(
-        CommandId(number.to_bytes(16, "big")), STREET, b"request %d" % key, b"content %d" % key
-    )
+def command(number=1):
+    return Command(CommandId(number.to_bytes(16, "big")), STREET)
+
+
+def asked(number=1, *, of=None, content=None):
+    """Request `number`, answered by command `of`, the same number unless said otherwise."""
+    what = number if content is None else content
+    return Asked(b"request %d" % number, b"content %d" % what, command(of or number).id)
+
+
+async def intend(log, number=1, time=None):
+    """The intent of command `number`, which request `number` asked for."""
+    return await log.append(fact(time=time), command=command(number), asked=asked(number))
+
+
+async def past(log, number=1):
+    return await log.past_request(asked(number).key)
 
 
 async def leaf_hashes(log):
@@ -161,98 +176,128 @@ async def test_appends_side_by_side_get_distinct_places(log):
 
 # --- requests and commands ----------------------------------------------------------
 async def test_a_request_is_remembered_from_record_to_verdict(log):
-    first = command()
-    assert await log.past_request(first.request_key) is None
+    assert await past(log) is None
     await log.append(fact(EntryKind.STARTED))
-    seq = await log.append(fact(), command=first)
-    assert await log.past_request(first.request_key) == PastRequest(
-        first.content_hash, first.id, seq, None
-    )
-    assert await log.unsettled() == [replace(first, intent_seq=seq)]
-    await log.append(fact(EntryKind.OUTCOME, OPENED, about=seq), settles=first.id)
-    assert await log.past_request(first.request_key) == PastRequest(
-        first.content_hash, first.id, seq, OPENED
-    )
+    seq = await intend(log)
+    assert await past(log) == PastRequest(asked().content)
+    assert await log.unsettled() == [replace(command(), intent_seq=seq)]
+    end = await log.append(fact(EntryKind.OUTCOME, OPENED, about=seq), settles=command().id)
+    assert await past(log) == PastRequest(asked().content, OPENED, Record(end, STREET, NOW_S))
     assert await log.unsettled() == []
     assert await log.unresolved() == []
+
+
+async def test_who_shares_in_an_opening_has_an_entry_and_a_verdict_of_his_own(log):
+    await intend(log)
+    await log.append(fact(EntryKind.OUTCOME, OPENED), settles=command().id)
+    later = at(NOW_S + 3)
+    seq = await log.append(fact(EntryKind.JOINED, ALREADY, time=later), asked=asked(2, of=1))
+    record = Record(seq, STREET, NOW_S + 3)
+    assert await past(log, 2) == PastRequest(asked(2).content, ALREADY, record)
+    assert (await past(log, 1)).verdict == OPENED
+
+
+async def test_who_shared_in_an_unknown_learns_what_the_lock_said_later(log):
+    await intend(log)
+    await log.append(fact(EntryKind.OUTCOME, SILENT), settles=command().id)
+    seq = await log.append(fact(EntryKind.JOINED, SILENT), asked=asked(2, of=1))
+    assert (await past(log, 2)).verdict == SILENT
+    await log.append(fact(EntryKind.RESOLVED, OPENED), settles=command().id)
+    assert (await past(log, 2)).verdict == OPENED
+    assert (await past(log, 2)).record.seq == seq
+
+
+async def test_the_same_request_may_be_remembered_twice(log):
+    await intend(log)
+    assert await log.append(fact(EntryKind.JOINED, OPENED), asked=asked()) == 1
+    assert (await past(log)).verdict is None, "the first time counts"
 
 
 async def test_an_unknown_outcome_waits_until_the_lock_has_been_asked(log):
-    seq = await log.append(fact(), command=command())
+    seq = await intend(log)
     await log.append(fact(EntryKind.OUTCOME, SILENT, about=seq), settles=command().id)
     assert await log.unsettled() == []
     assert await log.unresolved() == [replace(command(), intent_seq=seq)]
-    assert (await log.past_request(command().request_key)).verdict == SILENT
+    assert (await past(log)).verdict == SILENT
     await log.append(fact(EntryKind.RESOLVED, OPENED, about=seq), settles=command().id)
     assert await log.unresolved() == []
-    assert (await log.past_request(command().request_key)).verdict == OPENED
+    assert (await past(log)).verdict == OPENED
 
 
 async def test_a_lock_that_cannot_tell_is_not_asked_for_ever(log):
-    await log.append(fact(), command=command())
+    await intend(log)
     await log.append(fact(EntryKind.OUTCOME, SILENT), settles=command().id)
     await log.append(fact(EntryKind.RESOLVED, LOST), settles=command().id)
     assert await log.unresolved() == []
-    assert (await log.past_request(command().request_key)).verdict == LOST
+    assert (await past(log)).verdict == LOST
 
 
 async def test_commands_are_listed_in_the_order_of_their_entries(log):
     for number in (9, 3, 5):
-        await log.append(fact(), command=command(number))
+        await intend(log, number)
     assert [each.id[-1] for each in await log.unsettled()] == [9, 3, 5]
 
 
 @pytest.mark.parametrize(
-    ("again", "settles"),
+    "contradiction",
     [
-        (command(1, request=2), None),
-        (command(2, request=1), None),
-        (None, command(7).id),
+        {"command": command(1)},
+        {"command": command(2), "asked": asked(1, of=2)},
+        {"command": command(2), "asked": asked(1, of=2, content=9)},
+        {"asked": asked(1, content=9)},
+        {"asked": asked(3)},
+        {"settles": command(7).id},
     ],
-    ids=["same command id", "same request", "unknown command"],
+    ids=[
+        "same command id",
+        "same request of another command",
+        "same request with all other",
+        "same request with other content",
+        "request without a command",
+        "unknown command",
+    ],
 )
-async def test_what_contradicts_the_record_writes_nothing(log, again, settles):
-    await log.append(fact(), command=command(1))
+async def test_what_contradicts_the_record_writes_nothing(log, contradiction):
+    await intend(log, 1)
     root = await log.root(1)
     with pytest.raises(ValueError, match="command"):
-        await log.append(fact(), command=again, settles=settles)
+        await log.append(fact(), **contradiction)
     assert await log.size() == 1
     assert await log.append(fact()) == 1
     assert await log.root(1) == root
 
 
 async def test_a_verdict_other_than_unknown_is_final(log):
-    await log.append(fact(), command=command())
+    await intend(log)
     await log.append(fact(EntryKind.OUTCOME, OPENED), settles=command().id)
     with pytest.raises(ValueError, match="awaits"):
         await log.append(fact(EntryKind.RESOLVED, SILENT), settles=command().id)
     assert await log.size() == 2
-    assert (await log.past_request(command().request_key)).verdict == OPENED
+    assert (await past(log)).verdict == OPENED
 
 
 # --- forgetting -----------------------------------------------------------------------
 async def test_a_request_is_forgotten_after_a_day_of_the_facts_own_time(log):
-    await log.append(fact(), command=command())
+    await intend(log)
     await log.append(fact(EntryKind.OUTCOME, OPENED), settles=command().id)
     await log.append(fact(EntryKind.STARTED, time=at(NOW_S + DAY_S - 1)))
-    assert await log.past_request(command().request_key) is not None
+    assert await past(log) is not None
     await log.append(fact(EntryKind.STARTED, time=at(NOW_S + DAY_S)))
-    assert await log.past_request(command().request_key) is None
-    assert await log.append(fact(time=at(NOW_S + DAY_S)), command=command()) == 4
+    assert await past(log) is None
+    assert await intend(log, time=at(NOW_S + DAY_S)) == 4
 
 
 async def test_a_command_without_end_outlives_the_memory_of_its_request(log):
-    await log.append(fact(), command=command(1))
-    await log.append(fact(), command=command(2))
+    await intend(log, 1)
+    await intend(log, 2)
     await log.append(fact(EntryKind.OUTCOME, SILENT), settles=command(2).id)
     await log.append(fact(EntryKind.STARTED, time=at(NOW_S + 2 * DAY_S)))
     for number in (1, 2):
-        assert await log.past_request(command(number).request_key) is None
+        assert await past(log, number) is None
     assert await log.past_request(b"") is None
     [running] = await log.unsettled()
     [unknown] = await log.unresolved()
-    assert (running.id, running.request_key, running.content_hash) == (command(1).id, b"", b"")
-    assert (unknown.id, unknown.request_key, unknown.content_hash) == (command(2).id, b"", b"")
+    assert (running.id, unknown.id) == (command(1).id, command(2).id)
     later = at(NOW_S + 2 * DAY_S)
     await log.append(fact(EntryKind.RESOLVED, OPENED, time=later), settles=command(2).id)
     await log.append(fact(EntryKind.OUTCOME, OPENED, time=later), settles=command(1).id)
@@ -262,22 +307,22 @@ async def test_a_command_without_end_outlives_the_memory_of_its_request(log):
 
 async def test_time_that_becomes_known_does_not_age_what_was_just_done(log):
     unknown = at(60, ClockState.UNKNOWN)
-    await log.append(fact(time=unknown), command=command())
+    await intend(log, time=unknown)
     await log.append(fact(EntryKind.OUTCOME, OPENED, time=unknown), settles=command().id)
     await log.append(fact(EntryKind.CLOCK, time=at(NOW_S)))
-    assert (await log.past_request(command().request_key)).verdict == OPENED
+    assert (await past(log)).verdict == OPENED
     await log.append(fact(EntryKind.STARTED, time=at(NOW_S + DAY_S - 1)))
-    assert await log.past_request(command().request_key) is not None
+    assert await past(log) is not None
     await log.append(fact(EntryKind.STARTED, time=at(NOW_S + DAY_S)))
-    assert await log.past_request(command().request_key) is None
+    assert await past(log) is None
 
 
 async def test_while_the_time_is_unknown_nothing_is_forgotten(log):
-    await log.append(fact(), command=command())
+    await intend(log)
     await log.append(fact(EntryKind.OUTCOME, OPENED), settles=command().id)
     future = at(NOW_S + 10 * DAY_S, ClockState.UNKNOWN)
     await log.append(fact(EntryKind.STARTED, time=future))
-    assert await log.past_request(command().request_key) is not None
+    assert await past(log) is not None
 
 
 # --- the cursor and the memory ----------------------------------------------------------
@@ -304,7 +349,7 @@ async def test_a_memory_is_replaced_whole(log):
 # --- both the same -----------------------------------------------------------------------
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["intent", "outcome", "unknown", "resolve", "note", "ack"]),
+        st.sampled_from(["intent", "join", "outcome", "unknown", "resolve", "note", "ack"]),
         st.integers(1, 4),
         st.integers(0, 40_000),
         st.sampled_from(ClockState),
@@ -313,10 +358,13 @@ _STEPS = st.lists(
 )
 
 
-async def _do(log, step, number, time):
+async def _do(log, step, number, time):  # noqa: PLR0911 - one per step
     match step:
         case "intent":
-            return await log.append(fact(time=time), command=command(number))
+            return await intend(log, number, time)
+        case "join":
+            shared = asked(number, of=number % 3 + 1)
+            return await log.append(fact(EntryKind.JOINED, OPENED, time=time), asked=shared)
         case "outcome":
             return await log.append(
                 fact(EntryKind.OUTCOME, OPENED, time=time), settles=command(number).id
@@ -356,8 +404,7 @@ def test_the_file_and_the_memory_answer_alike(tmp_path_factory, steps):
                     file, step, number, time
                 )
                 for other in range(1, 5):
-                    key = command(other).request_key
-                    assert await memory.past_request(key) == await file.past_request(key)
+                    assert await past(memory, other) == await past(file, other)
                 assert await memory.unsettled() == await file.unsettled()
                 assert await memory.unresolved() == await file.unresolved()
                 assert await memory.acknowledged() == await file.acknowledged()

@@ -126,8 +126,7 @@ async def _open_and_close(path: Path) -> None:
 
 
 def _command() -> Command:
-    key = os.urandom(32)
-    return Command(CommandId(key[:16]), DoorId("a"), key, key)
+    return Command(CommandId(os.urandom(16)), DoorId("a"))
 
 
 def _bare(path: Path) -> sqlite3.Connection:

@@ -127,7 +127,7 @@ def serve(rng: random.Random, links: Links, now_s: float) -> tuple[Links, float]
 
 @pytest.mark.parametrize("seed", range(5))
 def test_forty_strangers_without_pause_never_stop_a_holder(seed):
-    rng = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    rng = random.Random(seed)
     links, waits_s = Links(cap=8), []
     for turn in range(20):
         links, wait_s = serve(rng, links, 1000.0 * turn)

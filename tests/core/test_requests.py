@@ -66,13 +66,13 @@ def test_the_first_is_new():
 
 def test_the_same_again_gets_the_same_verdict():
     for verdict in (CONFIRMED, Verdict(Outcome.REFUSED, Reason.JAMMED)):
-        past = PastRequest(ask().content, RUNNING, 4, verdict)
+        past = PastRequest(ask().content, verdict)
         busy = InFlight(ask(who=BOB, action=Action.BOLT), RUNNING)
         assert answer(ask(), past, busy) == Replay(verdict)
 
 
 def test_the_same_id_with_other_content_is_a_fault():
-    past = PastRequest(ask().content, RUNNING, 4, CONFIRMED)
+    past = PastRequest(ask().content, CONFIRMED)
     assert answer(ask(action=Action.BOLT), past) == Conflict()
     assert answer(ask(action=Action.BOLT), None, InFlight(ask(), RUNNING)) == Conflict()
 
@@ -80,11 +80,11 @@ def test_the_same_id_with_other_content_is_a_fault():
 def test_the_same_again_while_it_runs_joins_itself_recorded_or_not():
     running = InFlight(ask(), RUNNING)
     assert answer(ask(), None, running) == Join(RUNNING)
-    assert answer(ask(), PastRequest(ask().content, RUNNING, 4, None), running) == Join(RUNNING)
+    assert answer(ask(), PastRequest(ask().content, None), running) == Join(RUNNING)
 
 
 def test_a_request_cut_short_is_unknown_and_never_tried_again():
-    past = PastRequest(ask().content, RUNNING, 4, None)
+    past = PastRequest(ask().content, None)
     interrupted = Replay(Verdict(Outcome.UNKNOWN, Reason.RESTARTED))
     assert answer(ask(), past) == interrupted
     assert answer(ask(), past, InFlight(ask(who=BOB), CommandId(b"d" * 16))) == interrupted

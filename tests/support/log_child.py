@@ -38,7 +38,7 @@ async def main(path: Path) -> None:
         say("open")
         while True:
             id_ = CommandId(os.urandom(16))
-            seq = await log.append(INTENT, command=Command(id_, DoorId("a"), id_, b"content"))
+            seq = await log.append(INTENT, command=Command(id_, DoorId("a")))
             say("intent", seq, id_.hex())
             fact = Fact(
                 TIME, EntryKind.OUTCOME, DoorId("a"), Verdict(Outcome.CONFIRMED, Reason.OK), seq

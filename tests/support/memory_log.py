@@ -8,6 +8,7 @@ what the callers do when the disk is full or slow.
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,14 @@ from firmware_proto.codes import Outcome
 from gatewayd.core import merkle
 from gatewayd.core.audit import COMMITMENT_BYTES, SALT_BYTES, Leaf
 from gatewayd.core.model import (
+    Asked,
     ClockState,
     Command,
     CommandId,
     EntryKind,
     Fact,
     PastRequest,
+    Record,
     TimeReading,
     Verdict,
 )
@@ -42,8 +45,16 @@ class _Kept:
     command: Command
     recorded_s: int | None
     verdict: Verdict | None = None
+    record: Record | None = None
     ended: bool = False
-    forgotten: bool = False
+
+
+@dataclass(slots=True)
+class _Remembered:
+    asked: Asked
+    recorded_s: int | None
+    verdict: Verdict | None
+    record: Record | None
 
 
 @dataclass(slots=True)
@@ -60,6 +71,7 @@ class MemoryLog:
     _nodes: dict[tuple[int, int], bytes] = field(default_factory=dict)
     _tree: merkle.CompactRange = field(default_factory=merkle.CompactRange)
     _kept: list[_Kept] = field(default_factory=list)
+    _remembered: dict[bytes, _Remembered] = field(default_factory=dict)
     _memory: dict[str, bytes] = field(default_factory=dict)
     _cursor: int = 0
 
@@ -73,13 +85,25 @@ class MemoryLog:
 
     # --- ports.AuditLog -------------------------------------------------------
     async def append(
-        self, fact: Fact, *, command: Command | None = None, settles: CommandId | None = None
+        self,
+        fact: Fact,
+        *,
+        command: Command | None = None,
+        asked: Asked | None = None,
+        settles: CommandId | None = None,
     ) -> int:
         await self._ready_to_write()
-        self._forget(fact.time)
-        settled = None if settles is None else self._awaiting(settles)
-        if command is not None:
-            self._check_new(command)
+        before = copy.deepcopy((self._kept, self._remembered))
+        try:
+            self._forget(fact.time)
+            settled = None if settles is None else self._awaiting(settles)
+            if command is not None:
+                self._check_new(command)
+            if asked is not None:
+                self._check_asked(asked, command)
+        except ValueError:
+            self._kept, self._remembered = before
+            raise
         leaf = Leaf.of(
             fact,
             seq=len(self._bodies),
@@ -91,25 +115,28 @@ class MemoryLog:
         for level, node in enumerate(nodes):
             self._nodes[level, leaf.seq >> level] = node
         self._bodies.append(body)
+        known_s = None if fact.time.state is ClockState.UNKNOWN else fact.time.now_s
         if command is not None:
-            known = fact.time.state is not ClockState.UNKNOWN
-            self._kept.append(
-                _Kept(replace(command, intent_seq=leaf.seq), fact.time.now_s if known else None)
-            )
+            self._kept.append(_Kept(replace(command, intent_seq=leaf.seq), known_s))
+        if asked is not None:
+            self._remember(asked, leaf.seq, fact, known_s)
         if settled is not None:
             settled.verdict = fact.verdict
-            asked = fact.kind is EntryKind.RESOLVED
-            settled.ended = asked or fact.verdict.outcome is not Outcome.UNKNOWN
+            settled.record = Record(leaf.seq, settled.command.door, fact.time.now_s)
+            was_asked = fact.kind is EntryKind.RESOLVED
+            settled.ended = was_asked or fact.verdict.outcome is not Outcome.UNKNOWN
         return leaf.seq
 
     async def past_request(self, request_key: bytes) -> PastRequest | None:
-        for kept in self._kept:
-            if kept.command.request_key == request_key and not kept.forgotten:
-                command = kept.command
-                return PastRequest(
-                    command.content_hash, command.id, command.intent_seq, kept.verdict
-                )
-        return None
+        remembered = self._remembered.get(request_key)
+        if remembered is None:
+            return None
+        kept = self._of(remembered.asked.command)
+        return PastRequest(
+            remembered.asked.content,
+            remembered.verdict or kept.verdict,
+            remembered.record or kept.record,
+        )
 
     async def unsettled(self) -> Sequence[Command]:
         return [kept.command for kept in self._kept if kept.verdict is None]
@@ -178,21 +205,49 @@ class MemoryLog:
         raise ValueError("no such command awaits a verdict")
 
     def _check_new(self, command: Command) -> None:
+        if any(kept.command.id == command.id for kept in self._kept):
+            raise ValueError("this command is already recorded")
+
+    def _check_asked(self, asked: Asked, command: Command | None) -> None:
+        before = self._remembered.get(asked.key)
+        if before is not None and before.asked != asked:
+            raise ValueError("this request was asked with other content or of another command")
+        if command is None or command.id != asked.command:
+            self._of(asked.command)
+
+    def _of(self, command: CommandId) -> _Kept:
         for kept in self._kept:
-            same_request = kept.command.request_key == command.request_key and not kept.forgotten
-            if kept.command.id == command.id or same_request:
-                raise ValueError("this command or request is already recorded")
+            if kept.command.id == command:
+                return kept
+        raise ValueError("this request has no command")
+
+    def _remember(self, asked: Asked, seq: int, fact: Fact, known_s: int | None) -> None:
+        if asked.key in self._remembered:
+            self._remembered[asked.key].recorded_s = known_s
+            return
+        shares = fact.kind is EntryKind.JOINED
+        certain = fact.verdict.outcome is not Outcome.UNKNOWN
+        door = self._of(asked.command).command.door
+        self._remembered[asked.key] = _Remembered(
+            asked,
+            known_s,
+            fact.verdict if shares and certain else None,
+            Record(seq, door, fact.time.now_s) if shares else None,
+        )
 
     def _forget(self, time: TimeReading) -> None:
         if time.state is ClockState.UNKNOWN:
             return
-        for kept in list(self._kept):
-            if kept.recorded_s is None:
-                kept.recorded_s = time.now_s
-            if kept.recorded_s > time.now_s - _DAY_S:
-                continue
-            if kept.ended:
-                self._kept.remove(kept)
-            else:
-                kept.command = replace(kept.command, request_key=b"", content_hash=b"")
-                kept.forgotten = True
+        for each in (*self._kept, *self._remembered.values()):
+            if each.recorded_s is None:
+                each.recorded_s = time.now_s
+        limit = time.now_s - _DAY_S
+        self._remembered = {
+            key: each for key, each in self._remembered.items() if (each.recorded_s or 0) > limit
+        }
+        named = {each.asked.command for each in self._remembered.values()}
+        self._kept = [
+            kept
+            for kept in self._kept
+            if (kept.recorded_s or 0) > limit or not kept.ended or kept.command.id in named
+        ]

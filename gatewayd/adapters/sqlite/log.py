@@ -15,7 +15,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import LOG, open_writer
 from gatewayd.adapters.sqlite.store import LogStore
-from gatewayd.core.model import Command, CommandId, Fact, PastRequest
+from gatewayd.core.model import Asked, Command, CommandId, Fact, PastRequest
 from gatewayd.ports import StorageError
 
 SLOW_COMMIT_S: Final = 1.0
@@ -55,10 +55,15 @@ class SqliteLog:
 
     # --- ports.AuditLog -------------------------------------------------------
     async def append(
-        self, fact: Fact, *, command: Command | None = None, settles: CommandId | None = None
+        self,
+        fact: Fact,
+        *,
+        command: Command | None = None,
+        asked: Asked | None = None,
+        settles: CommandId | None = None,
     ) -> int:
-        """See `ports.AuditLog`; ValueError for a command or verdict that is already recorded."""
-        return await self._commit(LogStore.append, fact, command, settles)
+        """See `ports.AuditLog`; ValueError for what contradicts what is recorded."""
+        return await self._commit(LogStore.append, fact, command, asked, settles)
 
     async def past_request(self, request_key: bytes) -> PastRequest | None:
         """See `ports.AuditLog`."""

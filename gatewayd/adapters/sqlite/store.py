@@ -15,6 +15,7 @@ from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.core import merkle
 from gatewayd.core.audit import COMMITMENT_BYTES, SALT_BYTES, Leaf
 from gatewayd.core.model import (
+    Asked,
     ClockState,
     Command,
     CommandId,
@@ -22,6 +23,7 @@ from gatewayd.core.model import (
     EntryKind,
     Fact,
     PastRequest,
+    Record,
     TimeReading,
     Verdict,
 )
@@ -31,8 +33,15 @@ REQUEST_MEMORY_S: Final = 24 * 60 * 60
 
 _RECORDED, _UNRESOLVED, _ENDED = 1, 2, 3  # column `phase`
 _COMMANDS: Final = (
-    "SELECT id, door, request_key, content_hash, intent_seq FROM command"
+    "SELECT id, door, intent_seq FROM command"
     " WHERE phase = ? AND phase < 3 ORDER BY intent_seq"  # `< 3` names the partial index
+)
+
+_PAST_REQUEST: Final = (
+    "SELECT content, door, coalesce(request.outcome, command.outcome),"
+    " coalesce(request.reason, command.reason), coalesce(seq, settled_seq),"
+    " coalesce(written_s, settled_s)"
+    " FROM request JOIN command ON request.command = command.id WHERE key = ?"
 )
 
 
@@ -56,11 +65,18 @@ class LogStore:
             self._connection.close()
 
     # --- writing --------------------------------------------------------------
-    def append(self, fact: Fact, command: Command | None, settles: CommandId | None) -> int:
+    def append(
+        self,
+        fact: Fact,
+        command: Command | None,
+        asked: Asked | None,
+        settles: CommandId | None,
+    ) -> int:
         """See `ports.AuditLog.append`.
 
-        ValueError, and nothing is written, when the command or its request is
-        already recorded, or when `settles` names no command that awaits a verdict.
+        ValueError, and nothing is written, when the command is already recorded,
+        when `asked` names no command or was asked with other content or of another
+        command, or when `settles` names no command that awaits a verdict.
         """
         with self._transaction():
             tree = self._grown_tree()
@@ -79,8 +95,10 @@ class LogStore:
             self._forget(fact.time)
             if command is not None:
                 self._record(command, leaf.seq, fact.time)
+            if asked is not None:
+                self._remember(asked, leaf.seq, fact)
             if settles is not None:
-                self._settle(settles, fact)
+                self._settle(settles, leaf.seq, fact)
         self._tree = tree
         return leaf.seq
 
@@ -107,16 +125,15 @@ class LogStore:
     def past_request(self, request_key: bytes) -> PastRequest | None:
         """See `ports.AuditLog.past_request`."""
         with self._errors():
-            row = self._connection.execute(
-                "SELECT content_hash, id, intent_seq, outcome, reason FROM command"
-                " WHERE request_key = ?",
-                (request_key,),
-            ).fetchone()
+            row = self._connection.execute(_PAST_REQUEST, (request_key,)).fetchone()
         if row is None:
             return None
-        content_hash, command, intent_seq, outcome, reason = row
-        verdict = None if outcome is None else Verdict(Outcome(outcome), Reason(reason))
-        return PastRequest(content_hash, CommandId(command), intent_seq, verdict)
+        content, door, outcome, reason, seq, time_s = row
+        return PastRequest(
+            content,
+            None if outcome is None else Verdict(Outcome(outcome), Reason(reason)),
+            None if seq is None else Record(seq, DoorId(door), time_s),
+        )
 
     def unsettled(self) -> Sequence[Command]:
         """See `ports.AuditLog.unsettled`."""
@@ -205,37 +222,54 @@ class LogStore:
     def _commands(self, phase: int) -> list[Command]:
         with self._errors():
             rows = self._connection.execute(_COMMANDS, (phase,)).fetchall()
-        return [
-            Command(CommandId(id_), DoorId(door), key or b"", content or b"", intent_seq)
-            for id_, door, key, content, intent_seq in rows
-        ]
+        return [Command(CommandId(id_), DoorId(door), intent_seq) for id_, door, intent_seq in rows]
 
     def _record(self, command: Command, intent_seq: int, time: TimeReading) -> None:
         try:
             self._connection.execute(
-                "INSERT INTO command (intent_seq, id, door, request_key, content_hash, recorded_s)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO command (intent_seq, id, door, recorded_s) VALUES (?, ?, ?, ?)",
+                (intent_seq, command.id, command.door, _known_s(time)),
+            )
+        except sqlite3.IntegrityError as error:
+            raise ValueError("this command is already recorded") from error
+
+    def _remember(self, asked: Asked, seq: int, fact: Fact) -> None:
+        """An UNKNOWN that is shared stays the command's, which may yet be resolved."""
+        shares = fact.kind is EntryKind.JOINED
+        verdict = fact.verdict if shares and fact.verdict.outcome is not Outcome.UNKNOWN else None
+        try:
+            remembered = self._connection.execute(
+                "INSERT INTO request VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET recorded_s = excluded.recorded_s"
+                " WHERE content = excluded.content AND command = excluded.command",
                 (
-                    intent_seq,
-                    command.id,
-                    command.door,
-                    command.request_key,
-                    command.content_hash,
-                    None if time.state is ClockState.UNKNOWN else time.now_s,
+                    asked.key,
+                    asked.content,
+                    asked.command,
+                    _known_s(fact.time),
+                    seq if shares else None,
+                    fact.time.now_s if shares else None,
+                    None if verdict is None else int(verdict.outcome),
+                    None if verdict is None else int(verdict.reason),
                 ),
             )
         except sqlite3.IntegrityError as error:
-            raise ValueError("this command or request is already recorded") from error
+            raise ValueError("this request has no command") from error
+        if remembered.rowcount != 1:
+            raise ValueError("this request was asked with other content or of another command")
 
-    def _settle(self, settles: CommandId, fact: Fact) -> None:
+    def _settle(self, settles: CommandId, seq: int, fact: Fact) -> None:
         unknown = fact.verdict.outcome is Outcome.UNKNOWN
         asked = fact.kind is EntryKind.RESOLVED
         settled = self._connection.execute(
-            "UPDATE command SET outcome = ?, reason = ?, phase = ? WHERE id = ? AND phase < 3",
+            "UPDATE command SET outcome = ?, reason = ?, phase = ?, settled_seq = ?, settled_s = ?"
+            " WHERE id = ? AND phase < 3",
             (
                 int(fact.verdict.outcome),
                 int(fact.verdict.reason),
                 _UNRESOLVED if unknown and not asked else _ENDED,
+                seq,
+                fact.time.now_s,
                 settles,
             ),
         )
@@ -253,10 +287,15 @@ class LogStore:
             return
         limit = time.now_s - REQUEST_MEMORY_S
         execute = self._connection.execute
+        execute("UPDATE request SET recorded_s = ? WHERE recorded_s IS NULL", (time.now_s,))
         execute("UPDATE command SET recorded_s = ? WHERE recorded_s IS NULL", (time.now_s,))
-        execute("DELETE FROM command WHERE recorded_s <= ? AND phase = 3", (limit,))
+        execute("DELETE FROM request WHERE recorded_s <= ?", (limit,))
         execute(
-            "UPDATE command SET request_key = NULL, content_hash = NULL"
-            " WHERE recorded_s <= ? AND request_key IS NOT NULL",
+            "DELETE FROM command WHERE recorded_s <= ? AND phase = 3"
+            " AND NOT EXISTS (SELECT 1 FROM request WHERE request.command = command.id)",
             (limit,),
         )
+
+
+def _known_s(time: TimeReading) -> int | None:
+    return None if time.state is ClockState.UNKNOWN else time.now_s

@@ -13,23 +13,41 @@ CREATE TABLE leaf (
 
 -- Commands to locks, forgotten a day after they ended. `phase`: 1 recorded and
 -- without outcome, 2 outcome unknown and lock not asked since, 3 ended.
--- `recorded_s` is NULL when the time was unknown. `request_key` and
--- `content_hash` become NULL when a day is over and the command has not ended.
+-- `recorded_s` is NULL when the time was unknown. `settled_seq` and `settled_s`
+-- are the entry with the verdict, and when it was written.
 CREATE TABLE command (
     intent_seq INTEGER PRIMARY KEY REFERENCES leaf (seq),
     id BLOB NOT NULL UNIQUE,
     door TEXT NOT NULL,
-    request_key BLOB UNIQUE,
-    content_hash BLOB,
     recorded_s INTEGER,
     phase INTEGER NOT NULL DEFAULT 1 CHECK (phase BETWEEN 1 AND 3),
     outcome INTEGER,
     reason INTEGER,
+    settled_seq INTEGER REFERENCES leaf (seq),
+    settled_s INTEGER,
     CHECK ((phase = 1) = (outcome IS NULL) AND (outcome IS NULL) = (reason IS NULL))
 ) STRICT;
 
 CREATE INDEX command_not_ended ON command (intent_seq) WHERE phase < 3;
 CREATE INDEX command_by_time ON command (recorded_s);
+
+-- Requests of phones, by keyed hashes, forgotten after a day. Its command has the
+-- verdict, unless the request only shared in an opening that had ended by then:
+-- such a request has an entry and a verdict of its own.
+CREATE TABLE request (
+    key BLOB PRIMARY KEY,
+    content BLOB NOT NULL,
+    command BLOB NOT NULL REFERENCES command (id),
+    recorded_s INTEGER,
+    seq INTEGER REFERENCES leaf (seq),
+    written_s INTEGER,
+    outcome INTEGER,
+    reason INTEGER,
+    CHECK ((seq IS NULL) = (written_s IS NULL) AND (outcome IS NULL) = (reason IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX request_by_time ON request (recorded_s);
+CREATE INDEX request_by_command ON request (command);
 
 -- How many entries the cloud has said it keeps: one row.
 CREATE TABLE cursor (
