@@ -42,7 +42,11 @@ _IMMEDIATE: Final[tuple[Any, ...]] = tuple(_ONE_BYTE.get(head, _MORE) for head i
 _WIDTH: Final = tuple({24: 1, 25: 2, 26: 4, 27: 8}.get(head & 0x1F, 0) for head in range(256))
 """By first byte: how many bytes hold the argument, if it does not stand in the first itself."""
 
-_LEAST: Final = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
+_LEAST_IN_ONE: Final = 24
+_LONG_BYTES: Final = _BYTES | 24
+"""First byte of a byte string of 24 to 255 bytes: keys, hashes, what is wrapped in another item."""
+
+_LEAST: Final = {1: _LEAST_IN_ONE, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
 """By width: the smallest argument that needs it (RFC 8949 §4.2.1)."""
 
 
@@ -175,6 +179,10 @@ def _pairs(data: bytes, position: int, count: int, depth: int) -> tuple[dict[Map
             start = position + 1
             position = start + head - _TEXT
             value = data[start:position].decode()
+        elif head == _LONG_BYTES and data[position + 1] >= _LEAST_IN_ONE:
+            start = position + 2
+            position = start + data[position + 1]
+            value = data[start:position]
         else:
             value, position = _item(data, position, depth)
         pairs[key] = value

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -46,17 +47,17 @@ _SIGNATURE1: Final = b"\x84" + cbor.encode("Signature1")
 _ECDSA: Final = ec.ECDSA(SHA256())
 _ECDSA_DETERMINISTIC: Final = ec.ECDSA(SHA256(), deterministic_signing=True)  # RFC 6979
 _NOTHING: Final[Mapping[int, Any]] = {}
+_HEADERS_REMEMBERED: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Sign1:
+class Sign1(NamedTuple):
     """An untagged COSE_Sign1, parsed but believed only after `verify`."""
 
     protected: Mapping[cbor.MapKey, cbor.Value]
     unprotected: Mapping[cbor.MapKey, cbor.Value]
     payload: bytes
     signature: bytes
-    protected_bytes: bytes = field(repr=False)
+    protected_bytes: bytes
     """The protected header as signed."""
 
     @classmethod
@@ -75,10 +76,11 @@ class Sign1:
             raise _malformed("items of other types")
         if len(signature) != _SIGNATURE_BYTES:
             raise _malformed("a signature that is not 64 bytes long")
-        protected = cbor.decode(protected_bytes)
-        if not isinstance(protected, dict):
-            raise _malformed("the protected header is no map")
-        _check_labels(protected, unprotected)
+        protected = _protected_header(protected_bytes)
+        if unprotected:
+            _check_labels(unprotected)
+            if not protected.keys().isdisjoint(unprotected):
+                raise _malformed("a label in both headers")
         return cls(protected, unprotected, payload, signature, protected_bytes)
 
     def verify(self, public_key: VerifyingKey, external_aad: bytes = b"") -> None:
@@ -174,13 +176,20 @@ def _unauthentic(detail: str) -> RemoteProtocolError:
     return RemoteProtocolError(Fault.AUTHENTICATION_FAILED, f"COSE_Sign1: {detail}")
 
 
-def _check_labels(
-    protected: Mapping[cbor.MapKey, cbor.Value], unprotected: Mapping[cbor.MapKey, cbor.Value]
-) -> None:
-    """RFC 9052 §3: labels are numbers or text, each in one header only; critical ones unknown."""
-    if not protected.keys().isdisjoint(unprotected):
-        raise _malformed("a label in both headers")
-    for label in (*protected, *unprotected):
+# One issuer writes the same header into all that it signs. The caller sees a
+# view that cannot be written to; strangers can only push out what is remembered.
+@lru_cache(_HEADERS_REMEMBERED)
+def _protected_header(encoded: bytes) -> Mapping[cbor.MapKey, cbor.Value]:
+    header = cbor.decode(encoded)
+    if not isinstance(header, dict):
+        raise _malformed("the protected header is no map")
+    _check_labels(header)
+    return MappingProxyType(header)
+
+
+def _check_labels(header: Mapping[cbor.MapKey, cbor.Value]) -> None:
+    """RFC 9052 §3: labels are numbers or text; no critical ones are known."""
+    for label in header:
         if label == HEADER_CRIT:
             raise RemoteProtocolError(Fault.UNSUPPORTED, "COSE_Sign1: critical headers")
         if isinstance(label, bytes):

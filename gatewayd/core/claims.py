@@ -7,6 +7,7 @@ what parses encodes to the same bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +25,7 @@ MAX_NAME_BYTES: Final = 64
 MAX_URI_BYTES: Final = 256
 MAX_DOORS: Final = 64
 MAX_WINDOWS: Final = 32
+_SCOPES_REMEMBERED: Final = 64
 MAX_NUMBER: Final = 2**40
 """Beyond any time, duration or index; keeps arithmetic on them plain."""
 
@@ -262,7 +264,16 @@ def _point(value: cbor.Value) -> bytes:
 
 
 def _scope(value: cbor.Value) -> tuple[tuple[str, Action], ...]:
-    pairs = cbor.decode(value) if type(value) is bytes else None
+    if type(value) is not bytes:
+        raise TokenRejected(Reason.MALFORMED_TOKEN)
+    return _permissions(value)
+
+
+# Everybody in a house has one of a few scopes; strangers push none of them out, since
+# a payload is parsed after its signature has been verified.
+@lru_cache(_SCOPES_REMEMBERED)
+def _permissions(encoded: bytes) -> tuple[tuple[str, Action], ...]:
+    pairs = cbor.decode(encoded)
     if type(pairs) is not list or not 0 < len(pairs) <= MAX_DOORS:
         raise TokenRejected(Reason.MALFORMED_TOKEN)
     scope = tuple(map(_permission, pairs))

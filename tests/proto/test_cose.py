@@ -363,3 +363,9 @@ def test_any_map_is_a_key_or_refused(changes):
         lambda data: cose.public_key_from_cose(cbor.decode(data)), cbor.encode({**GOOD, **changes})
     )
     assert key is REFUSED or key.public_numbers().x.to_bytes(32, "big") == {**GOOD, **changes}[-2]
+
+
+def test_a_header_that_is_remembered_cannot_be_changed_by_who_reads_it():
+    with pytest.raises(TypeError):
+        cose.Sign1.parse(SIGNED).protected[16] = "another"
+    assert cose.Sign1.parse(SIGNED).protected == {1: cose.ES256, 16: TYP}
