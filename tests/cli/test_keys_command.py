@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from firmware_proto.codes import Action, KeyClass
 from gatewayd import keyfiles
 from gatewayd.cli.command import ExitCode
 from gatewayd.cli.keys.inspection import _window
 from gatewayd.cli.keys.issue import parse_door, parse_window
 from gatewayd.cli.keys.make import ROLES
+from gatewayd.cloud.authority import IssuerKey, new_key
 from gatewayd.config import check, load_all
 from gatewayd.core import keytoken
+from gatewayd.core.claims import Claims, Lending
 from gatewayd.core.trust import verify_bundle
 from gatewayd.emulators.wallet import Wallet
 from tests.support.commands import Ran, run, spawn
@@ -334,6 +337,27 @@ def test_everything_can_be_looked_at(operator: Path, gateway: Path, tmp_path: Pa
     for path in looked:
         unchecked = done(run("keys", "inspect", path)).out
         assert "NOT CHECKED" in unchecked
+
+
+def test_rare_claims_are_shown(tmp_path: Path) -> None:
+    phone = new_key().public_key()
+    claims = Claims(
+        issuer="", subject="r-1", audience="g", cti=bytes(8), not_before=1, expires=2,
+        issued_at=1, key=phone, scope=(("street", Action.OPEN),), key_class=KeyClass.GUEST,
+        lending=Lending(3600, phone), once=True,
+    )  # fmt: skip
+    (tmp_path / "token.cwt").write_bytes(IssuerKey.create("housing").issue(claims))
+    facts = done(run("keys", "inspect", tmp_path / "token.cwt", "--json")).json
+    assert facts["may be lent"] == "for 3600 s"
+    assert facts["once"] == "valid for one opening"
+    assert facts["issuer"] == "housing"
+
+
+def test_a_root_alone_says_nothing_about_a_token(operator: Path, phone: Path) -> None:
+    out = operator / "token.cwt"
+    done(issue(operator, "--for", phone, "--out", out))
+    shown = done(run("keys", "inspect", out, "--root", operator / "root.pub.pem")).out
+    assert "NOT CHECKED: give --root and --bundle" in shown
 
 
 def test_keys_are_named_and_not_shown(operator: Path) -> None:

@@ -18,6 +18,7 @@ from gatewayd.config import ConfigError, Problem, check, load, load_all, load_ke
 from gatewayd.config.decode import decode
 from gatewayd.config.lines import locate
 from gatewayd.config.model import Config
+from gatewayd.core import provisioned_time
 from gatewayd.core.policy import DEFAULTS, ClassSettings
 from gatewayd.keyfiles import KeyFileError
 from tests.support.site import CONFIG, NOW, YEAR, Site, make_site
@@ -317,6 +318,24 @@ def test_public_and_private_are_told_apart(site: Site) -> None:
     assert problem.line == 14
     site.replace("street.pub.pem", keyfiles.public_pem(site.keys.log.public_key()))
     assert "holds a Ed25519 key where P-256 is needed" in only(check(site.config)).message
+
+
+def test_time_signed_at_provisioning(site: Site) -> None:
+    site.replace("gatewayd.toml", f'{CONFIG}\n[trust]\ntime = "time.cose"\n'.encode())
+    assert "signed time" in only(check(site.config)).message
+    signed = provisioned_time.sign("stairwell-7", NOW, bytes(16), site.authority.time)
+    site.replace("time.cose", signed)
+    assert load_all(site.config)[1].provisioned_time_s == NOW
+    for spoilt in (signed[:-1], provisioned_time.sign("other", NOW, bytes(16), site.keys.receipt)):
+        site.replace("time.cose", spoilt)
+        problem = only(check(site.config))
+        assert "is not one that this operator signed for us" in problem.message
+        assert problem.line == 25
+
+
+def test_a_public_log_key_is_ed25519(site: Site) -> None:
+    with pytest.raises(KeyFileError, match="secp256r1 key where Ed25519 is needed"):
+        keyfiles.read_ed25519_public(site.directory / "street.pub.pem", "log key")
 
 
 def test_another_operator_signed_it(site: Site) -> None:

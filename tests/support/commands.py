@@ -36,10 +36,15 @@ def run(*arguments: str | Path) -> Ran:
     return Ran(code, out.getvalue(), err.getvalue())
 
 
-def spawn(*arguments: str | Path, cwd: Path | None = None) -> Ran:
+def spawn(*arguments: str | Path, cwd: Path | None = None, timeout_s: float = 60) -> Ran:
     """Run the installed program."""
     program = Path(sys.executable).parent / "gatewayd"
     done = subprocess.run(
-        [program, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=60
+        [program, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

@@ -10,7 +10,6 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from firmware_proto.codes import Action, KeyClass
-from firmware_proto.errors import ProtocolError
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
@@ -61,11 +60,7 @@ class Description(Struct, frozen=True, kw_only=True):
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     root = common.read_signer(arguments.root, "root key")
     trust = _trust(_description(arguments.description, output))
-    try:
-        data = sign_bundle(trust, root)
-    except ProtocolError as error:
-        raise CommandError(str(error), "see docs/operator.md", ExitCode.USAGE) from None
-    common.write(output, {}, {arguments.out: data})
+    common.write(output, {}, {arguments.out: sign_bundle(trust, root)})
     output.line(f"group {trust.group}, serial {trust.serial}, {len(trust.issuers)} issuer(s)")
     return ExitCode.DONE
 
