@@ -98,25 +98,34 @@ async def run(uplink: Uplink, wake: asyncio.Event) -> None:
     gateway_side = _GatewaySide(uplink, wake)
     backoff = Backoff()
     while True:
+        # A task of its own: a TaskGroup that fails while it is being cancelled
+        # reports the failure instead, and then nobody would know of the other.
+        session = asyncio.create_task(gateway_side.session(), name="uplink session")
         try:
-            async with uplink.connect() as upstream:
-                _log.info("connected to the broker")
-                backoff = backoff.connected(uplink.clock.instant().boottime_s)
-                await gateway_side.converse(upstream)
-        except* PortError as group:
-            _log.info("uplink: %s", _first(group))
-        except* Exception:  # noqa: BLE001 - see the docstring; it is logged whole
-            _log.exception("uplink: a fault of ours; trying again")
+            await asyncio.wait({session})
+        finally:
+            session.cancel()
+            await asyncio.wait({session})
+            error = None if session.cancelled() else session.exception()
+        _report(error)
         uplink.counts["sessions ended"] += 1
+        if gateway_side.up_since_s is not None:
+            backoff = backoff.connected(gateway_side.up_since_s)
         backoff, wait_s = backoff.failed(uplink.clock.instant().boottime_s, uplink.jitter())
         await asyncio.sleep(wait_s)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _report(error: BaseException | None) -> None:
+    """Why it ended: the outside, or a fault of ours. What is no Exception goes on upwards."""
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    cause: BaseException | None = error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, PortError):
+        _log.info("uplink: %s", cause)
+    else:
+        _log.error("uplink: a fault of ours; trying again", exc_info=error)
 
 
 class _GatewaySide:
@@ -140,9 +149,18 @@ class _GatewaySide:
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._signed_size = -1
         self._asked_s = float("-inf")
+        self.up_since_s: float | None = None
+        """Since when the last session stood; None when it never did."""
 
-    async def converse(self, upstream: Upstream) -> None:
-        """One session; ends by an exception of the port, or by being cancelled."""
+    async def session(self) -> None:
+        """One session from connecting to its end, which is always an exception."""
+        self.up_since_s = None
+        async with self._uplink.connect() as upstream:
+            self.up_since_s = self._uplink.clock.instant().boottime_s
+            _log.info("connected to the broker")
+            await self._converse(upstream)
+
+    async def _converse(self, upstream: Upstream) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen(upstream), name="uplink orders")
             group.create_task(self._tell(upstream), name="uplink hints")

@@ -130,6 +130,7 @@ class Puller:
         self._operator = operator
         self._topics = GatewayTopics(source.gateway)
         self._log = source.log
+        self._max_bytes = MAX_BATCH_BYTES
         self.progress = Progress(source.gateway, self._log.name)
 
     async def pull(
@@ -184,16 +185,15 @@ class Puller:
     async def _ask(self, size: int, patience: Patience) -> Batch:
         """Ask until there is an answer; one that comes late still counts."""
         pending: dict[str, bytes] = {}
-        max_bytes = MAX_BATCH_BYTES
         for _ in range(patience.attempts):
-            request = await self._order(Kind.PULL, Pull(size, max_bytes).body())
+            request = await self._order(Kind.PULL, Pull(size, self._max_bytes).body())
             pending[self._topics.answer(request)] = request
             try:
                 async with asyncio.timeout(patience.attempt_s):
                     return await self._next_batch(pending)
             except TimeoutError:
                 # maybe lost, maybe too large for something on the way
-                max_bytes = max(MIN_BATCH_BYTES, max_bytes // 2)
+                self._max_bytes = max(MIN_BATCH_BYTES, self._max_bytes // 2)
         raise NoAnswerError(self.progress.online)
 
     async def _next_batch(self, pending: dict[str, bytes]) -> Batch:

@@ -33,7 +33,7 @@ from gatewayd.core.model import (
     TimeReading,
     Verdict,
 )
-from gatewayd.core.pull import MAX_SEALED_BYTES
+from gatewayd.core.pull import MAX_SEALED_BYTES, MIN_BATCH_BYTES
 from gatewayd.core.timekeeping import Timekeeping
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.ports import Upstream
@@ -42,7 +42,9 @@ from tests.support.memory_log import MemoryLog
 
 GATEWAY = GatewayId("stairwell-7")
 TOPICS = GatewayTopics(GATEWAY)
-AUTHORITY = Authority.create("vestergade-7")
+AUTHORITY = Authority(  # the same in every process
+    "vestergade-7", *(ec.derive_private_key(number, ec.SECP256R1()) for number in range(1001, 1006))
+)
 LOG_KEY = Ed25519PrivateKey.from_private_bytes(b"log key".ljust(32))
 WITNESS_KEY = Ed25519PrivateKey.from_private_bytes(b"witness key".ljust(32))
 WITNESS = Verifier(
@@ -199,6 +201,13 @@ async def pull_over(
     puller = Puller(upstream, SOURCE, make_operator(**changes))
     with open_cloud(path) as store:
         return await puller.pull(store, patience=patience)
+
+
+def small_puller(upstream: Upstream, source: Source, operator: Operator) -> Puller:
+    """One that asks for little at a time, so that there is a middle to be killed in."""
+    puller = Puller(upstream, source, operator)
+    puller._max_bytes = MIN_BATCH_BYTES
+    return puller
 
 
 async def pull(address: Address, path: Path, **changes: Any) -> Progress:

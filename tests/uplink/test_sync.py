@@ -433,6 +433,28 @@ async def test_it_stops_while_the_log_does_not_answer():
         await asyncio.sleep(0.05)
 
 
+async def test_it_stops_although_the_session_fails_while_it_is_cancelled():
+    class Failing:
+        async def publish(self, topic, payload, *, retain=False):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise UpstreamError("not acknowledged") from None
+
+        async def receive(self):
+            await asyncio.sleep(60)
+
+    @asynccontextmanager
+    async def connect():
+        connected.set()
+        yield Failing()
+
+    connected = asyncio.Event()
+    async with running(make_uplink(await filled_log(1), connect)):
+        await connected.wait()
+        await asyncio.sleep(0.05)
+
+
 def test_the_uplink_does_not_print_its_key():
     uplink = make_uplink(MemoryLog(), Hub().connect)
     assert "PrivateKey" not in repr(replace(uplink, counts=Counter()))
