@@ -4,25 +4,68 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from typing import Final
+import contextlib
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Final, TypeVar
 
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 
+_Told = TypeVar("_Told")
 
-def _run(_arguments: argparse.Namespace, output: Output) -> int:
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
         from gatewayd.demo.narrator import Narrator  # noqa: PLC0415 - needs the extra
         from gatewayd.demo.play import play  # noqa: PLC0415 - needs the extra
+        from gatewayd.demo.stay import stay  # noqa: PLC0415 - needs the extra
     except ModuleNotFoundError as error:
         raise CommandError(
             f"the demo needs {error.name}, which is not installed", "pip install 'gatewayd[demo]'"
         ) from None
+    if arguments.stay is not None:
+        with contextlib.suppress(KeyboardInterrupt):  # it is how one leaves
+            _play(stay(_new_directory(arguments.stay), output.line))
+        return ExitCode.DONE
     narrator = Narrator(output.line)
     narrator.open()
-    record = asyncio.run(play(narrator.chapter))
+    record = _play(play(narrator.chapter))
     narrator.close(record)
     output.document(record.document())
     return ExitCode.DONE if record.holds else ExitCode.FAILED
+
+
+def _play(story: Coroutine[object, object, _Told]) -> _Told:
+    """Run it; what went wrong inside its tasks comes out as itself where it is expected."""
+    try:
+        return asyncio.run(story)
+    except* (OSError, CommandError) as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _new_directory(path: Path) -> Path:
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        raise CommandError(f"{path} is there already", "name a new directory") from None
+    (path / "operator").mkdir(mode=0o700)
+    return path.resolve()
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stay",
+        metavar="DIR",
+        type=Path,
+        help="no story: build the staircase in this new directory and keep it running",
+    )
 
 
 COMMAND: Final = Command(
@@ -37,7 +80,12 @@ COMMAND: Final = Command(
 
     Every chapter states what should happen and what did. The exit code is 1 when anything
     differs.
+
+    With --stay nothing is told: the same staircase is built in a directory that you name and runs
+    until Ctrl-C, with a broker and a free radio for `gatewayd phone open`. The commands to try are
+    printed.
     """,
     run=_run,
-    examples=("gatewayd demo", "gatewayd demo --json"),
+    arguments=_arguments,
+    examples=("gatewayd demo", "gatewayd demo --json", "gatewayd demo --stay staircase"),
 )

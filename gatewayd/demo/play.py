@@ -21,7 +21,7 @@ async def play(told: Callable[[int, Chapter], None]) -> Record:
     began_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as directory:
         async with (
-            build(Path(directory), _free_port()) as world,
+            build(Path(directory), free_port()) as world,
             AsyncExitStack() as stack,
         ):
             stage = Stage(world, Child(world.config), stack)
@@ -41,7 +41,7 @@ async def play(told: Callable[[int, Chapter], None]) -> Record:
             return stage.record
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port where no broker listens yet."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -64,6 +64,12 @@ def _plain(value: object) -> str:
     match value:
         case Verdict(outcome, reason) | Report(outcome=outcome, reason=reason):
             return f"{outcome.name.lower()} ({reason.name.lower().replace('_', ' ')})"
+        case bool():
+            return "yes" if value else "no"
+        case bytes():
+            return value.hex(" ")
+        case None | ():
+            return "nothing"
         case _:
             return str(value)
 
