@@ -58,6 +58,8 @@ class Conversation(Generic[_S]):
             await self.flush()
             if event is not None:
                 return event
+            if self.session.state is SessionState.CLOSED:
+                raise LinkClosedError("the session has ended")
             async with asyncio.timeout_at(None if patient else self._deadline()):
                 fragment = await self.link.read()
             if self._wrote:

@@ -30,7 +30,8 @@ from firmware_proto.messages import (
     Unlatch,
 )
 from gatewayd.core.model import Verdict
-from gatewayd.emulators import lock_state
+from gatewayd.emulators import lock_senses, lock_state
+from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_faults import Faults, PowerCut, PowerLostError
 from gatewayd.emulators.lock_machine import Machine
 from gatewayd.emulators.lock_memory import NEVER_SEEN, LockMemory, StoredCommand
@@ -84,10 +85,10 @@ class LockBody:
         self._ended: dict[bytes, asyncio.Future[None]] = {}
         self._drive: Drive | None = None
         self._wake = asyncio.Event()
-        self._mechanics, effects = lock_state.awake(
+        self._mechanics, effects = lock_senses.awake(
             machine.positions[Part.BOLT],
             machine.positions[Part.LATCH],
-            _mechanism(machine, self._memory),
+            machine.mechanism(jammed=self._memory.jammed),
             self.now_ms,
             self._limits,
         )
@@ -136,25 +137,20 @@ class LockBody:
     def move_door(self, *, is_open: bool) -> None:
         """Someone opens or closes the door leaf."""
         self._take(
-            lock_state.door_moved(self._mechanics, self.now_ms, self._limits, is_open=is_open)
+            lock_senses.door_moved(self._mechanics, self.now_ms, self._limits, is_open=is_open)
         )
 
     def tamper(self, *, opened: bool) -> None:
         """Someone opens or closes the housing."""
-        self._take(lock_state.tampered(self._mechanics, opened=opened))
+        self._take(lock_senses.tampered(self._mechanics, opened=opened))
 
     def set_battery(self, percent: int) -> None:
         """Other cells: 0..100 percent full."""
-        self._drain_to(
-            replace(
-                self._memory.battery,
-                charge_uah=lock_state.Battery.CAPACITY_UAH * percent // 100,
-            )
-        )
+        self._drain_to(Battery(Battery.CAPACITY_UAH * percent // 100))
 
     def connected(self) -> None:
         """A gateway connected, which costs energy."""
-        self._drain_to(self._memory.battery.drained(lock_state.Battery.CONNECTION_UAH))
+        self._drain_to(self._memory.battery.drained(Battery.CONNECTION_UAH))
 
     # --- what gateways ask -----------------------------------------------------------
     async def answer(self, message: Message) -> list[Message]:
@@ -272,16 +268,16 @@ class LockBody:
         running = memory.running
         if running is not None:
             positions = self.machine.positions
-            verdict = lock_state.interrupted(
+            verdict = lock_senses.interrupted(
                 running.turn, positions[Part.BOLT], positions[Part.LATCH]
             )
             memory = memory.settled(running.id, verdict)
         self.keep(memory)
 
-    def _drain_to(self, battery: lock_state.Battery) -> None:
-        before = self._memory.battery
+    def _drain_to(self, battery: Battery) -> None:
+        notes = lock_senses.drained(self._memory.battery, battery)
         self._memory = replace(self._memory, battery=battery)  # written with the next write
-        self._take((self._mechanics, lock_state.drained(before, battery)))
+        self._take((self._mechanics, notes))
 
     # --- the motor and the deadlines --------------------------------------------------
     async def run(self) -> None:
@@ -310,7 +306,7 @@ class LockBody:
     async def _turn(self, drive: Drive) -> Input:
         running = self._memory.running
         command = running.id if running is not None else None
-        self._drain_to(self._memory.battery.drained(lock_state.Battery.TURN_UAH))
+        self._drain_to(self._memory.battery.drained(Battery.TURN_UAH))
         if command is not None and self.faults.strikes(PowerCut.MID_TURN):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.machine.motor_ms / 2000):
@@ -342,7 +338,7 @@ class LockBody:
             self._take(lock_state.advance(self._mechanics, Input.DUE, self.now_ms, self._limits))
         ajar = self._mechanics.ajar_due_ms
         if ajar is not None and self.now_ms >= ajar:
-            self._take(lock_state.door_waited(self._mechanics, self.now_ms))
+            self._take(lock_senses.door_waited(self._mechanics, self.now_ms))
 
 
 async def _stop(task: asyncio.Task[Input] | asyncio.Task[bool] | None) -> None:
@@ -350,9 +346,3 @@ async def _stop(task: asyncio.Task[Input] | asyncio.Task[bool] | None) -> None:
         return
     task.cancel()
     await asyncio.wait({task})
-
-
-def _mechanism(machine: Machine, memory: LockMemory) -> Mechanism:
-    if not machine.calibrated:
-        return Mechanism.UNCALIBRATED
-    return Mechanism.JAMMED if memory.jammed else Mechanism.OK

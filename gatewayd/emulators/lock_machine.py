@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from firmware_proto.codes import Mechanism
 from gatewayd.emulators.lock_state import Part, Position, Turn
 
 
@@ -49,6 +50,12 @@ class Machine:
     def openings_for(self, command: bytes) -> int:
         """How often the latch was really drawn for this command."""
         return sum(moved.turn is Turn.UNLATCH and moved.command == command for moved in self.ledger)
+
+    def mechanism(self, *, jammed: bool) -> Mechanism:
+        """What the electronics find at start, given whether they remember a jam."""
+        if not self.calibrated:
+            return Mechanism.UNCALIBRATED
+        return Mechanism.JAMMED if jammed else Mechanism.OK
 
     async def turn(self, turn: Turn, command: bytes | None) -> bool:
         """Move; False when the motor stalled. Cancelling it is cutting the power mid-turn."""

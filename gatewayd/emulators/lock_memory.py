@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from firmware_proto.codes import EventKind, Outcome, Reason
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core.model import Verdict
-from gatewayd.emulators.lock_state import Battery, Turn
+from gatewayd.emulators.lock_battery import Battery
+from gatewayd.emulators.lock_state import Turn
 
 RESULTS_KEPT: Final = 128
 EVENTS_KEPT: Final = 256
@@ -52,7 +53,7 @@ class LockMemory:
     it by. `door` and `gateways_key` were set at `Claim`. `generation` is the
     highest gateway generation seen for the door. `clock_ms` is the lock's
     millisecond clock at the last write: after a power loss it goes on from
-    there, so that it never runs backwards. `offset_ms` is Unix time minus that
+    there, and every new connection is told it anew. `offset_ms` is Unix time minus that
     clock, None until a gateway has told the time.
     """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final, Self
+from typing import Final
 
 from firmware_proto.codes import (
     BoltState,
@@ -22,6 +22,7 @@ from firmware_proto.codes import (
     Reason,
 )
 from gatewayd.core.model import Verdict
+from gatewayd.emulators.lock_battery import Battery
 
 CONFIRMED: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 
@@ -94,46 +95,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Battery:
-    """What is left in the cells, in microampere-hours."""
-
-    charge_uah: int = 2_000_000
-
-    CAPACITY_UAH = 2_000_000
-    TURN_UAH = 150
-    CONNECTION_UAH = 10
-    _FULL_MV = 6_000
-    _EMPTY_MV = 4_400
-    _LOW_PERCENT = 15
-    _CRITICAL_PERCENT = 3
-
-    @property
-    def percent(self) -> int:
-        """0..100, rounded down."""
-        return self.charge_uah * 100 // self.CAPACITY_UAH
-
-    @property
-    def millivolts(self) -> int:
-        """A straight line is near enough for a lithium pack."""
-        span = self._FULL_MV - self._EMPTY_MV
-        return self._EMPTY_MV + span * self.charge_uah // self.CAPACITY_UAH
-
-    @property
-    def low(self) -> bool:
-        """Time to change the cells; everything still works."""
-        return self.percent <= self._LOW_PERCENT
-
-    @property
-    def critical(self) -> bool:
-        """Too little to be sure that a turn can be finished: none is begun."""
-        return self.percent <= self._CRITICAL_PERCENT
-
-    def drained(self, uah: int) -> Self:
-        """After something that costs `uah`."""
-        return replace(self, charge_uah=max(0, self.charge_uah - uah))
-
-
-@dataclass(frozen=True, slots=True)
 class Mechanics:
     """Everything the lock knows of its own body; `hold_ms` belongs to the running unlatch."""
 
@@ -185,8 +146,7 @@ class _Step:
 
 
 _JAM: Final = Verdict(Outcome.REFUSED, Reason.JAMMED)
-_LOST: Final = Verdict(Outcome.UNKNOWN, Reason.LOCK_FAULT)
-_NOT_BEGUN: Final = Verdict(Outcome.REFUSED, Reason.LOCK_FAULT)
+LOST: Final = Verdict(Outcome.UNKNOWN, Reason.LOCK_FAULT)
 
 # A missing key is a command that cannot be taken now: the caller answers BUSY.
 _TABLE: Final[dict[tuple[Stage, Input], _Step]] = {
@@ -211,7 +171,7 @@ _TABLE: Final[dict[tuple[Stage, Input], _Step]] = {
         Stage.STILL, bolt=BoltState.NOT_FULLY_LOCKED, mechanism=Mechanism.JAMMED, verdict=_JAM
     ),
     (Stage.WITHDRAWING, Input.DUE): _Step(
-        Stage.STILL, bolt=BoltState.UNKNOWN, mechanism=Mechanism.JAMMED, verdict=_LOST
+        Stage.STILL, bolt=BoltState.UNKNOWN, mechanism=Mechanism.JAMMED, verdict=LOST
     ),
     (Stage.UNBOLTING, Input.REACHED): _Step(
         Stage.STILL, bolt=BoltState.UNLOCKED, mechanism=Mechanism.OK, verdict=CONFIRMED
@@ -220,7 +180,7 @@ _TABLE: Final[dict[tuple[Stage, Input], _Step]] = {
         Stage.STILL, bolt=BoltState.NOT_FULLY_LOCKED, mechanism=Mechanism.JAMMED, verdict=_JAM
     ),
     (Stage.UNBOLTING, Input.DUE): _Step(
-        Stage.STILL, bolt=BoltState.UNKNOWN, mechanism=Mechanism.JAMMED, verdict=_LOST
+        Stage.STILL, bolt=BoltState.UNKNOWN, mechanism=Mechanism.JAMMED, verdict=LOST
     ),
     (Stage.BOLTING, Input.REACHED): _Step(
         Stage.STILL, bolt=BoltState.LOCKED, mechanism=Mechanism.OK, verdict=CONFIRMED
@@ -229,7 +189,7 @@ _TABLE: Final[dict[tuple[Stage, Input], _Step]] = {
         Stage.STILL, bolt=BoltState.NOT_FULLY_LOCKED, mechanism=Mechanism.JAMMED, verdict=_JAM
     ),
     (Stage.BOLTING, Input.DUE): _Step(
-        Stage.STILL, bolt=BoltState.UNKNOWN, mechanism=Mechanism.JAMMED, verdict=_LOST
+        Stage.STILL, bolt=BoltState.UNKNOWN, mechanism=Mechanism.JAMMED, verdict=LOST
     ),
     (Stage.UNLATCHING, Input.REACHED): _Step(
         Stage.HOLDING, latch=LatchState.UNLATCHED, mechanism=Mechanism.OK, verdict=CONFIRMED
@@ -243,7 +203,7 @@ _TABLE: Final[dict[tuple[Stage, Input], _Step]] = {
         latch=LatchState.UNLATCHED,
         mechanism=Mechanism.JAMMED,
         drive=Turn.RELEASE,
-        verdict=_LOST,
+        verdict=LOST,
     ),
     (Stage.HOLDING, Input.DUE): _Step(Stage.RELEASING, drive=Turn.RELEASE),
     (Stage.HOLDING, Input.UNLATCH): _Step(Stage.HOLDING, verdict=CONFIRMED),
@@ -338,80 +298,6 @@ def _due(step: _Step, state: Mechanics, now_ms: int, limits: Limits) -> int | No
     return None
 
 
-# --- door leaf, tamper contact, battery ------------------------------------
-def door_moved(
-    state: Mechanics, now_ms: int, limits: Limits, *, is_open: bool
-) -> tuple[Mechanics, tuple[Effect, ...]]:
-    """The door contact changed. A door that opens past a thrown bolt was forced."""
-    if not is_open:
-        shown = DoorState.CLOSED
-    elif state.bolt is BoltState.LOCKED:
-        shown = DoorState.FORCED
-    else:
-        shown = DoorState.OPEN
-    if shown is state.door:
-        return state, ()
-    due = now_ms + limits.ajar_ms if is_open else None
-    return replace(state, door=shown, ajar_due_ms=due), (Note(EventKind.DOOR, int(shown)),)
-
-
-def door_waited(state: Mechanics, now_ms: int) -> tuple[Mechanics, tuple[Effect, ...]]:
-    """A door that stands open past its time is ajar; forced stays forced."""
-    if state.ajar_due_ms is None or now_ms < state.ajar_due_ms:
-        return state, ()
-    if state.door is not DoorState.OPEN:
-        return replace(state, ajar_due_ms=None), ()
-    after = replace(state, door=DoorState.AJAR, ajar_due_ms=None)
-    return after, (Note(EventKind.DOOR, int(DoorState.AJAR)),)
-
-
-def tampered(state: Mechanics, *, opened: bool) -> tuple[Mechanics, tuple[Effect, ...]]:
-    """The housing contact changed."""
-    if opened is state.tamper:
-        return state, ()
-    return replace(state, tamper=opened), (Note(EventKind.TAMPER, int(opened)),)
-
-
 def shown_mechanism(state: Mechanics, battery: Battery) -> Mechanism:
     """What the lock reports: with empty cells nothing else matters."""
     return Mechanism.LOW_VOLTAGE if battery.critical else state.mechanism
-
-
-def drained(before: Battery, after: Battery) -> tuple[Effect, ...]:
-    """The battery changed: the step to low is worth a line in the event log."""
-    return (Note(EventKind.BATTERY_LOW, after.percent),) if after.low and not before.low else ()
-
-
-# --- after a power loss --------------------------------------------------------------
-_BOLT_SHOWN: Final = {
-    Position.THROWN: BoltState.LOCKED,
-    Position.BETWEEN: BoltState.NOT_FULLY_LOCKED,
-    Position.WITHDRAWN: BoltState.UNLOCKED,
-}
-
-
-def awake(
-    bolt: Position, latch: Position, mechanism: Mechanism, now_ms: int, limits: Limits
-) -> tuple[Mechanics, tuple[Effect, ...]]:
-    """The mechanics as the sensors show them at start; a drawn latch is let home at once."""
-    state = Mechanics(
-        bolt=_BOLT_SHOWN[bolt],
-        latch=LatchState.REST if latch is Position.THROWN else LatchState.UNLATCHED,
-        mechanism=mechanism,
-    )
-    if latch is Position.THROWN:
-        return state, ()
-    homing = replace(state, stage=Stage.RELEASING, due_ms=now_ms + limits.turn_ms)
-    return homing, (Drive(Turn.RELEASE, limits.turn_ms),)
-
-
-def interrupted(turn: Turn, bolt: Position, latch: Position) -> Verdict:
-    """What became of a command during which the power went, by what the sensors show.
-
-    Sound because the lock stores a command before it moves and stores its
-    verdict before the latch goes home: a part found at its start never left it.
-    """
-    shown = latch if turn.part is Part.LATCH else bolt
-    if shown is turn.target:
-        return CONFIRMED
-    return _LOST if shown is Position.BETWEEN else _NOT_BEGUN

@@ -20,8 +20,9 @@ from firmware_proto.errors import LocalProtocolError
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.files import replace_file
+from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_memory import LockMemory, StoredCommand, StoredEvent
-from gatewayd.emulators.lock_state import Battery, Turn
+from gatewayd.emulators.lock_state import Turn
 from gatewayd.keyfiles import KeyFileError, read_file
 
 VERSION: Final = 1

@@ -18,10 +18,10 @@ from firmware_proto.codes import (
     Reason,
 )
 from gatewayd.core.model import Verdict
-from gatewayd.emulators import lock_state
+from gatewayd.emulators import lock_senses, lock_state
+from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_state import (
     CONFIRMED,
-    Battery,
     Drive,
     Input,
     Limits,
@@ -184,32 +184,32 @@ def test_inputs_without_meaning_change_nothing() -> None:
 
 # --- door leaf, tamper, battery ---------------------------------------------------------
 def test_the_door_leaf() -> None:
-    state, effects = lock_state.door_moved(Mechanics(), 0, LIMITS, is_open=True)
+    state, effects = lock_senses.door_moved(Mechanics(), 0, LIMITS, is_open=True)
     assert (state.door, effects) == (
         DoorState.OPEN,
         (Note(EventKind.DOOR, int(DoorState.OPEN)),),
     )
-    assert lock_state.door_moved(state, 0, LIMITS, is_open=True) == (state, ())
-    assert lock_state.door_waited(state, 4_999) == (state, ())
-    ajar, effects = lock_state.door_waited(state, 5_000)
+    assert lock_senses.door_moved(state, 0, LIMITS, is_open=True) == (state, ())
+    assert lock_senses.door_waited(state, 4_999) == (state, ())
+    ajar, effects = lock_senses.door_waited(state, 5_000)
     assert (ajar.door, ajar.ajar_due_ms, len(effects)) == (DoorState.AJAR, None, 1)
-    closed, _ = lock_state.door_moved(ajar, 0, LIMITS, is_open=False)
+    closed, _ = lock_senses.door_moved(ajar, 0, LIMITS, is_open=False)
     assert closed.door is DoorState.CLOSED
-    assert lock_state.door_waited(closed, 10**9) == (closed, ())
+    assert lock_senses.door_waited(closed, 10**9) == (closed, ())
 
 
 def test_a_door_that_opens_past_a_thrown_bolt_was_forced_and_stays_so() -> None:
     locked = Mechanics(bolt=BoltState.LOCKED)
-    state, _ = lock_state.door_moved(locked, 0, LIMITS, is_open=True)
+    state, _ = lock_senses.door_moved(locked, 0, LIMITS, is_open=True)
     assert state.door is DoorState.FORCED
-    state, effects = lock_state.door_waited(state, 5_000)
+    state, effects = lock_senses.door_waited(state, 5_000)
     assert (state.door, state.ajar_due_ms, effects) == (DoorState.FORCED, None, ())
 
 
 def test_tamper() -> None:
-    state, effects = lock_state.tampered(Mechanics(), opened=True)
+    state, effects = lock_senses.tampered(Mechanics(), opened=True)
     assert (state.tamper, effects) == (True, (Note(EventKind.TAMPER, 1),))
-    assert lock_state.tampered(state, opened=True) == (state, ())
+    assert lock_senses.tampered(state, opened=True) == (state, ())
 
 
 def test_the_battery() -> None:
@@ -218,15 +218,15 @@ def test_the_battery() -> None:
     assert (low.percent, low.low, low.critical) == (15, True, False)
     assert Battery(5).drained(10) == Battery(0)
     assert Battery(0).millivolts == 4_400
-    assert lock_state.drained(FULL, low) == (Note(EventKind.BATTERY_LOW, 15),)
-    assert lock_state.drained(low, low) == ()
+    assert lock_senses.drained(FULL, low) == (Note(EventKind.BATTERY_LOW, 15),)
+    assert lock_senses.drained(low, low) == ()
 
 
 # --- after a power loss ------------------------------------------------------------------
 @pytest.mark.parametrize("latch", Position)
 @pytest.mark.parametrize("bolt", Position)
 def test_waking_shows_what_the_sensors_show(bolt: Position, latch: Position) -> None:
-    state, effects = lock_state.awake(bolt, latch, Mechanism.OK, 7, LIMITS)
+    state, effects = lock_senses.awake(bolt, latch, Mechanism.OK, 7, LIMITS)
     home = latch is Position.THROWN
     assert (state.latch is LatchState.REST) == home
     assert drives(effects) == ([] if home else [Turn.RELEASE])
@@ -241,7 +241,7 @@ def test_an_interrupted_command_is_judged_by_where_its_part_stands(turn: Turn) -
     def shown(position: Position) -> Outcome:
         on_bolt = turn.part is lock_state.Part.BOLT
         at = (position, elsewhere) if on_bolt else (elsewhere, position)
-        return lock_state.interrupted(turn, *at).outcome
+        return lock_senses.interrupted(turn, *at).outcome
 
     start = Position.THROWN if turn.target is Position.WITHDRAWN else Position.WITHDRAWN
     assert shown(turn.target) is Outcome.CONFIRMED

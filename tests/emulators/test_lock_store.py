@@ -14,8 +14,9 @@ from firmware_proto.codes import EventKind, Outcome, Reason
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core.model import Verdict
 from gatewayd.emulators import files
+from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_memory import EVENTS_KEPT, RESULTS_KEPT, LockMemory, StoredCommand
-from gatewayd.emulators.lock_state import Battery, Turn
+from gatewayd.emulators.lock_state import Turn
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.keyfiles import MAX_FILE_BYTES, KeyFileError
 from tests.support.household import DOOR, new_key
