@@ -66,6 +66,11 @@ class Child:
         """SIGTERM; returns the exit code."""
         return await self._end(signal.SIGTERM)
 
+    async def ended(self) -> None:
+        """Return when it runs no more, for whatever reason."""
+        if self._reader is not None:
+            await asyncio.wait({self._reader})
+
     def last_words(self) -> str:
         """The end of the journal."""
         return "\n".join(self.lines[-15:])

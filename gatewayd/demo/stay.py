@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -35,12 +34,20 @@ async def stay(directory: Path, write: Callable[[str], None]) -> None:
         _hand_out(world)
         for door, lock in world.locks.items():
             lock.machine.on_moved = partial(_tell, write, door)
-        child = Child(world.config)
-        stack.push_async_callback(child.stop)
-        await child.start()
+        child = await _started(world, stack)
         for line in _invitation(world, phone_hci):
             write(line)
-        await asyncio.Event().wait()
+        while True:
+            await child.ended()
+            write("[gateway] the daemon has ended; started again, as systemd would")
+            child = await _started(world, stack)
+
+
+async def _started(world: World, stack: AsyncExitStack) -> Child:
+    child = Child(world.config)
+    stack.push_async_callback(child.stop)
+    await child.start()
+    return child
 
 
 def _hand_out(world: World) -> None:
