@@ -86,15 +86,17 @@ class MqttSettings:
     keepalive_s: int = 30
 
     def __post_init__(self) -> None:
-        if self.tls is None and not _names_this_machine(self.host):
-            raise ValueError(f"{self.host} is another machine: plain TCP is only for loopback")
+        if self.tls is None:
+            _check_plain(self.host)
 
 
-def _names_this_machine(host: str) -> bool:
+def _check_plain(host: str) -> None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        here = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        here = host == "localhost"
+    if not here:
+        raise ValueError(f"{host} is another machine: plain TCP is only for loopback")
 
 
 def broker_at(
@@ -104,8 +106,10 @@ def broker_at(
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("a broker is mqtts://host:port, or mqtt://127.0.0.1:port on this machine")
-    tls = Tls(ca, certificate, key) if parts.scheme == "mqtts" else None
-    return parts.hostname, parts.port or _PORTS[parts.scheme], tls
+    if parts.scheme == "mqtt":
+        _check_plain(parts.hostname)
+        return parts.hostname, parts.port or _PORTS["mqtt"], None
+    return parts.hostname, parts.port or _PORTS["mqtts"], Tls(ca, certificate, key)
 
 
 class Mqtt:

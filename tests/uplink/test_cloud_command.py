@@ -1,0 +1,266 @@
+"""`gatewayd cloud` as a person and as a program use it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import signal
+import sqlite3
+import sys
+from contextlib import closing
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gatewayd import cloud_app
+from gatewayd.adapters.sqlite_cloud import open_cloud
+from gatewayd.cli import main
+from gatewayd.cloud.authority import Authority, GatewayKeys, new_key
+from gatewayd.cloud.pull import Patience
+from gatewayd.core import audit
+from gatewayd.core.model import ClockState
+from gatewayd.core.pull import origin_of
+from gatewayd.keyfiles import create_files, private_pem, public_pem
+from tests.support.brokers import free_port
+from tests.support.uplink import (
+    AUTHORITY,
+    GATEWAY,
+    LOG_KEY,
+    NOW,
+    Times,
+    filled_log,
+    gateway_mqtt,
+    make_uplink,
+    running,
+    until,
+)
+
+GATEWAY_KEYS = GatewayKeys(new_key(), LOG_KEY, new_key())
+
+
+def operator_directory(directory, authority=AUTHORITY):
+    """The operator's keys as `gatewayd keys` leaves them, and a gateway's credential."""
+    directory.mkdir(exist_ok=True)
+    create_files(
+        {
+            directory / f"{role}.pem": private_pem(getattr(authority, role))
+            for role in ("command", "seal", "time")
+        }
+    )
+    credential = authority.gateway_credential(
+        GATEWAY, {"street": 1}, GATEWAY_KEYS, issued_at=NOW, expires=NOW + 86_400
+    )
+    create_files(
+        {
+            directory / "root.pub.pem": public_pem(authority.root.public_key()),
+            directory / "trust.cose": authority.bundle(),
+            directory / "gateway.cwt": credential,
+        },
+        mode=0o644,
+    )
+    return directory
+
+
+@pytest.fixture
+def operator(tmp_path):
+    return operator_directory(tmp_path / "operator")
+
+
+def arguments(word, operator, port=1, *more):
+    return [
+        "cloud", word, str(operator / "gateway.cwt"), "--keys", str(operator),
+        "--store", str(operator / "cloud.sqlite"), "--broker", f"mqtt://127.0.0.1:{port}", *more,
+    ]  # fmt: skip
+
+
+async def command(*argv):
+    """Run a command in a thread, as it would run in a process of its own."""
+    return await asyncio.to_thread(main, argv)
+
+
+def uplink_to(broker, log, **changes):
+    return make_uplink(log, gateway_mqtt(broker.address).connect, witness=None, **changes)
+
+
+async def test_a_person_pulls_twice_and_verifies(broker, operator, capsys):
+    log = await filled_log(1000)
+    async with running(uplink_to(broker, log)):
+        await until(lambda: log._memory)
+        assert await command(*arguments("pull", operator, broker.address.port)) == 0
+        told = capsys.readouterr()
+        assert "pulling the log of stairwell-7" in told.out
+        assert "1000 of 1000 entries kept and proven" in told.out
+        assert "1000 new, 1000 in all" in told.out
+        assert "witness.pem" in told.out
+        assert told.err == ""
+        assert await command(*arguments("pull", operator, broker.address.port)) == 0
+        told = capsys.readouterr()
+        assert "0 new, 1000 in all" in told.out
+        assert "witness.pem" not in told.out
+        await until(lambda: log._cursor == 1000)
+    assert await command(*arguments("verify", operator)) == 0
+    assert "1000 entries match" in capsys.readouterr().out
+    assert (operator / "witness.pem").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_program_gets_one_document(broker, operator, capsys):
+    log, times = await filled_log(3), Times(wanted=True)
+    async with running(uplink_to(broker, log, times=times)):
+        await until(lambda: log._memory)
+        await command(*arguments("pull", operator, broker.address.port, "--json"))
+        document = json.loads(capsys.readouterr().out)
+        await until(lambda: times.reading().state is ClockState.TRUSTED)
+    assert document["gateway"] == "stairwell-7"
+    assert document["origin"] == origin_of(GATEWAY)
+    assert (document["stored"], document["size"], document["unreadable"]) == (3, 3, [])
+    assert document["root"] == (await log.root(3)).hex()
+    await command(*arguments("verify", operator, 1, "--json"))
+    document = json.loads(capsys.readouterr().out)
+    assert (document["entries"], document["holds"], document["alarms"]) == (3, True, [])
+
+
+async def test_an_alarm_is_one_error_line_and_stays_visible(broker, operator, capsys):
+    async with running(uplink_to(broker, await filled_log(30))):
+        await asyncio.sleep(0.3)
+        assert await command(*arguments("pull", operator, broker.address.port)) == 0
+    capsys.readouterr()
+    async with running(uplink_to(broker, await filled_log(20))):
+        await asyncio.sleep(0.3)
+        assert await command(*arguments("pull", operator, broker.address.port)) == 1
+    told = capsys.readouterr()
+    assert told.err.splitlines()[0].startswith("error: ALARM: the log is shorter")
+    assert told.err.splitlines()[1].startswith("hint: what was pulled before is untouched")
+    assert await command(*arguments("verify", operator)) == 1
+    assert "alarm rolled back" in capsys.readouterr().out
+
+
+async def test_a_store_that_was_changed_no_longer_verifies(broker, operator, capsys):
+    async with running(uplink_to(broker, await filled_log(5))):
+        await asyncio.sleep(0.3)
+        await command(*arguments("pull", operator, broker.address.port))
+    with closing(sqlite3.connect(operator / "cloud.sqlite")) as writer:
+        writer.execute("UPDATE leaves SET leaf = x'00' WHERE seq = 2")
+        writer.commit()
+    assert await command(*arguments("verify", operator)) == 1
+    assert "DO NOT match" in capsys.readouterr().out
+    (operator / "witness.pem").unlink()
+    create_files({operator / "witness.pem": private_pem(Ed25519PrivateKey.generate())})
+    assert await command(*arguments("verify", operator)) == 1
+    assert "error: the stored checkpoint is not what was stored" in capsys.readouterr().err
+
+
+async def test_entries_of_a_newer_gateway_are_told_of(broker, operator, capsys, monkeypatch):
+    log = await filled_log(3)
+    async with running(uplink_to(broker, log)):
+        await asyncio.sleep(0.3)
+        monkeypatch.setattr(audit, "LEAF_VERSION", 7)
+        assert await command(*arguments("pull", operator, broker.address.port)) == 0
+    assert "3 were written by a newer gateway" in capsys.readouterr().out
+
+
+# --- what can be wrong -----------------------------------------------------------------------
+async def test_a_gateway_that_is_away_and_one_that_was_never_there(
+    broker, operator, capsys, monkeypatch
+):
+    hasty = functools.partial(cloud_app.Cloud, patience=Patience(0.1, 2))
+    monkeypatch.setattr(cloud_app, "Cloud", hasty)
+    assert await command(*arguments("pull", operator, broker.address.port)) == 1
+    assert "hint: the broker has never seen it" in capsys.readouterr().err
+    async with running(uplink_to(broker, await filled_log(1))):
+        await asyncio.sleep(0.3)
+    assert await command(*arguments("pull", operator, broker.address.port)) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "error: the gateway does not answer",
+        "hint: it is not connected to the broker; its log waits, nothing is lost",
+    ]
+
+
+def test_no_broker(operator, capsys):
+    assert main(arguments("pull", operator, free_port())) == 1
+    told = capsys.readouterr().err
+    assert "error: mqtt://127.0.0.1:" in told
+    assert "hint: is the broker running" in told
+    assert main(arguments("time", operator, free_port())) == 1
+    assert "hint: is the broker running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mqtt://", "http://127.0.0.1"])
+def test_an_address_that_is_none_is_wrong_usage(operator, capsys, url):
+    argv = arguments("pull", operator)
+    argv[argv.index("--broker") + 1] = url
+    assert main(argv) == 2
+    assert "error: --broker: a broker is mqtts://" in capsys.readouterr().err
+
+
+def test_plain_tcp_to_another_machine_is_wrong_usage(operator, capsys):
+    argv = arguments("pull", operator)
+    argv[argv.index("--broker") + 1] = "mqtt://192.0.2.1"
+    assert main(argv) == 2
+    assert "plain TCP is only for loopback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["command.pem", "seal.pem", "root.pub.pem", "trust.cose", "gateway.cwt"]
+)
+def test_a_missing_file_is_named_with_what_to_do(operator, capsys, name):
+    (operator / name).unlink()
+    assert main(arguments("pull", operator)) == 2
+    told = capsys.readouterr().err
+    assert name in told
+    assert "does not exist" in told
+    assert not (operator / "cloud.sqlite").exists()
+
+
+def test_a_private_key_that_others_can_read_is_refused(operator, capsys):
+    (operator / "command.pem").chmod(0o644)
+    assert main(arguments("pull", operator)) == 2
+    assert "can be read by others" in capsys.readouterr().err
+
+
+def test_a_credential_of_another_operator_is_refused(operator, tmp_path, capsys):
+    other = operator_directory(tmp_path / "other", Authority.create("elsewhere"))
+    argv = arguments("pull", operator)
+    argv[2] = str(other / "gateway.cwt")
+    assert main(argv) == 2
+    assert "is not a credential that this operator signed" in capsys.readouterr().err
+
+
+def test_without_the_time_key_pulling_still_works_and_a_store_that_is_none_is_left(
+    operator, capsys
+):
+    (operator / "time.pem").unlink()
+    (operator / "cloud.sqlite").write_bytes(b"my diary")
+    assert main(arguments("pull", operator)) == 1
+    assert "nothing was acknowledged" in capsys.readouterr().err
+    assert main(arguments("verify", operator)) == 1
+    assert (operator / "cloud.sqlite").read_bytes() == b"my diary"
+
+
+def test_verify_without_a_store_or_without_this_log(operator, capsys):
+    assert main(arguments("verify", operator)) == 1
+    assert "does not exist" in capsys.readouterr().err
+    with open_cloud(operator / "cloud.sqlite"):
+        pass
+    assert main(arguments("verify", operator)) == 1
+    assert "nothing of stairwell-7 is stored" in capsys.readouterr().err
+
+
+# --- being interrupted -------------------------------------------------------------------------
+@pytest.mark.parametrize(("word", "code", "error"), [("pull", 1, "interrupted"), ("time", 0, "")])
+async def test_control_c_is_clean(broker, operator, word, code, error):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gatewayd", *arguments(word, operator, broker.address.port),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    async with asyncio.timeout(20):
+        while b"stairwell-7" not in await process.stdout.readline():
+            pass
+        await asyncio.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, told = await process.communicate()
+    assert process.returncode == code
+    assert told.decode() == (f"error: {error}\n" if error else "")
