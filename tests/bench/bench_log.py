@@ -18,18 +18,19 @@ from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.adapters.sqlite.store import LogStore
 from gatewayd.core import merkle
 from gatewayd.core.model import Command, CommandId, DoorId
+from tests.bench.number import Bar, Number
 from tests.support.log_child import INTENT
 
 ROUNDS = 600
 SIZES = (10, 1_000, 1_000_000)
-RATIO_BAR = 1.3
-FLAT_BAR = 1.5
+RATIO_BAR = Bar("<=", 1.3)
+FLAT_BAR = Bar("<=", 1.5)
 BODY_BYTES = 85
 NODES_BYTES = 64
 
 
-def run() -> list[dict[str, Any]]:
-    """All measurements, each as `{name, value, unit, bar, holds, how}`."""
+def run() -> list[Number]:
+    """Ratios to a bare commit, and to a short log."""
     # not /tmp, which is memory on many systems, where a commit costs nothing
     build = Path("build")
     build.mkdir(exist_ok=True)
@@ -40,7 +41,7 @@ def run() -> list[dict[str, Any]]:
         ]
 
 
-async def commit_ratios(directory: Path) -> list[dict[str, Any]]:
+async def commit_ratios(directory: Path) -> list[Number]:
     """Appends and bare commits in turn, so that a busy disk slows both."""
     bare, entries, intents = [], [], []
     async with open_log(directory / "ratio.db") as log:
@@ -57,19 +58,18 @@ async def commit_ratios(directory: Path) -> list[dict[str, Any]]:
     ratio = statistics.median(entries) / base
     with_command = statistics.median(intents) / base
     return [
-        _result("durable append with tree / bare SQLite FULL commit", ratio, "", RATIO_BAR, how),
-        _result(
+        Number("durable append with tree / bare SQLite FULL commit", ratio, "", how, RATIO_BAR),
+        Number(
             "durable append with tree and command / bare SQLite FULL commit",
             with_command,
             "",
-            None,
             f"{how}; writes the command, its two unique keys and two indexes too",
         ),
-        _result("durable append with tree", statistics.median(entries) * 1e3, "ms", None, how),
+        Number("durable append with tree", statistics.median(entries) * 1e3, "ms", how),
     ]
 
 
-async def cost_by_size(directory: Path) -> list[dict[str, Any]]:
+async def cost_by_size(directory: Path) -> list[Number]:
     """Logs of three sizes, used in turn."""
     paths = {size: directory / f"{size}.db" for size in SIZES}
     appends: dict[int, list[float]] = {size: [] for size in SIZES}
@@ -89,29 +89,18 @@ async def cost_by_size(directory: Path) -> list[dict[str, Any]]:
     return [*_flat("append (with command)", appends), *_flat("open and close", opens)]
 
 
-def _flat(what: str, seconds: dict[int, list[float]]) -> list[dict[str, Any]]:
+def _flat(what: str, seconds: dict[int, list[float]]) -> list[Number]:
     medians = {size: statistics.median(values) for size, values in seconds.items()}
     each = ", ".join(f"{size}: {value * 1e3:.3f} ms" for size, value in medians.items())
     return [
-        _result(
+        Number(
             f"{what}: largest / smallest log",
             medians[SIZES[-1]] / medians[SIZES[0]],
             "",
-            FLAT_BAR,
             f"medians at {each} (entries), in turn in one run",
+            FLAT_BAR,
         )
     ]
-
-
-def _result(name: str, value: float, unit: str, bar: float | None, how: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": round(value, 3),
-        "unit": unit,
-        "bar": bar,
-        "holds": bar is None or value <= bar,
-        "how": how,
-    }
 
 
 async def _timed(work: Callable[[], Awaitable[object]]) -> float:
@@ -160,8 +149,3 @@ def _fill(store: LogStore, size: int) -> None:
     connection.executemany("INSERT INTO leaf VALUES (?, ?, ?)", islice(rows(), size))
     connection.execute("COMMIT")
     store._tree = None
-
-
-if __name__ == "__main__":
-    for line in run():
-        print(line)  # noqa: T201 - a program

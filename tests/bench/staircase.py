@@ -1,0 +1,127 @@
+"""The demo's staircase for measuring: `gatewayd run` as a child, emulated phones and locks here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from firmware_proto.codes import Outcome, Reason
+from gatewayd.app import radio_address
+from gatewayd.demo.child import START_S, Child, ChildError
+from gatewayd.demo.story import Stage
+from gatewayd.demo.world import GATEWAY, STREET, World, build
+from gatewayd.emulators.phone import Phone, Report
+from gatewayd.ports import Central, Link
+
+ADDRESS = radio_address(GATEWAY)
+ROOT = Path(__file__).parent.parent.parent
+WARM_S = 5.0
+
+
+class SampledChild(Child):
+    """The same daemon under `tests.bench.sampled`, which writes its counts to `out`."""
+
+    def __init__(self, config: Path, out: Path) -> None:
+        super().__init__(config)
+        self.out = out
+
+    async def start(self) -> None:
+        """As `Child.start`."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.bench.sampled", str(self.out)),
+            *("run", "-c", str(self._config), "--verbose"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+        )
+        self._reader = asyncio.create_task(self._read(self._process), name="journal of the child")
+        await self.line(lambda line: "serving " in line, START_S)
+
+    @property
+    def pid(self) -> int:
+        """ChildError when it does not run."""
+        if self._process is None:
+            raise ChildError("the daemon does not run")
+        return self._process.pid
+
+    def signal(self, number: int) -> None:
+        """Tell the sampler."""
+        os.kill(self.pid, number)
+
+
+class Noticed:
+    """A `Central` that keeps the last link it dialled, for whoever counts on it."""
+
+    def __init__(self, central: Central) -> None:
+        self._central = central
+        self.scan = central.scan
+        self.link: Link | None = None
+
+    async def dial(self, address: str) -> Link:
+        """See `ports.Central`."""
+        self.link = await self._central.dial(address)
+        return self.link
+
+
+@contextlib.asynccontextmanager
+async def staircase() -> AsyncIterator[tuple[World, AsyncExitStack]]:
+    """Two doors, their locks on the air, no broker; the daemon is not started yet.
+
+    On the disk of the working directory, because /tmp is memory on many
+    systems, where a durable record costs nothing; by a relative path, because
+    the path of a socket is short.
+    """
+    with _directory() as directory:
+        async with build(directory, _free_port()) as world, AsyncExitStack() as stack:
+            yield world, stack
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    build_directory = Path("build")
+    build_directory.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=build_directory, prefix="bench-") as directory:
+        yield Path(os.path.relpath(directory))
+
+
+@contextlib.asynccontextmanager
+async def stage(child: Child, world: World, stack: AsyncExitStack) -> AsyncIterator[Stage]:
+    """The daemon serves, and holds the link to the street door's lock."""
+    try:
+        await child.start()
+        await _street_is_warm(world)
+        yield Stage(world, child, stack)
+    finally:
+        await child.stop()
+
+
+async def _street_is_warm(world: World) -> None:
+    async with asyncio.timeout(WARM_S):
+        while True:
+            controller = world.locks[STREET].controller
+            if controller is not None and controller.links:
+                break
+            await asyncio.sleep(0.05)  # the air has no event for it
+    await asyncio.sleep(0.5)  # keys are agreed on after that
+
+
+async def opened(phone: Phone, door: str) -> Report:
+    """Open, and be sure that this was an opening and not one that ran already."""
+    report = await phone.open_door(door, address=ADDRESS)
+    if (report.outcome, report.reason) != (Outcome.CONFIRMED, Reason.OK):
+        raise AssertionError(f"{door}: {report.outcome.name} {report.reason.name}")
+    return report
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
