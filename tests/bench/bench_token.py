@@ -43,17 +43,17 @@ class Presented:
     signed: bytes
 
 
-def run() -> list[Number]:
+def run(rounds: int = ROUNDS) -> list[Number]:
     """The ratios, all of one run."""
     issuer = IssuerKey.create("vestergade")
     trust = Authority.create(GROUP, issuer).trust()
     keys = [_present(issuer, number) for number in range(HOLDERS)]
-    times = _measure(keys, trust, issuer.limits.key)
+    times = _measure(keys, trust, issuer.limits.key, rounds)
     mid = medians(times)
     quiet = {name: percentile(values, 0.1) for name, values in times.items()}
     size = sorted(len(key.token) for key in keys)
     how = (
-        f"medians over {ROUNDS * HOLDERS} calls each, the three kinds of call in turn one by one,"
+        f"medians over {rounds * HOLDERS} calls each, the three kinds of call in turn one by one,"
         f" {HOLDERS} holders' tokens of {size[0]} to {size[-1]} bytes with {len(SCOPES)} different"
         f" scopes; bare: ECDSA P-256 verification of the same signature over ready bytes with a"
         f" ready key, {mid['bare'] / 1000:.0f} us"
@@ -121,7 +121,7 @@ def decide(token: bytes, trust: Trust) -> keytoken.KeyToken:
 
 
 def _measure(
-    keys: Sequence[Presented], trust: Trust, issuer: ec.EllipticCurvePublicKey
+    keys: Sequence[Presented], trust: Trust, issuer: ec.EllipticCurvePublicKey, rounds: int
 ) -> dict[str, list[float]]:
     """Nanoseconds of every call. Taken in turn, so that a busy neighbour slows them alike."""
 
@@ -140,7 +140,7 @@ def _measure(
         "with key": with_key,
     }
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         for key in keys:
             for name, call in calls.items():
                 began = perf_counter_ns()
