@@ -13,7 +13,6 @@ from typing import Final
 from firmware_proto.codes import ID_BYTES
 from gatewayd.core.model import ClockState, Instant, TimeReading
 from gatewayd.core.timekeeping import (
-    FRESH_S,
     DamagedTimeError,
     Timekeeping,
     TimeRefusedError,
@@ -23,6 +22,8 @@ from gatewayd.ports import Clock, Entropy, Memory, StorageError
 MEMORY_NAME: Final = "timekeeping"
 ASK_S: Final = 6 * 3600.0
 """Signed time is asked for again after so long, though the clock is still TRUSTED."""
+AGAIN_S: Final = 1.0
+"""A question is not replaced sooner: its answer may be on the way."""
 KEEP_S: Final = 300.0
 """How often the floor is persisted: what a power cut may take back at most."""
 
@@ -124,7 +125,7 @@ class SignedTime:
         instant = self._timekeeper.instant()
         trusted = self._timekeeper.reading().state is ClockState.TRUSTED
         recent = trusted and instant.boottime_s - self._answered_s < ASK_S
-        if recent or instant.boottime_s - self._asked_s < FRESH_S:
+        if recent or instant.boottime_s - self._asked_s < AGAIN_S:
             return None
         nonce = self._entropy.token_bytes(ID_BYTES)
         self._asked_s = instant.boottime_s
