@@ -19,7 +19,7 @@ from gatewayd.adapters.virtual_radio import Exchanges, link
 from gatewayd.core import keytoken
 from gatewayd.demo.stage import Opening
 from gatewayd.emulators.phone import Report, Timings
-from tests.bench import bench_cpu, bench_crowd, bench_door, bench_token
+from tests.bench import bench_cpu, bench_crowd, bench_door, bench_pause, bench_token
 from tests.bench.__main__ import INTERRUPTED, MEASURED, NOT_MEASURED, measure_all, write
 from tests.bench.cpu import CpuTime, cpu_time
 from tests.bench.number import Bar, Number, percentile, table
@@ -116,6 +116,13 @@ def test_token_decisions_are_measured():
     assert all(number.document()["value"] > 0 for number in numbers)
     assert [number.bar for number in numbers] == [Bar("<=", 1.5), None, None, None]
     assert numbers[1].value > numbers[0].value * 0.5
+
+
+def test_a_handshake_is_measured_with_and_without_a_pause():
+    loop, paused = bench_pause.run(times=2)
+    assert 0.05 < loop.document()["value"] < 500
+    assert 0.05 < paused.document()["value"] < 500
+    assert "50 ms" in paused.name
 
 
 # --- processor time -------------------------------------------------------------------

@@ -16,13 +16,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from tests.bench import bench_cpu, bench_crowd, bench_door, bench_log, bench_token
+from tests.bench import bench_cpu, bench_crowd, bench_door, bench_log, bench_pause, bench_token
 from tests.bench.number import Number, table
 
 PARTS: Final[Sequence[tuple[str, Callable[[], list[Number]]]]] = (
     ("token decisions", bench_token.run),
     ("the log", bench_log.run),
     ("processor time per unlock", bench_cpu.run),
+    ("the price of a pause", bench_pause.run),
     ("round trips and profiles", bench_door.run),
     ("forty phones", bench_crowd.run),
 )
