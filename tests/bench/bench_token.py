@@ -74,10 +74,11 @@ def run(rounds: int = ROUNDS) -> list[Number]:
             f"the same, and the object of the phone's key made, which MAC_3 needs next; {how}",
         ),
         Number(
-            "token decision / bare, undisturbed",
+            "token decision / bare, first deciles",
             quiet["decision"] / quiet["bare"],
             "",
-            "first deciles instead of medians: what is left when nothing else uses the processor",
+            "the same calls, first deciles instead of medians: those that other work on the machine"
+            " disturbed least",
         ),
         Number("token decision", mid["decision"] / 1000, "us", f"{decision}; {how}"),
     ]
