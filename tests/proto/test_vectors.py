@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import firmware_proto
 from firmware_proto import codes, messages
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
 from firmware_proto.messages import Hello, Resume
+from firmware_proto.phone_session import PhoneSession
 from firmware_proto.records import Records
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.resumption import records as resumed_records
 from firmware_proto.serial_framing import SerialFraming
-from tests.support.wire import trusting
+from firmware_proto.session import CredentialReceived, Session
+from firmware_proto.session_tables import SessionState
+from gatewayd.emulators.lock import LockEmulator
+from gatewayd.emulators.visit import TurnedAwayError, judge
 from tests.vectorgen import document, example, vectors
 
 ROOT = Path(firmware_proto.__file__).parent
@@ -77,7 +83,12 @@ def run_resume(vector: Read) -> None:
 def run_fragments(vector: Read) -> None:
     channel = vector.one("channel") if vector.word("end") == "central" else None
     framing = GattFraming(517, channel)
-    got = [found for piece in vector.all("fragment") for found in framing.receive(piece)]
+    got = []
+    for name, value in vector.values:
+        if name == "writes":
+            framing.cut(bytes.fromhex(value))
+        elif name == "fragment":
+            got += framing.receive(bytes.fromhex(value))
     assert got == vector.all("message")
 
 
@@ -99,6 +110,8 @@ def records_of(vector: Read, *, initiator: bool) -> Records:
 
 def run_records(vector: Read) -> None:
     receiver = records_of(vector, initiator=False)
+    for start in vector.all("next counter"):
+        receiver._receiving.counter = int.from_bytes(start, "big")
     assert [receiver.open(record) for record in vector.all("record")] == vector.all("plaintext")
 
 
@@ -131,23 +144,74 @@ def run_handshake(vector: Read) -> None:
         assert example.secret().secret == vector.one("resumption secret")
 
 
+def run_credential(vector: Read) -> None:
+    operator = ec.EllipticCurvePublicKey.from_encoded_point(
+        ec.SECP256R1(), vector.one("gateways key")
+    )
+    door, seen = vector.word("door"), int(vector.word("generation"))
+    if vector.word("end") == "phone":
+        wallet = SimpleNamespace(gateways_key=operator, generations={door: seen})
+        now_s = int(vector.word("now"))
+        judge(vector.one("credential"), wallet, door, now_s)
+        return
+    judged: list[str] = []
+    memory = SimpleNamespace(
+        gateways_key=operator, door=door, generation=seen, raised=lambda generation, _: generation
+    )
+    lock = SimpleNamespace(body=SimpleNamespace(memory=memory, now_ms=0, keep=judged.append))
+    session = SimpleNamespace(
+        trust=lambda _: judged.append("trusted"), refuse=lambda: judged.append("refused")
+    )
+    LockEmulator.judge(lock, session, vector.one("credential"))
+    if judged == ["refused"]:  # a lock does not say why
+        raise TurnedAwayError(codes.Reason[vector.expect.upper()])
+    assert judged == (["trusted", 1] if seen == 0 else ["trusted"])
+
+
 def run_session(vector: Read) -> None:
-    if vector.word("end") == "gateway":
-        session = example.gateway_session()
+    end, uses = vector.word("end"), vector.word("uses")
+    if end == "gateway":
+        session, peer = example.gateway_session(), "phone"
+    elif end == "phone":
+        session, peer = example.phone_session(), "gateway"
     else:
-        session = example.lock_session(example.secret())
+        known = example.secret() if uses == "resumption" else None
+        session, peer = example.lock_session(known), "gateway"
+    if end != "gateway":
         session.begin()
         session.data_to_send()
-    cutter = GattFraming(517, example.CHANNEL)
-    for frame in vector.all("frame"):
-        for fragment in cutter.cut(frame):
-            session.receive_data(fragment)
+    cutter = GattFraming(517, example.CHANNEL if end != "phone" else None)
+    cutter.receive(example.CHANNEL + b"\xc0\x00\x01x")  # so that a peripheral has its channel
+    *before, last = vector.all("frame")
+    for frame in before:
+        take(session, cutter.cut(frame), peer)
+        session.data_to_send()
     try:
-        while (event := session.next_event()) is not None:
-            trusting(session, event)
+        take(session, cutter.cut(last), peer)
     finally:
-        answer = [fragment[5:] for fragment in session.data_to_send()]
-        assert answer == [vector.one("answer")]
+        assert joined(session.data_to_send()) == vector.all("answer")
+
+
+def take(session: Session, fragments: list[bytes], peer: str) -> None:
+    """As a caller who believes everybody; a phone says its Open as soon as it may."""
+    for fragment in fragments:
+        session.receive_data(fragment)
+    while (event := session.next_event()) is not None:
+        if isinstance(event, CredentialReceived):
+            session.trust(example.KEYS[peer].public_key())
+    if isinstance(session, PhoneSession) and session.state is SessionState.KEYED:
+        session.send(example.OPEN)
+
+
+def joined(fragments: list[bytes]) -> list[bytes]:
+    """Frames, whatever number their first fragment has."""
+    frames: list[bytes] = []
+    for fragment in fragments:
+        if fragment[2] & 0x80:
+            frames.append(fragment[5:])
+        else:
+            frames[-1] += fragment[3:]
+    return frames
 
 
 RUN = {
@@ -159,6 +223,7 @@ RUN = {
     "records": run_records,
     "resumption": run_resumption,
     "handshake": run_handshake,
+    "credential": run_credential,
     "session": run_session,
 }
 
@@ -168,6 +233,11 @@ def test_the_code_does_what_the_vector_says(path):
     vector = read(path)
     if vector.expect == "accept":
         RUN[vector.layer](vector)
+        return
+    if vector.layer == "credential":
+        with pytest.raises(TurnedAwayError) as refused:
+            run_credential(vector)
+        assert refused.value.reason is codes.Reason[vector.expect.upper()]
         return
     with pytest.raises(RemoteProtocolError) as caught:
         RUN[vector.layer](vector)

@@ -73,14 +73,26 @@ def digest(*parts: bytes) -> bytes:
     return sha256(b"".join(parts)).digest()
 
 
-def seal_record(key: bytes, iv: bytes, direction: int, counter: int, plaintext: bytes) -> bytes:
-    """An untagged COSE_Encrypt0; `counter` below 256 here."""
+def seal_record(  # noqa: PLR0913 - all that goes into a record
+    key: bytes,
+    iv: bytes,
+    direction: int | None,
+    counter: int,
+    plaintext: bytes,
+    *,
+    tag_bytes: int = 16,
+) -> bytes:
+    """An untagged COSE_Encrypt0; `counter` below 65536 here. None: a wrong, empty external_aad."""
     protected = bytes.fromhex("a101181e")
-    external_aad = array(tstr("gatewayd record"), integer(direction))
+    external_aad = array(tstr("gatewayd record"), integer(direction or 0))
+    if direction is None:
+        external_aad = b""
     associated = array(tstr("Encrypt0"), bstr(protected), bstr(external_aad))
-    nonce = iv[:-1] + bytes([iv[-1] ^ counter])
-    ciphertext = AESCCM(key, 16).encrypt(nonce, plaintext, associated)
-    return array(bstr(protected), b"\xa1\x06" + bstr(bytes([counter])), bstr(ciphertext))
+    high, low = divmod(counter, 256)
+    nonce = iv[:-2] + bytes([iv[-2] ^ high, iv[-1] ^ low])
+    ciphertext = AESCCM(key, tag_bytes).encrypt(nonce, plaintext, associated)
+    partial_iv = bytes([high, low]) if high else bytes([low])
+    return array(bstr(protected), b"\xa1\x06" + bstr(partial_iv), bstr(ciphertext))
 
 
 # --- the handshake -----------------------------------------------------------------------
@@ -127,6 +139,18 @@ def handshake(one: Side, other: Side) -> Trace:
     put("resumption secret", kdf(exporter, 32772, b"", 32))
     put("session id", kdf(exporter, 32773, b"", 8))
     return trace
+
+
+def message_2_after(message_1: bytes, one: Side, other: Side) -> Trace:
+    """What `other` answers when `one` sends another message_1, of the same ephemeral key."""
+    trace = Trace({"message_1": message_1})
+    _message_2(trace.put, trace, one, other)
+    return trace
+
+
+def keystream_2(trace: Trace, length: int) -> bytes:
+    """KEYSTREAM_2 for a plaintext of another length; it is no prefix of the longer one."""
+    return kdf(trace["PRK_2e"], 0, trace["TH_2"], length)
 
 
 def _message_1(put, one: Side) -> None:
