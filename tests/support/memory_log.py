@@ -8,7 +8,6 @@ what the callers do when the disk is full or slow.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -93,7 +92,10 @@ class MemoryLog:
         settles: CommandId | None = None,
     ) -> int:
         await self._ready_to_write()
-        before = copy.deepcopy((self._kept, self._remembered))
+        before = (
+            [replace(kept) for kept in self._kept],
+            {key: replace(each) for key, each in self._remembered.items()},
+        )
         try:
             self._forget(fact.time)
             settled = None if settles is None else self._awaiting(settles)
