@@ -248,13 +248,17 @@ def test_only_those_who_got_in_are_served():
         ],
         last_s=9.0,
         moved=1,
+        cpu_s=0.2,
     )
-    served, p50, p95 = bench_crowd.describe("crowd", crowd, "at once", bench_crowd.BAR)
+    served, p50, p95, cpu = bench_crowd.describe("crowd", crowd, "at once", bench_crowd.BAR)
     assert (served.value, served.holds) == (2, False)
     assert (p50.value, p95.value) == (0.5, 0.7)
+    assert cpu.value == 200 / bench_crowd.PHONES
 
 
 def test_nobody_served_is_still_a_number():
-    crowd = bench_crowd.Crowd([report(Outcome.REFUSED, Reason.BUSY, 0.1)], last_s=3.0, moved=0)
+    crowd = bench_crowd.Crowd(
+        [report(Outcome.REFUSED, Reason.BUSY, 0.1)], last_s=3.0, moved=0, cpu_s=0.2
+    )
     numbers = bench_crowd.describe("crowd", crowd, "at once", None)
-    assert [number.document()["value"] for number in numbers] == [0, 3.0, 3.0]
+    assert [number.document()["value"] for number in numbers] == [0, 3.0, 3.0, 5.0]

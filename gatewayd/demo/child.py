@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +23,10 @@ class ChildError(Exception):
 class Child:
     """One run of `gatewayd run`, its journal read as it comes."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, *, program: Sequence[str] = ("-m", "gatewayd")) -> None:
         self.lines: list[str] = []
         self._config = config
+        self._program = program
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._grown = asyncio.Condition()
@@ -33,7 +34,7 @@ class Child:
     async def start(self) -> None:
         """Returns when phones are being served. ChildError otherwise."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gatewayd", "run", "-c", str(self._config), "--verbose"),
+            *(sys.executable, *self._program, "run", "-c", str(self._config), "--verbose"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -41,6 +42,13 @@ class Child:
         )
         self._reader = asyncio.create_task(self._read(self._process), name="journal of the child")
         await self.line(lambda line: "serving " in line, START_S)
+
+    @property
+    def pid(self) -> int:
+        """ChildError when it does not run."""
+        if self._process is None:
+            raise ChildError("the daemon does not run")
+        return self._process.pid
 
     async def line(self, wanted: Callable[[str], bool], within_s: float, *, skip: int = 0) -> str:
         """The first line after `skip` lines, said or to come, that is `wanted`. ChildError."""

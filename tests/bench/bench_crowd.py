@@ -10,6 +10,7 @@ from gatewayd.demo.child import Child
 from gatewayd.demo.story import Stage
 from gatewayd.demo.world import STAIRS, STREET
 from gatewayd.emulators.phone import Phone, Report
+from tests.bench.cpu import cpu_time
 from tests.bench.number import Bar, Number, percentile
 from tests.bench.staircase import ADDRESS, stage, staircase
 
@@ -31,6 +32,8 @@ class Crowd:
     """From the first arrival to the last answer."""
     moved: int
     """Openings at the locks."""
+    cpu_s: float
+    """Processor time of the gateway's process."""
 
 
 def run() -> list[Number]:
@@ -62,6 +65,12 @@ def describe(name: str, crowd: Crowd, coming: str, bar: Bar | None) -> list[Numb
             "of those served, at the phone, with connecting and the lock's motor of 0.15 s",
         ),
         Number(f"{name}: tap to answer, p95", percentile(waited, 0.95), "s", "the same"),
+        Number(
+            f"{name}: gateway CPU per phone",
+            crowd.cpu_s * 1000 / PHONES,
+            "ms",
+            "all threads of `gatewayd run`, the simulated radio stack with it, by /proc",
+        ),
     ]
 
 
@@ -78,6 +87,7 @@ async def _crowd(scene: Stage, phones: list[Phone], within_s: float) -> Crowd:
     before = sum(lock.machine.openings for lock in locks)
     loop = asyncio.get_running_loop()
     began_s = loop.time()
+    cpu = cpu_time(scene.child.pid)
     async with asyncio.TaskGroup() as group:
         errands = [
             group.create_task(
@@ -86,7 +96,12 @@ async def _crowd(scene: Stage, phones: list[Phone], within_s: float) -> Crowd:
             for number, phone in enumerate(phones)
         ]
     moved = sum(lock.machine.openings for lock in locks) - before
-    return Crowd([errand.result() for errand in errands], loop.time() - began_s, moved)
+    return Crowd(
+        [errand.result() for errand in errands],
+        loop.time() - began_s,
+        moved,
+        cpu_time(scene.child.pid).since(cpu).total_s,
+    )
 
 
 async def _arrive(phone: Phone, number: int, after_s: float) -> Report:

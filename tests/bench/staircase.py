@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -14,14 +13,13 @@ from pathlib import Path
 
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.app import radio_address
-from gatewayd.demo.child import START_S, Child, ChildError
+from gatewayd.demo.child import Child
 from gatewayd.demo.story import Stage
 from gatewayd.demo.world import GATEWAY, STREET, World, build
 from gatewayd.emulators.phone import Phone, Report
 from gatewayd.ports import Central, Link
 
 ADDRESS = radio_address(GATEWAY)
-ROOT = Path(__file__).parent.parent.parent
 WARM_S = 5.0
 
 
@@ -29,28 +27,8 @@ class SampledChild(Child):
     """The same daemon under `tests.bench.sampled`, which writes its counts to `out`."""
 
     def __init__(self, config: Path, out: Path) -> None:
-        super().__init__(config)
+        super().__init__(config, program=("-m", "tests.bench.sampled", str(out)))
         self.out = out
-
-    async def start(self) -> None:
-        """As `Child.start`."""
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.bench.sampled", str(self.out)),
-            *("run", "-c", str(self._config), "--verbose"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
-        )
-        self._reader = asyncio.create_task(self._read(self._process), name="journal of the child")
-        await self.line(lambda line: "serving " in line, START_S)
-
-    @property
-    def pid(self) -> int:
-        """ChildError when it does not run."""
-        if self._process is None:
-            raise ChildError("the daemon does not run")
-        return self._process.pid
 
     def signal(self, number: int) -> None:
         """Tell the sampler."""
