@@ -12,9 +12,11 @@ Laws of this file:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,11 +27,11 @@ from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
 from firmware_proto.messages import FaultMessage, GetResult, Message, Open, Prepare, Result
 from firmware_proto.phone_session import GatewaySession
-from firmware_proto.session import CredentialReceived, MessageReceived, PeerRefused
+from firmware_proto.session import CredentialReceived, MessageReceived
 from firmware_proto.session_tables import SessionState
 from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken, receipt
-from gatewayd.core.admission import Evict, Links, Refuse, Strangers
+from gatewayd.core.admission import Evict, Links, Stay, Strangers, Wait
 from gatewayd.core.keytoken import KeyToken, TokenRejected
 from gatewayd.core.model import DoorId, EntryKind, Fact, TimeReading, Verdict
 from gatewayd.core.receipt import Receipt
@@ -42,6 +44,8 @@ from gatewayd.ports import Link, LinkClosedError, Peripheral, StorageError
 _log: Final = logging.getLogger(__name__)
 
 UNKNOWN_DOOR: Final = Verdict(Outcome.REFUSED, Reason.UNKNOWN_DOOR)
+WRITE_S: Final = 3.0
+"""How long a phone may take over one fragment of ours; its radio acknowledges within 0.1 s."""
 READY: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 
 
@@ -61,8 +65,36 @@ class _Strange(Exception):  # noqa: N818 - a way out of a conversation, not an e
         self.reason = reason
 
 
+class _Watched:
+    """A link that tells when a fragment came or went, and that does not wait for ever to write."""
+
+    def __init__(self, link: Link, active: Callable[[], None]) -> None:
+        self._link = link
+        self._active = active
+
+    @property
+    def mtu(self) -> int:
+        return self._link.mtu
+
+    async def read(self) -> bytes:
+        fragment = await self._link.read()
+        self._active()
+        return fragment
+
+    async def write(self, fragment: bytes) -> None:
+        try:
+            async with asyncio.timeout(WRITE_S):
+                await self._link.write(fragment)
+        except TimeoutError as error:
+            raise LinkClosedError("the phone takes nothing any more") from error
+        self._active()
+
+    async def close(self) -> None:
+        await self._link.close()
+
+
 class Phones:
-    """Everybody who is connected now, up to `cap` links."""
+    """Everybody who is connected now: `cap` links at most, and one more while another leaves."""
 
     def __init__(
         self,
@@ -80,40 +112,50 @@ class Phones:
         self._around = around
         self._links = Links(cap)
         self._serving: dict[int, asyncio.Task[None]] = {}
-        self._sessions: dict[int, GatewaySession] = {}
+        self._changed = asyncio.Event()
         self._strangers = Strangers()
         self._newest = 0
 
     async def serve(self, peripheral: Peripheral) -> None:
         """Accept phones until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._make_room(), name="room for phones")
             while True:
+                while not self._links.room:
+                    await self._change()
                 link = await peripheral.accept()
-                if not self._make_room():
-                    self.counts["turned away"] += 1
-                    await link.close()
-                    continue
                 self._newest += 1
                 number = self._newest
-                self._links = self._links.opened(number, self._now_s())
+                self._update(self._links.opened(number, self._now_s()))
                 self._serving[number] = group.create_task(
                     self._serve(number, link), name=f"phone {number}"
                 )
 
-    def _make_room(self) -> bool:
-        """Room for one more link, where need be by ending another one."""
-        now_s = self._now_s()
-        for number, session in self._sessions.items():
-            held = self._links.held.get(number)
-            silent = session.state is SessionState.AWAITING_MESSAGE_1
-            if held is not None and not held.greeted and not silent:
-                self._links = self._links.greeted(number, now_s)
-        answer = self._links.decide(now_s)
-        if isinstance(answer, Evict):
-            self.counts["evicted"] += 1
-            self._serving[answer.link].cancel()
-            self._links = self._links.closed(answer.link)
-        return not isinstance(answer, Refuse)
+    async def _make_room(self) -> None:
+        """End links that have had their chance while there are too many; runs for ever."""
+        while True:
+            match self._links.decide(self._now_s()):
+                case Stay():
+                    await self._change()
+                case Evict(number):
+                    self.counts["evicted"] += 1
+                    self._serving[number].cancel()
+                    self._update(self._links.evicted(number, self._now_s()))
+                case Wait(until_s):
+                    wait_s = max(until_s - self._now_s(), 0.0)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s if wait_s < math.inf else None):
+                            await self._change()
+
+    async def _change(self) -> None:
+        """Wait until a link came, went or got its answer."""
+        await self._changed.wait()
+
+    def _update(self, links: Links) -> None:
+        """Tell everybody who waits for a change."""
+        self._links = links
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def count_strangers(self) -> None:
         """One log entry a minute for everybody who was refused; runs for ever."""
@@ -133,15 +175,13 @@ class Phones:
         except _Strange as strange:
             self._refused(strange.reason)
         except TimeoutError:
-            if number in self._links.held and not self._links.held[number].authenticated:
-                self._refused(Reason.STRANGER)
+            self.counts["too slow"] += 1
         except Exception:  # noqa: BLE001 - a bug of ours must not close the door to everybody
             self.counts["our fault"] += 1
             _log.exception("phone %d: a fault of ours", number)
         finally:
-            self._links = self._links.closed(number)
+            self._update(self._links.closed(number))
             self._serving.pop(number, None)
-            self._sessions.pop(number, None)
             await asyncio.shield(link.close())
 
     async def _converse(self, number: int, link: Link) -> None:
@@ -153,52 +193,58 @@ class Phones:
             static_key=self._identity.key,
             credential=self._identity.credential,
         )
-        talk = Conversation(link, session)
-        self._sessions[number] = session
+        talk = Conversation(_Watched(link, lambda: self._active(number, session)), session)
         token = await self._identify(talk)
-        while True:
+        while token is not None:
             try:
                 event = await talk.next_event()
             except RemoteProtocolError as error:
-                await self._broken(number, session, error)
+                await self._broken(number, error)
                 return
-            match event:
-                case MessageReceived(message):
-                    self._links = self._links.authenticated(number, self._now_s())
-                    await talk.send(await self._answer(token, message))
-                case PeerRefused():
-                    self.counts["refused us"] += 1
-                    return
-                case _:
-                    raise AssertionError(event)
+            if not isinstance(event, MessageReceived):
+                self.counts["refused us"] += 1
+                return
+            self._links = self._links.asked(number, self._now_s())
+            await talk.send(await self._answer(token, event.message))
+            self._update(self._links.answered(number, self._now_s()))
 
-    async def _identify(self, talk: Conversation[GatewaySession]) -> KeyToken:
-        """Whose key is it, and does the peer hold it? _Strange otherwise, after the error."""
+    def _active(self, number: int, session: GatewaySession) -> None:
+        """A fragment came or went."""
+        if session.state is SessionState.AWAITING_MESSAGE_3:
+            self._links = self._links.greeted(number, self._now_s())
+        else:
+            self._links = self._links.active(number, self._now_s())
+
+    async def _identify(self, talk: Conversation[GatewaySession]) -> KeyToken | None:
+        """Whose key is it, and does the peer hold it? _Strange otherwise, after the error.
+
+        None: the peer does not want to talk to this gateway.
+        """
         try:
             event = await talk.next_event()
-            presented = event.credential if isinstance(event, CredentialReceived) else None
-            token = keytoken.authenticate(presented or b"", self._around.trust)
+            if not isinstance(event, CredentialReceived):
+                self.counts["refused us"] += 1
+                return None
+            token = keytoken.authenticate(event.credential or b"", self._around.trust)
+            key = token.key
         except TokenRejected as rejected:
             raise await self._constant_error(talk, rejected.reason) from None
-        except RemoteProtocolError:
+        except (RemoteProtocolError, TimeoutError):
             raise await self._constant_error(talk, Reason.STRANGER) from None
         try:
-            talk.session.trust(token.key)
+            talk.session.trust(key)
         except RemoteProtocolError:
             raise await self._constant_error(talk, Reason.BAD_PROOF) from None
         return token
 
     async def _constant_error(self, talk: Conversation[GatewaySession], reason: Reason) -> _Strange:
         talk.session.refuse()
-        await talk.flush()
+        with contextlib.suppress(LinkClosedError):  # gone or not, it is counted
+            await talk.flush()
         return _Strange(reason)
 
-    async def _broken(
-        self, number: int, session: GatewaySession, error: RemoteProtocolError
-    ) -> None:
-        """The peer broke the protocol after its token was accepted."""
-        if not session.authenticated:
-            raise _Strange(Reason.STRANGER)
+    async def _broken(self, number: int, error: RemoteProtocolError) -> None:
+        """The holder of an accepted token broke the protocol."""
         _log.warning("phone %d: %s", number, error)
         self.counts[f"broken: {error.fault.name.lower()}"] += 1
         if error.fault is Fault.REPLAYED:

@@ -1,42 +1,78 @@
 """Who may hold one of the few links, and how strangers are counted.
 
-Limits on the unauthenticated only schedule; they never refuse a holder. A new
-link takes the place of the stranger who has had the longest chance. Everybody
-has a grace first, or strangers who reconnect without pause would push out
-honest handshakes: a silent link a short one (a phone writes message_1 as soon
-as it is connected), one whose handshake is under way a longer one. An
-authenticated link yields only when it has been idle for a while.
+Limits on the unauthenticated only schedule; they never refuse a holder. Whoever
+connects is served at once, and the radio takes one link more than may stay. When
+as many are held as may stay, one must yield, before the next one knocks: the
+stranger who has had the longest chance. Everybody has a chance
+first, or strangers who reconnect without pause would push out honest
+handshakes: a silent link a short one (a phone writes message_1 as soon as it is
+connected), a handshake as long as it makes progress and comes to an end. A
+holder yields only when idle, or after a long visit, and never while an answer
+is being made for it.
 
 All times are seconds of a clock that never steps (`Instant.boottime_s`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-SILENT_GRACE_S: Final = 0.3
-HANDSHAKE_GRACE_S: Final = 1.5
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Seconds that a stranger has while others wait.
+
+    silent_s: to write message_1. quiet_s: between two fragments of the
+    handshake, while the phone computes and its radio takes turns. whole_s: for
+    all of it; at the least MTU 80 fragments cross in both directions.
+    """
+
+    silent_s: float
+    quiet_s: float
+    whole_s: float
+
+
+USUAL: Final = Chance(0.5, 0.8, 2.5)
+IN_A_CROWD: Final = Chance(0.15, 0.2, 0.8)
+"""Enough for a quick phone, which writes every connection interval of 15 to 50 ms."""
+USUAL_EVERY: Final = 4
+"""One link in four has the usual chance also in a crowd: slow phones get through, only later."""
+CROWD: Final = 8
+CROWD_S: Final = 5.0
+"""It is a crowd when so many strangers had to yield within so many seconds."""
 IDLE_S: Final = 10.0
+"""Of a holder: between `Prepare` and the tap, say."""
+VISIT_S: Final = 60.0
+"""Of a holder in all, or a few of them could keep everybody else away for ever."""
 MINUTE_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What counts of one link. `greeted`: a well-formed message_1 has arrived."""
+    """What counts of one link.
+
+    active_s: when a fragment last came or went. greeted: a well-formed
+    message_1 has arrived. asking: an answer is being made for this holder.
+    """
 
     opened_s: float
     active_s: float
     greeted: bool = False
     authenticated: bool = False
+    asking: bool = False
 
-    def may_go(self, now_s: float) -> bool:
-        """Has this link had its chance?"""
+    def may_go_s(self, chance: Chance) -> float:
+        """When this link will have had its chance, if nothing happens until then."""
+        if self.asking:
+            return math.inf
         if self.authenticated:
-            return now_s - self.active_s > IDLE_S
-        grace_s = HANDSHAKE_GRACE_S if self.greeted else SILENT_GRACE_S
-        return now_s - self.opened_s >= grace_s
+            return min(self.active_s + IDLE_S, self.opened_s + VISIT_S)
+        if self.greeted:
+            return min(self.active_s + chance.quiet_s, self.opened_s + chance.whole_s)
+        return self.opened_s + chance.silent_s
 
     def rank(self) -> tuple[bool, float]:
         """Smaller goes first: strangers by age, then the longest idle holder."""
@@ -44,60 +80,101 @@ class LinkState:
 
 
 @dataclass(frozen=True, slots=True)
-class Admit:
-    """There is room."""
+class Stay:
+    """Nobody must go."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Close `link`, then admit the new one."""
+    """Close `link`, and say so with `evicted`."""
 
     link: int
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """Close the new link; nobody here has had his chance yet."""
+class Wait:
+    """Somebody must go, and everybody here has his chance still: decide again at `until_s`.
+
+    Infinite: only when something has changed.
+    """
+
+    until_s: float
 
 
-Answer = Admit | Evict | Refuse
+Answer = Stay | Evict | Wait
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The links held now, at most `cap`. Every method returns the next state.
+    """The links held now: fewer than `cap` for long, and never more than one above it.
 
-    A link is known by a number that the shell gives it and never uses twice.
-    Events about a link that is not held change nothing: it has just been evicted.
+    Connecting takes a place of the radio for a while, and so does hanging up:
+    were all places kept by links that stay, the next one would wait for both.
+    In a crowd one more place is kept free for that.
+
+    Every method returns the next state. A link is known by a number that the
+    shell gives it, counting up. Events about a link that is not held change
+    nothing: it has just been evicted.
     """
 
     cap: int
     held: Mapping[int, LinkState] = field(default_factory=dict)
+    evicted_s: tuple[float, ...] = ()
+    """When the last strangers had to yield; `CROWD` times at most."""
+
+    def crowded(self, now_s: float) -> bool:
+        """Are strangers coming faster than they can be served at leisure?"""
+        return len(self.evicted_s) == CROWD and now_s - self.evicted_s[0] <= CROWD_S
 
     def decide(self, now_s: float) -> Answer:
-        """May one more link be held? Does not change the state."""
-        if len(self.held) < self.cap:
-            return Admit()
-        leaving = [(state.rank(), link) for link, state in self.held.items() if state.may_go(now_s)]
-        return Evict(min(leaving)[1]) if leaving else Refuse()
+        """Must anybody go? Does not change the state."""
+        crowded = self.crowded(now_s)
+        if len(self.held) < max(self.cap - crowded, 1):
+            return Stay()
+        may_go_s = {
+            link: state.may_go_s(IN_A_CROWD if crowded and link % USUAL_EVERY else USUAL)
+            for link, state in self.held.items()
+        }
+        leaving = [
+            (self.held[link].rank(), link) for link, at_s in may_go_s.items() if at_s <= now_s
+        ]
+        return Evict(min(leaving)[1]) if leaving else Wait(min(may_go_s.values()))
+
+    @property
+    def room(self) -> bool:
+        """May one more link come?"""
+        return len(self.held) <= self.cap
 
     def opened(self, link: int, now_s: float) -> Links:
-        """`link` was admitted. ValueError beyond the cap, or for a number in use."""
-        if link in self.held or len(self.held) >= self.cap:
+        """`link` came. ValueError where there is no room, or for a number in use."""
+        if link in self.held or not self.room:
             raise ValueError("no room for this link")
         return replace(self, held={**self.held, link: LinkState(now_s, now_s)})
 
-    def greeted(self, link: int, now_s: float) -> Links:
-        """`link` sent a well-formed message_1."""
-        return self._changed(link, now_s, greeted=True)
-
-    def authenticated(self, link: int, now_s: float) -> Links:
-        """`link` has proved to be a holder."""
-        return self._changed(link, now_s, authenticated=True)
-
     def active(self, link: int, now_s: float) -> Links:
-        """`link` sent a whole message."""
-        return self._changed(link, now_s)
+        """A fragment of `link` came or went."""
+        return self._changed(link, lambda state: replace(state, active_s=now_s))
+
+    def greeted(self, link: int, now_s: float) -> Links:
+        """`link` sent a well-formed message_1, and its answer leaves now."""
+        return self._changed(link, lambda state: replace(state, active_s=now_s, greeted=True))
+
+    def asked(self, link: int, now_s: float) -> Links:
+        """`link` has proved to be a holder and waits for an answer."""
+        return self._changed(
+            link, lambda state: replace(state, active_s=now_s, authenticated=True, asking=True)
+        )
+
+    def answered(self, link: int, now_s: float) -> Links:
+        """`link` has its answer."""
+        return self._changed(link, lambda state: replace(state, active_s=now_s, asking=False))
+
+    def evicted(self, link: int, now_s: float) -> Links:
+        """`link` had to yield."""
+        state = self.held.get(link)
+        if state is None or state.authenticated:
+            return self.closed(link)
+        return replace(self.closed(link), evicted_s=(*self.evicted_s, now_s)[-CROWD:])
 
     def closed(self, link: int) -> Links:
         """`link` is gone; harmless when it is not held."""
@@ -105,19 +182,9 @@ class Links:
             self, held={number: state for number, state in self.held.items() if number != link}
         )
 
-    def _changed(
-        self, link: int, now_s: float, *, greeted: bool = False, authenticated: bool = False
-    ) -> Links:
+    def _changed(self, link: int, change: Callable[[LinkState], LinkState]) -> Links:
         state = self.held.get(link)
-        if state is None:
-            return self
-        changed = LinkState(
-            state.opened_s,
-            now_s,
-            greeted=state.greeted or greeted,
-            authenticated=state.authenticated or authenticated,
-        )
-        return replace(self, held={**self.held, link: changed})
+        return self if state is None else replace(self, held={**self.held, link: change(state)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,301 @@
+"""A whole gateway, its locks and its holders, over any radio; quick to set up.
+
+Above the two radio ports and the log everything is the real thing: doors,
+phones, lock clients and timekeeping of the gateway, emulated locks on disk,
+emulated phones with wallets.
+
+    async with gateway(tmp_path) as site:
+        report = await site.phone().open_door("street")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from firmware_proto.codes import LOCK_SERVICE_UUID, PHONE_SERVICE_UUID, Action, KeyClass
+from gatewayd.adapters.systemd import Nobody
+from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, key_id, new_key
+from gatewayd.core import keytoken
+from gatewayd.core.claims import Claims
+from gatewayd.core.keytoken import KeyToken
+from gatewayd.core.model import DoorId, EntryKind
+from gatewayd.core.policy import DoorSettings
+from gatewayd.daemon import Daemon, Work
+from gatewayd.door import Door, DoorIdentity, Surroundings
+from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
+from gatewayd.emulators.lock_faults import Faults, PowerLostError
+from gatewayd.emulators.lock_machine import Machine
+from gatewayd.emulators.lock_memory import LockMemory
+from gatewayd.emulators.lock_store import LockStore
+from gatewayd.emulators.phone import Patience, Phone
+from gatewayd.emulators.wallet import Wallet
+from gatewayd.lock_connection import GatewayIdentity, LockIdentity
+from gatewayd.locks import BleLock, LockTiming
+from gatewayd.phones import Phones, Receipts
+from gatewayd.ports import AuditLog, Central, Peripheral, RadioError, Supervisor
+from gatewayd.timekeeper import Timekeeper
+from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock
+from tests.support.links import FakeAir
+from tests.support.memory_log import MemoryLog
+
+GATEWAY = "stairwell-7"
+GROUP = "vestergade-7"
+GATEWAY_ADDRESS = "F0:00:00:00:00:01"
+STREET, CELLAR = "street", "cellar"
+LATCH_MS = 300
+GENERATION = 3
+
+
+class LockOnDoor:
+    """One emulated lock: on disk, with its machine, switched on and off at will."""
+
+    def __init__(self, directory: Path, door: str, number: int, gateways_key: object) -> None:
+        self.door = door
+        self.address = f"F0:00:00:00:02:{number:02X}"
+        self.store = LockStore(directory / f"lock-{door}.json")
+        key = new_key()
+        self.store.create(
+            LockMemory(key, key_id(key.public_key()), door, gateways_key, GENERATION)  # type: ignore[arg-type] # an EC key
+        )
+        memory = self.store.load()
+        self.identity = LockIdentity(
+            self.address, key.public_key(), lock_credential(memory), memory.key_id
+        )
+        self.machine = Machine(motor_ms=20)
+        self.faults = Faults()
+        self.settings: LockSettings = QUICK
+
+    async def run(self, peripheral: Peripheral) -> None:
+        """Until cancelled, or until a fault takes its power."""
+        lock = LockEmulator(
+            self.store,
+            self.machine,
+            LoopClock(),
+            Dice(),
+            faults=self.faults,
+            settings=self.settings,
+        )
+        with contextlib.suppress(PowerLostError):
+            await lock.run(peripheral)
+
+
+class Building:
+    """The operator's and everybody's keys and disks; outlives any run of the gateway."""
+
+    def __init__(self, directory: Path, doors: Iterable[str] = (STREET,)) -> None:
+        self.directory = directory
+        self.clock = LoopClock()
+        self.issuer = IssuerKey.create("housing")
+        self.authority = Authority.create(GROUP, self.issuer)
+        self.keys = GatewayKeys.create()
+        self.locks = {
+            door: LockOnDoor(directory, door, number, self.authority.gateways.public_key())
+            for number, door in enumerate(doors, 1)
+        }
+        self._wallets = 0
+
+    @property
+    def identity(self) -> GatewayIdentity:
+        credential = self.authority.gateway_credential(
+            GATEWAY,
+            dict.fromkeys(self.locks, GENERATION),
+            self.keys,
+            issued_at=NOW - DAY_S,
+            expires=NOW + 365 * DAY_S,
+        )
+        return GatewayIdentity(self.keys.handshake, credential)
+
+    def wallet(
+        self,
+        *,
+        doors: Iterable[str] | None = None,
+        issuer: IssuerKey | None = None,
+        expires: int = NOW + DAY_S,
+        audience: str = GROUP,
+    ) -> Wallet:
+        """A fresh key with a fresh token."""
+        self._wallets += 1
+        key = new_key()
+        token = (issuer or self.issuer).issue(
+            Claims(
+                issuer="",
+                subject=f"holder-{self._wallets}",
+                audience=audience,
+                cti=self._wallets.to_bytes(8, "big"),
+                not_before=NOW - DAY_S,
+                expires=expires,
+                issued_at=NOW - DAY_S,
+                key=key.public_key(),
+                scope=tuple((door, Action.OPEN) for door in sorted(doors or self.locks)),
+                key_class=KeyClass.RESIDENT,
+            )
+        )
+        path = self.directory / f"wallet-{self._wallets}"
+        return Wallet.create(path, key, token, self.authority.gateways.public_key())
+
+    def token(self, wallet: Wallet) -> KeyToken:
+        """What the gateway makes of the wallet's token."""
+        return keytoken.authenticate(wallet.token, self.authority.trust())
+
+    @property
+    def openings(self) -> int:
+        """How often any latch was really drawn."""
+        return sum(lock.machine.openings for lock in self.locks.values())
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One run of the gateway's shells."""
+
+    building: Building
+    log: AuditLog
+    timekeeper: Timekeeper
+    around: Surroundings
+    locks: Mapping[DoorId, BleLock]
+    doors: Mapping[DoorId, Door]
+    phones: Phones
+    tasks: asyncio.TaskGroup
+
+    def daemon(self, supervisor: Supervisor | None = None, extra: tuple[Work, ...] = ()) -> Daemon:
+        return Daemon(
+            self.log,
+            self.timekeeper,
+            self.doors,
+            self.locks,
+            self.phones,
+            supervisor or Nobody(),
+            self.tasks,
+            extra,
+        )
+
+    @property
+    def door(self) -> Door:
+        """The first one."""
+        return next(iter(self.doors.values()))
+
+
+async def assemble(  # noqa: PLR0913 - what a composition root puts together
+    building: Building,
+    central: Central,
+    tasks: asyncio.TaskGroup,
+    log: AuditLog | MemoryLog,
+    *,
+    cap: int = 4,
+    timing: LockTiming = TIMING,
+    settings: DoorSettings | None = None,
+) -> Gateway:
+    """Wire the shells as `gatewayd.app` does; nothing runs yet."""
+    timekeeper = await Timekeeper.load(building.clock, log, battery_clock=False)  # type: ignore[arg-type] # every log of ours is a Memory
+    await timekeeper.provision(NOW)
+    entropy = Dice(5)
+    around = Surroundings(log, timekeeper, entropy, building.authority.trust(), bytes(32), tasks)
+    identity = building.identity
+    locks = {
+        DoorId(door): BleLock(
+            central, lock.identity, identity, building.clock, entropy, timing=timing
+        )
+        for door, lock in building.locks.items()
+    }
+    doors = {
+        door: Door(
+            DoorIdentity(door, LATCH_MS, ZoneInfo("Europe/Copenhagen"), settings or DoorSettings()),
+            lock,
+            around,
+        )
+        for door, lock in locks.items()
+    }
+    receipts = Receipts(building.keys.receipt, "example.org/log")
+    phones = Phones(identity, receipts, doors, around, cap=cap)
+    return Gateway(building, log, timekeeper, around, locks, doors, phones, tasks)
+
+
+@dataclass(slots=True)
+class Site:
+    """A building with its gateway on a FakeAir."""
+
+    air: FakeAir
+    building: Building
+    log: MemoryLog
+    gateway: Gateway
+    _power: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def phone(self, wallet: Wallet | None = None, patience: Patience | None = None) -> Phone:
+        """A holder's phone, with the air's default patience of a short test."""
+        return Phone(
+            self.air.central(),
+            wallet or self.building.wallet(),
+            self.building.clock,
+            Dice(id(wallet)),
+            patience or Patience(attempts=1),
+        )
+
+    def power_on(self, *doors: str) -> None:
+        """Put locks on the air, all of them when none is named."""
+        for door in doors or self.building.locks:
+            lock = self.building.locks[door]
+            peripheral = self.air.peripheral(lock.address, LOCK_SERVICE_UUID, link_cap=1)
+            self._power[door] = asyncio.create_task(lock.run(peripheral), name=f"lock {door}")
+
+    async def power_off(self, *doors: str) -> None:
+        for door in doors or tuple(self._power):
+            task = self._power.pop(door)
+            task.cancel()
+            await asyncio.wait({task})
+            self.air.vanish(self.building.locks[door].address)
+
+    @property
+    def openings(self) -> int:
+        return self.building.openings
+
+    def kinds(self) -> list[EntryKind]:
+        """The log, reduced to what each entry tells."""
+        return [entry.kind for entry in self.log.entries]
+
+
+@contextlib.asynccontextmanager
+async def gateway(  # noqa: PLR0913 - all of it has a default
+    directory: Path,
+    *,
+    building: Building | None = None,
+    doors: Iterable[str] = (STREET,),
+    air: FakeAir | None = None,
+    log: MemoryLog | None = None,
+    cap: int = 4,
+    timing: LockTiming = TIMING,
+    settings: DoorSettings | None = None,
+    serving: bool = True,
+) -> AsyncIterator[Site]:
+    """A gateway with its locks powered, serving phones at GATEWAY_ADDRESS until the block ends."""
+    air, log = air or FakeAir(), log or MemoryLog()
+    building = building or Building(directory, doors)
+    peripheral = air.peripheral(GATEWAY_ADDRESS, PHONE_SERVICE_UUID)
+    async with asyncio.TaskGroup() as tasks:
+        running = await assemble(
+            building,
+            air.central(LOCK_SERVICE_UUID),
+            tasks,
+            log,
+            cap=cap,
+            timing=timing,
+            settings=settings,
+        )
+        site = Site(air, building, log, running)
+        site.power_on()
+        serve = tasks.create_task(running.phones.serve(peripheral)) if serving else None
+        try:
+            yield site
+        finally:
+            if serve is not None:
+                serve.cancel()
+            for door in running.doors.values():
+                with contextlib.suppress(RadioError, TimeoutError):
+                    async with asyncio.timeout(10):
+                        await door.settled()
+            for lock in running.locks.values():
+                await lock.close()
+            await site.power_off()
