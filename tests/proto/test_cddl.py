@@ -17,6 +17,7 @@ from firmware_proto.messages import SEALED, GetResult, Hello, Resume, decode, de
 from firmware_proto.phone_session import GATEWAY_SAYS, PHONE_SAYS
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.resumption import records as resumed
+from gatewayd.cloud.authority import key_id
 from tests.support import wire
 from tests.support.messages import (
     ALL_TYPES,
@@ -27,6 +28,7 @@ from tests.support.messages import (
     rows,
     schema,
 )
+from tests.vectorgen import example as published
 
 SEALED_SCHEMA = schema("sealed-message")
 PLAIN_SCHEMAS = {Hello: schema("hello"), Resume: schema("resume")}
@@ -162,10 +164,24 @@ def test_records_and_their_contexts():
 
 
 def test_lock_credentials():
-    ccs = edhoc.ccs("lock", wire.LOCK_KEY.public_key(), b"k")
+    ccs = edhoc.ccs("street", wire.LOCK_KEY.public_key(), key_id(wire.LOCK_KEY.public_key()))
     schema("lock-credential").validate_cbor(ccs)
     with pytest.raises(ValidationError):
         schema("lock-credential").validate_cbor(cbor.encode({2: "lock"}))
+
+
+def test_key_tokens():
+    schema("key-token").validate_cbor(published.TOKEN)
+    protected, _, payload, _ = cbor.decode(published.TOKEN)
+    schema("key-token-protected").validate_cbor(protected)
+    schema("key-claims").validate_cbor(payload)
+    claims = cbor.decode(payload)
+    with pytest.raises(ValidationError):
+        schema("key-claims").validate_cbor(cbor.encode({**claims, 7: bytes(7)}))
+    schema("key-scope").validate_cbor(claims[9])
+    for wrong in (["street", 8], ["street", 0], ["street"]):
+        with pytest.raises(ValidationError):
+            schema("key-scope").validate_cbor(cbor.encode([wrong]))
 
 
 def test_gateway_credentials():

@@ -21,6 +21,7 @@ from firmware_proto.resumption import records as resumed_records
 from firmware_proto.serial_framing import SerialFraming
 from firmware_proto.session import CredentialReceived, Session
 from firmware_proto.session_tables import SessionState
+from gatewayd.app import _lock_identity
 from gatewayd.emulators.lock import LockEmulator
 from gatewayd.emulators.visit import TurnedAwayError, judge
 from tests.vectorgen import document, example, vectors
@@ -260,6 +261,15 @@ def test_every_layer_and_many_faults_are_covered():
         *("accept", "malformed", "too_large", "unexpected", "unsupported"),
         *("authentication_failed", "replayed", "out_of_order"),
     }
+
+
+def test_the_daemon_makes_the_published_credential_of_a_lock():
+    published = read(ROOT / "vectors" / "handshake-lock.txt")
+    key = example.KEYS["lock"].public_key()
+    door = SimpleNamespace(id=example.DOOR, lock=SimpleNamespace(address="F0:F1:F2:F3:F4:01"))
+    made = _lock_identity(door, SimpleNamespace(lock_keys={example.DOOR: key}))
+    assert made.credential == published.one("responder CRED")
+    assert b"\xa1\x04\x48" + made.key_id == published.one("responder ID_CRED")
 
 
 def test_the_vectors_are_current():

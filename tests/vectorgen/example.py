@@ -17,6 +17,7 @@ from firmware_proto.lock_session import LockClientSession, LockServerSession
 from firmware_proto.messages import Done, Hello, Open, Result, Resume, Unlatch
 from firmware_proto.phone_session import GatewaySession, PhoneSession
 from firmware_proto.resumption import ResumptionSecret
+from gatewayd.cloud.authority import key_id
 from gatewayd.core import claims, keytoken
 from tests.support.wire import Pump
 from tests.vectorgen import derivation
@@ -28,7 +29,6 @@ REQUEST = bytes.fromhex("000102030405060708090a0b0c0d0e0f")
 COMMAND = bytes.fromhex("101112131415161718191a1b1c1d1e1f")
 NONCE_LOCK = bytes.fromhex("a0a1a2a3a4a5a6a7a8a9aaabacadaeaf")
 NONCE_GATEWAY = bytes.fromhex("b0b1b2b3b4b5b6b7b8b9babbbcbdbebf")
-LOCK_KEY_ID = b"lock-1"
 EPOCH = 1
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -76,7 +76,8 @@ TOKEN = keytoken.issue(
     KEYS["issuer"],
     b"issuer-1",
 )
-LOCK_CCS = edhoc.ccs("lock-1", KEYS["lock"].public_key(), LOCK_KEY_ID)
+LOCK_KEY_ID = key_id(KEYS["lock"].public_key())
+LOCK_CCS = edhoc.ccs(DOOR, KEYS["lock"].public_key(), LOCK_KEY_ID)
 
 OPEN = Open(REQUEST, DOOR, Action.OPEN, Presence.TAP)
 OPENED = messages.padded(Result(REQUEST, Outcome.CONFIRMED, Reason.OK))
