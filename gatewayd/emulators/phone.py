@@ -253,7 +253,9 @@ class _Run:
     # --- the end --------------------------------------------------------------------------
     def _conclude(self, there: Visit, answer: Answer) -> Report:
         if answer is None:
-            return self._report(Verdict(Outcome.REFUSED, Reason.STRANGER), there)
+            # Nobody signed this: whoever forwarded an `Open` could also say so.
+            outcome = Outcome.UNKNOWN if self._open_left else Outcome.REFUSED
+            return self._report(Verdict(outcome, Reason.STRANGER), there)
         if isinstance(answer, Result):
             verdict = Verdict(answer.outcome, answer.reason)
             return self._report(verdict, there, self._checked(there, answer))

@@ -147,13 +147,21 @@ async def test_a_scan_that_finds_only_others_says_the_worst_of_them(street: Stre
 
 
 # --- what it is told ------------------------------------------------------------------
-async def test_a_stranger_gets_the_one_answer(street: Street) -> None:
+async def test_an_answer_that_nobody_signed_is_certain_only_before_an_open(street: Street) -> None:
     doorman, duty = street.doorman()
     doorman.strangers = True
     async with duty:
+        asked = await street.phone.open_door(DOOR)
+        prepared = await street.phone.open_door(DOOR, tap=asyncio.sleep(0))
+    assert verdict(asked) == Verdict(Outcome.UNKNOWN, Reason.STRANGER)
+    assert verdict(prepared) == Verdict(Outcome.REFUSED, Reason.STRANGER)
+
+
+async def test_a_gateway_of_another_group_is_another_door(street: Street) -> None:
+    _, duty = street.doorman(street.operator.gateway(group="vestergade-9"))
+    async with duty:
         report = await street.phone.open_door(DOOR)
-        again = await street.phone.open_door(DOOR, tap=asyncio.sleep(0))
-    assert verdict(report) == verdict(again) == Verdict(Outcome.REFUSED, Reason.STRANGER)
+    assert verdict(report) == Verdict(Outcome.REFUSED, Reason.WRONG_GATEWAY_DOOR)
 
 
 async def test_a_gateway_that_refuses_at_once(street: Street) -> None:

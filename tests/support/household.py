@@ -86,12 +86,13 @@ class Operator:
         key: ec.EllipticCurvePrivateKey | None = None,
         signer: ec.EllipticCurvePrivateKey | None = None,
         expires: int = NOW + 1000,
+        group: str = "vestergade-7",
     ) -> GatewayIdentity:
         key = key or new_key()
         claims = GatewayCredential(
             gateway="stairwell-7",
             doors=doors if doors is not None else {DOOR: 3},
-            group="vestergade-7",
+            group=group,
             issued_at=NOW - 1000,
             expires=expires,
             key=key.public_key(),
