@@ -42,6 +42,8 @@ _log: Final = logging.getLogger(__name__)
 LOG_FILE: Final = "log.db"
 REQUESTS_NAME: Final = "request naming"
 SECRET_BYTES: Final = 32
+ADVERTISING_MS: Final = (20.0, 30.0)
+"""A gateway has mains power: it is found at once, and again at once after a link went."""
 UNUSED_LINK_S: Final = 12.0
 """How long the link to a battery lock is kept after its last use."""
 
@@ -82,7 +84,10 @@ def _radio(config: Config) -> AbstractAsyncContextManager[Radio]:
         address=radio_address(config.gateway.id),
         serves=PHONE,
         dials=LOCK,
-        options=RadioOptions(link_cap=config.radio.max_phone_links + 1),
+        options=RadioOptions(
+            link_cap=config.radio.max_phone_links + 1,
+            advertising_interval_ms=ADVERTISING_MS,
+        ),
     )
 
 

@@ -39,8 +39,9 @@ class RadioOptions:
     """What a radio asks for; the air may be modelled otherwise.
 
     link_cap: centrals served at once. subscribe_s: how long a central may hold one of those
-    places without subscribing. dial_s: after how long a dial fails, all steps together. turn_s:
-    after how long one dial lets the next one try; longer than the longest advertising interval.
+    places without subscribing; hurried_s: the same while no place is free. dial_s: after how long
+    a dial fails, all steps together. turn_s: after how long one dial lets the next one try; longer
+    than the longest advertising interval.
     """
 
     name: str = "gatewayd"
@@ -51,6 +52,7 @@ class RadioOptions:
     connection_interval_ms: float = 30.0
     supervision_timeout_ms: int = 4000
     subscribe_s: float = 5.0
+    hurried_s: float = 1.0
     dial_s: float = 8.0
     turn_s: float = 1.5
 
@@ -71,6 +73,7 @@ class Stack:
         self._clients: dict[int, GattClient] = {}
         self._served: set[int] = set()
         self._deadlines: dict[int, asyncio.TimerHandle] = {}
+        self._connected_s: dict[int, float] = {}
         self._arrivals: asyncio.Queue[RadioLink | None] = asyncio.Queue()
         self._to_hang_up: asyncio.Queue[Connection] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -225,10 +228,22 @@ class Stack:
             link.drop()
             return
         self._served.add(connection.handle)
+        self._connected_s[connection.handle] = asyncio.get_running_loop().time()
         self._deadlines[connection.handle] = asyncio.get_running_loop().call_later(
             self.options.subscribe_s, link.drop
         )
         self._advertiser.links_changed(stopped=True)
+        if not self._has_room():
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """No place is free: whoever does not subscribe may not keep one for long."""
+        loop = asyncio.get_running_loop()
+        for handle, deadline in list(self._deadlines.items()):
+            hurried = self._connected_s[handle] + self.options.hurried_s
+            if hurried < deadline.when():
+                deadline.cancel()
+                self._deadlines[handle] = loop.call_at(hurried, self.links[handle].drop)
 
     def _make_link(self, connection: Connection, transmit: Callable[[bytes], None]) -> RadioLink:
         queue = self._host.get_data_packet_queue(connection.handle)
@@ -244,6 +259,7 @@ class Stack:
             client.on_gone()
         if deadline := self._deadlines.pop(handle, None):
             deadline.cancel()
+        self._connected_s.pop(handle, None)
         self._served.discard(handle)
         if self._advertiser is not None:
             self._advertiser.links_changed()
