@@ -35,7 +35,7 @@ class Chance:
     whole_s: float
 
 
-USUAL: Final = Chance(0.5, 0.8, 2.5)
+USUAL: Final = Chance(0.5, 0.8, 1.5)
 IN_A_CROWD: Final = Chance(0.15, 0.2, 0.8)
 """Enough for a quick phone, which writes every connection interval of 15 to 50 ms."""
 USUAL_EVERY: Final = 4

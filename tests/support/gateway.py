@@ -269,11 +269,12 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
     timing: LockTiming = TIMING,
     settings: DoorSettings | None = None,
     serving: bool = True,
+    radio_cap: int | None = None,
 ) -> AsyncIterator[Site]:
     """A gateway with its locks powered, serving phones at GATEWAY_ADDRESS until the block ends."""
     air, log = air or FakeAir(), log or MemoryLog()
     building = building or Building(directory, doors)
-    peripheral = air.peripheral(GATEWAY_ADDRESS, PHONE_SERVICE_UUID)
+    peripheral = air.peripheral(GATEWAY_ADDRESS, PHONE_SERVICE_UUID, link_cap=radio_cap)
     async with asyncio.TaskGroup() as tasks:
         running = await assemble(
             building,

@@ -52,7 +52,7 @@ class RadioOptions:
     connection_interval_ms: float = 30.0
     supervision_timeout_ms: int = 4000
     subscribe_s: float = 5.0
-    hurried_s: float = 1.0
+    hurried_s: float = 0.7
     dial_s: float = 8.0
     turn_s: float = 1.5
 
