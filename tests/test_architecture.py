@@ -18,7 +18,7 @@ STANDARD = {
     "__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib",
     "hmac", "itertools", "math", "operator", "re", "struct", "types", "typing",
 }  # fmt: skip
-WIRE = STANDARD | {"binascii", "cbor2", "cryptography", "firmware_proto"}
+WIRE = STANDARD | {"binascii", "cryptography", "firmware_proto"}
 CORE = STANDARD | {"base64", "cryptography", "datetime", "firmware_proto", "gatewayd", "zoneinfo"}
 
 
