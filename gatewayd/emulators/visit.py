@@ -13,7 +13,6 @@ from firmware_proto.messages import FaultMessage, GetResult, Open, Prepare, Resu
 from firmware_proto.phone_session import PhoneSession
 from firmware_proto.session import CredentialReceived, MessageReceived, PeerRefused
 from gatewayd.conversation import Conversation, NotSentError, open_for_sending, random_channel
-from gatewayd.core import keytoken
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.ports import Entropy, Link, LinkClosedError, RadioError
 
@@ -124,8 +123,7 @@ def judge(shown: bytes | None, wallet: Wallet, door: str, now_s: float) -> Gatew
     except RemoteProtocolError as error:
         raise TurnedAwayError(Reason.UNTRUSTED_GATEWAY) from error
     # the names of doors are unique within a group only
-    group = keytoken.unverified(wallet.token).claims.audience
-    if door not in gateway.doors or gateway.group != group:
+    if door not in gateway.doors or gateway.group != wallet.group:
         raise TurnedAwayError(Reason.WRONG_GATEWAY_DOOR)
     if now_s >= gateway.expires:
         raise TurnedAwayError(Reason.UNTRUSTED_GATEWAY)

@@ -39,7 +39,7 @@ _TOKEN: Final = "token.cwt"  # noqa: S105 - a file name
 _GATEWAYS: Final = "gateways.pem"
 _SEEN: Final = "seen.json"
 _RECEIPTS: Final = "receipts"
-_MAKE: Final = "make the wallet first"
+_MAKE: Final = "make the wallet first: gatewayd keys issue --wallet DIR"
 
 
 class _Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,6 +91,11 @@ class Wallet:
             path / _GATEWAYS, "operator's gateways key", "ask the operator for it"
         )
         return cls(path, key, token, gateways_key, _generations(path / _SEEN))
+
+    @property
+    def group(self) -> str:
+        """The door group that the token is for."""
+        return keytoken.unverified(self.token).claims.audience
 
     def raise_generation(self, door: str, generation: int) -> None:
         """Remember a higher generation, durably before anything is sent on the strength of it."""

@@ -151,7 +151,7 @@ def run_credential(vector: Read) -> None:
     )
     door, seen = vector.word("door"), int(vector.word("generation"))
     if vector.word("end") == "phone":
-        wallet = SimpleNamespace(gateways_key=operator, generations={door: seen})
+        wallet = SimpleNamespace(gateways_key=operator, generations={door: seen}, group="house-1")
         now_s = int(vector.word("now"))
         judge(vector.one("credential"), wallet, door, now_s)
         return
