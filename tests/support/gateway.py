@@ -17,13 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from firmware_proto import credential
 from firmware_proto.codes import LOCK_SERVICE_UUID, PHONE_SERVICE_UUID, Action, KeyClass
+from firmware_proto.framing import GattFraming
+from firmware_proto.phone_session import PhoneSession
+from firmware_proto.session import CredentialReceived
 from gatewayd.adapters.systemd import Nobody
 from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, key_id, new_key
+from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken
 from gatewayd.core.claims import Claims
 from gatewayd.core.keytoken import KeyToken
-from gatewayd.core.model import DoorId, EntryKind
+from gatewayd.core.model import DoorId, EntryKind, PastRequest
 from gatewayd.core.policy import DoorSettings
 from gatewayd.daemon import Daemon, Work
 from gatewayd.door import Door, DoorIdentity, Surroundings
@@ -31,15 +36,17 @@ from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
 from gatewayd.emulators.lock_faults import Faults, PowerLostError
 from gatewayd.emulators.lock_machine import Machine
 from gatewayd.emulators.lock_memory import LockMemory
+from gatewayd.emulators.lock_state import Part, Position
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.phone import Patience, Phone
+from gatewayd.emulators.visit import Visit
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.locks import BleLock, LockTiming
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import AuditLog, Central, Peripheral, RadioError, Supervisor
+from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
 from gatewayd.timekeeper import Timekeeper
-from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock
+from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
 from tests.support.links import FakeAir
 from tests.support.memory_log import MemoryLog
 
@@ -101,14 +108,14 @@ class Building:
 
     @property
     def identity(self) -> GatewayIdentity:
-        credential = self.authority.gateway_credential(
+        shown = self.authority.gateway_credential(
             GATEWAY,
             dict.fromkeys(self.locks, GENERATION),
             self.keys,
             issued_at=NOW - DAY_S,
             expires=NOW + 365 * DAY_S,
         )
-        return GatewayIdentity(self.keys.handshake, credential)
+        return GatewayIdentity(self.keys.handshake, shown)
 
     def wallet(
         self,
@@ -188,6 +195,7 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     cap: int = 4,
     timing: LockTiming = TIMING,
     settings: DoorSettings | None = None,
+    latch_ms: int = LATCH_MS,
 ) -> Gateway:
     """Wire the shells as `gatewayd.app` does; nothing runs yet."""
     timekeeper = await Timekeeper.load(building.clock, log, battery_clock=False)  # type: ignore[arg-type] # every log of ours is a Memory
@@ -203,7 +211,7 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     }
     doors = {
         door: Door(
-            DoorIdentity(door, LATCH_MS, ZoneInfo("Europe/Copenhagen"), settings or DoorSettings()),
+            DoorIdentity(door, latch_ms, ZoneInfo("Europe/Copenhagen"), settings or DoorSettings()),
             lock,
             around,
         )
@@ -220,7 +228,7 @@ class Site:
 
     air: FakeAir
     building: Building
-    log: MemoryLog
+    log: DoorLog
     gateway: Gateway
     _power: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -252,9 +260,64 @@ class Site:
     def openings(self) -> int:
         return self.building.openings
 
+    async def latch_home(self, door: str = STREET) -> None:
+        """Wait until the lock has let its latch go; it can open anew then."""
+        machine = self.building.locks[door].machine
+        await until(lambda: machine.positions[Part.LATCH] is Position.THROWN, 5.0)
+        await asyncio.sleep(0.01)
+
     def kinds(self) -> list[EntryKind]:
         """The log, reduced to what each entry tells."""
         return [entry.kind for entry in self.log.entries]
+
+
+@dataclass(slots=True)
+class DoorLog(MemoryLog):
+    """A MemoryLog whose reading can be made to fail, too."""
+
+    unreadable: bool = False
+
+    async def past_request(self, request_key: bytes) -> PastRequest | None:
+        if self.unreadable:
+            raise StorageError("told to fail")
+        return await super(DoorLog, self).past_request(request_key)
+
+
+async def barge_in(link: Link, wallet: Wallet) -> Visit:
+    """A phone that talks to any gateway and shows any token, whatever it is good for."""
+    session = PhoneSession(
+        GattFraming(link.mtu, b"\x5a\xa5"),
+        ephemeral=new_key(),
+        connection_id=b"\x01",
+        static_key=wallet.key,
+        credential=wallet.token,
+    )
+    talk = Conversation(link, session)
+    session.begin()
+    event = await talk.next_event()
+    assert isinstance(event, CredentialReceived)
+    shown = credential.verify(event.credential or b"", wallet.gateways_key)
+    session.trust(shown.key)
+    return Visit(talk, shown)
+
+
+class LoopTime:
+    """The running loop's time, which a test may skip: deadlines of seconds pass at once."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._passes = loop.time
+        self._skipped_s = 0.0
+        loop.time = self._now  # type: ignore[method-assign] # no loop of asyncio's own can skip
+
+    def _now(self) -> float:
+        return self._passes() + self._skipped_s
+
+    async def skip(self, seconds: float) -> None:
+        """Everything that was due meanwhile happens now, more or less in order."""
+        self._skipped_s += seconds
+        for _ in range(20):
+            await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
@@ -264,17 +327,19 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
     building: Building | None = None,
     doors: Iterable[str] = (STREET,),
     air: FakeAir | None = None,
-    log: MemoryLog | None = None,
+    log: DoorLog | None = None,
     cap: int = 4,
     timing: LockTiming = TIMING,
     settings: DoorSettings | None = None,
     serving: bool = True,
     radio_cap: int | None = None,
+    latch_ms: int = LATCH_MS,
 ) -> AsyncIterator[Site]:
     """A gateway with its locks powered, serving phones at GATEWAY_ADDRESS until the block ends."""
-    air, log = air or FakeAir(), log or MemoryLog()
+    air, log = air or FakeAir(), log or DoorLog()
     building = building or Building(directory, doors)
     peripheral = air.peripheral(GATEWAY_ADDRESS, PHONE_SERVICE_UUID, link_cap=radio_cap)
+    failure: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
         running = await assemble(
             building,
@@ -284,19 +349,22 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
             cap=cap,
             timing=timing,
             settings=settings,
+            latch_ms=latch_ms,
         )
         site = Site(air, building, log, running)
         site.power_on()
         serve = tasks.create_task(running.phones.serve(peripheral)) if serving else None
         try:
             yield site
-        finally:
-            if serve is not None:
-                serve.cancel()
-            for door in running.doors.values():
-                with contextlib.suppress(RadioError, TimeoutError):
-                    async with asyncio.timeout(10):
-                        await door.settled()
-            for lock in running.locks.values():
-                await lock.close()
-            await site.power_off()
+        except BaseException as error:  # noqa: BLE001 - raised again, outside of the group
+            failure = error
+        if serve is not None:
+            serve.cancel()
+        for door in running.doors.values():
+            async with asyncio.timeout(10):
+                await door.settled()
+        for lock in running.locks.values():
+            await lock.close()
+        await site.power_off()
+    if failure is not None:
+        raise failure
