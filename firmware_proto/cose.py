@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -43,6 +44,7 @@ _P256: Final = 1
 _COORDINATE_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _SIGN1_ITEMS: Final = 4
+_KEY_ID_BYTES: Final = 8
 _SIGNATURE1: Final = b"\x84" + cbor.encode("Signature1")
 _ECDSA: Final = ec.ECDSA(SHA256())
 _ECDSA_DETERMINISTIC: Final = ec.ECDSA(SHA256(), deterministic_signing=True)  # RFC 6979
@@ -97,7 +99,7 @@ class Sign1(NamedTuple):
                 public_key.verify(self.signature, signed)
             else:
                 _check_algorithm(algorithm, ES256, ESP256)
-                _check_curve(public_key)
+                check_curve(public_key)
                 public_key.verify(_to_der(self.signature), signed, _ECDSA)
         except InvalidSignature:
             raise _unauthentic("the signature does not verify") from None
@@ -121,14 +123,14 @@ def sign1(
     if isinstance(key, ed25519.Ed25519PrivateKey):
         signature = key.sign(signed)
     else:
-        _check_curve(key)
+        check_curve(key)
         signature = _from_der(key.sign(signed, _ECDSA_DETERMINISTIC))
     return cbor.encode([header, unprotected, payload, signature])
 
 
 def public_key_to_cose(key: ec.EllipticCurvePublicKey) -> dict[int, Any]:
     """A COSE_Key with both coordinates."""
-    _check_curve(key)
+    check_curve(key)
     point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     x, y = point[1 : 1 + _COORDINATE_BYTES], point[1 + _COORDINATE_BYTES :]
     return {_KTY: _EC2, _CRV: _P256, _X: x, _Y: y}
@@ -161,6 +163,17 @@ def public_key_from_point(point: bytes) -> ec.EllipticCurvePublicKey:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
     except ValueError:
         raise RemoteProtocolError(Fault.MALFORMED, "not a point on P-256") from None
+
+
+def check_curve(key: ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) -> None:
+    """LocalProtocolError unless the caller's key is on P-256."""
+    if not isinstance(key.curve, ec.SECP256R1):
+        raise LocalProtocolError("the key is not on P-256")
+
+
+def key_id(key: ec.EllipticCurvePublicKey) -> bytes:
+    """How a key is named, 8 bytes: the head of its COSE Key Thumbprint (RFC 9679, SHA-256)."""
+    return sha256(cbor.encode(public_key_to_cose(key))).digest()[:_KEY_ID_BYTES]
 
 
 # --- details --------------------------------------------------------------------
@@ -200,11 +213,6 @@ def _check_algorithm(algorithm: cbor.Value, *accepted: int) -> None:
     # `in` would take True for 1, but no algorithm here is 0 or 1
     if algorithm not in accepted:
         raise _unauthentic("the algorithm in the header is not the key's")
-
-
-def _check_curve(key: ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) -> None:
-    if not isinstance(key.curve, ec.SECP256R1):
-        raise LocalProtocolError("the key is not on P-256")
 
 
 def _to_be_signed(protected: bytes, external_aad: bytes, payload: bytes) -> bytes:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware_proto import cbor, edhoc_keys, edhoc_wire
+from firmware_proto import cbor, cose, edhoc_keys, edhoc_wire
 from firmware_proto.codes import Fault
 from firmware_proto.edhoc_credentials import ccs, cwt_from_id, kcwt_id
 from firmware_proto.edhoc_steps import Completed, State, Step
@@ -125,7 +125,7 @@ class Message2(Step):
         RemoteProtocolError (AUTHENTICATION_FAILED) is final.
         """
         self.use()
-        edhoc_keys.check_curve(public_key)
+        cose.check_curve(public_key)
         state = self._state
         prk = edhoc_keys.prk_3e2m(state.prk, state.transcript, state.ephemeral, public_key)
         context = _context_2(state, self._content, cred)
@@ -154,7 +154,7 @@ class AuthenticatedResponder(Step):
     ) -> tuple[bytes, Completed]:
         """message_3, and the keys. `cred` is CRED_I, verbatim, of which `static_key` is the key."""
         self.use()
-        edhoc_keys.check_curve(static_key)
+        cose.check_curve(static_key)
         _check_not_own(self._public_key, static_key)
         state = self._state
         prk = edhoc_keys.prk_4e3m(state.prk, state.transcript, static_key, state.peer_ephemeral)
@@ -206,7 +206,7 @@ class Message1(Step):
         `static_key` is the key.
         """
         self.use()
-        edhoc_keys.check_curve(static_key)
+        cose.check_curve(static_key)
         _check_not_reflected(self._parts.g_x, ephemeral)
         g_y = edhoc_keys.public_x(ephemeral.public_key())
         transcript = edhoc_keys.transcript_2(g_y, self._message_1)
@@ -273,7 +273,7 @@ class Message3(Step):
         RemoteProtocolError (AUTHENTICATION_FAILED) is final.
         """
         self.use()
-        edhoc_keys.check_curve(public_key)
+        cose.check_curve(public_key)
         _check_not_own(public_key, self._static_key)
         state = self._state
         prk = edhoc_keys.prk_4e3m(state.prk, state.transcript, state.ephemeral, public_key)

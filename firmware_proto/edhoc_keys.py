@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from firmware_proto import cbor, cose
 from firmware_proto.codes import Fault
-from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
+from firmware_proto.errors import RemoteProtocolError
 
 HASH_BYTES: Final = 32
 MAX_OUTPUT_BYTES: Final = 255 * HASH_BYTES  # RFC 5869 §2.3
@@ -39,19 +39,13 @@ _EXPORTER = 10
 
 def public_x(key: ec.EllipticCurvePublicKey) -> bytes:
     """The x coordinate, 32 bytes: how EDHOC sends ephemeral keys (RFC 9528 §3.7)."""
-    check_curve(key)
+    cose.check_curve(key)
     return key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)[1:]
 
 
 def public_key_from_x(x: bytes) -> ec.EllipticCurvePublicKey:
     """One of the two keys with that x; RemoteProtocolError (MALFORMED) when there is none."""
     return cose.public_key_from_point(_EVEN_Y + x)
-
-
-def check_curve(key: ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) -> None:
-    """LocalProtocolError unless the caller's key is on P-256."""
-    if not isinstance(key.curve, ec.SECP256R1):
-        raise LocalProtocolError("the key is not on P-256")
 
 
 def transcript_2(g_y: bytes, message_1: bytes) -> bytes:

@@ -15,7 +15,6 @@ from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 
 KID: Final = 4  # COSE header parameters naming credentials (RFC 9052 §3.1, RFC 9528 §10.6)
 KCWT: Final = 13
-KCCS: Final = 14
 
 SUITE: Final = 2  # P-256, SHA-256, AES-CCM-16-64-128
 X_BYTES: Final = 32
@@ -190,7 +189,7 @@ def _sequence(data: bytes) -> list[cbor.Value]:
 def _parse_suites(value: cbor.Value) -> tuple[int, ...]:
     """RFC 9528 §5.2.1: a number, or an array of at least two."""
     if isinstance(value, list):
-        if len(value) < 2:  # noqa: PLR2004
+        if len(value) < 2:  # noqa: PLR2004 - said in words above
             raise malformed("SUITES_I is an array of fewer than two")
         suites = tuple(suite for suite in value if type(suite) is int)
         if len(suites) != len(value):
@@ -203,7 +202,7 @@ def _parse_suites(value: cbor.Value) -> tuple[int, ...]:
 
 def _identifier(value: cbor.Value, name: str) -> bytes:
     """The byte string behind its representation (RFC 9528 §3.3.2)."""
-    if type(value) is int and -24 <= value < 24:  # noqa: PLR2004
+    if type(value) is int and -24 <= value < 24:  # noqa: PLR2004 - what one byte encodes
         return cbor.encode(value)
     if not isinstance(value, bytes) or value in _ONE_BYTE:
         raise malformed(f"{name} is not in its one representation")

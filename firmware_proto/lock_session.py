@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto import edhoc, resumption
 from firmware_proto.codes import Fault, FrameKind
 from firmware_proto.edhoc import Completed
+from firmware_proto.edhoc_wire import KID
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
 from firmware_proto.messages import (
@@ -148,7 +149,7 @@ class LockServerSession(ResponderSession):
             ephemeral=ephemeral,
             connection_id=connection_id,
             static_key=static_key,
-            id_cred={4: key_id},
+            id_cred={KID: key_id},
             credential=credential,
         )
         if hello.session != (None if secret is None else secret.session):

@@ -13,12 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto import cbor, edhoc, records
 from firmware_proto.codes import Fault, FrameKind
 from firmware_proto.edhoc import AwaitingMessage2, AwaitingMessage3, Completed, Message2, Message3
+from firmware_proto.edhoc_wire import KID
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
 from firmware_proto.session import MAX_CREDENTIAL_BYTES, CredentialReceived, Session
 from firmware_proto.session_tables import SessionState
-
-_KEY_ID = 4  # COSE header parameter (RFC 9052 §3.1)
 
 
 class _Handshaking(Session):
@@ -111,7 +110,7 @@ class ResponderSession(_Handshaking):
 
 
 def _key_id(id_cred: cbor.Value) -> bytes:
-    key_id = id_cred.get(_KEY_ID) if isinstance(id_cred, dict) and len(id_cred) == 1 else None
+    key_id = id_cred.get(KID) if isinstance(id_cred, dict) and len(id_cred) == 1 else None
     if not isinstance(key_id, bytes):
         raise RemoteProtocolError(Fault.UNSUPPORTED, "the credential is not named by a key id")
     return key_id

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from pycddl import ValidationError
 
 from firmware_proto import cbor, codes, credential, edhoc, records
+from firmware_proto.cose import key_id
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.fields import Boolean, Bytes, Enumeration, Text, Unsigned
 from firmware_proto.lock_session import COMMANDS, LOCK_SAYS
@@ -17,7 +18,6 @@ from firmware_proto.messages import SEALED, GetResult, Hello, Resume, decode, de
 from firmware_proto.phone_session import GATEWAY_SAYS, PHONE_SAYS
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.resumption import records as resumed
-from gatewayd.cloud.authority import key_id
 from tests.support import wire
 from tests.support.messages import (
     ALL_TYPES,

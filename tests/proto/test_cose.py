@@ -369,3 +369,15 @@ def test_a_header_that_is_remembered_cannot_be_changed_by_who_reads_it():
     with pytest.raises(TypeError):
         cose.Sign1.parse(SIGNED).protected[16] = "another"
     assert cose.Sign1.parse(SIGNED).protected == {1: cose.ES256, 16: TYP}
+
+
+def test_a_key_is_named_by_the_head_of_its_thumbprint():
+    # RFC 9679 §6, whose thumbprint begins so
+    key = {
+        1: 2,
+        2: b"whatever it is called",
+        -1: 1,
+        -2: bytes.fromhex("65eda5a12577c2bae829437fe338701a10aaa375e1bb5b5de108de439c08551d"),
+        -3: bytes.fromhex("1e52ed75701163f7f9e40ddf9f341b3dc9ba860af7e0ca7ca7e9eecd0084d19c"),
+    }
+    assert cose.key_id(cose.public_key_from_cose(key)).hex() == "496bd8afadf307e5"

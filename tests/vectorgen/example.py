@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import credential, edhoc, messages
 from firmware_proto.codes import Action, FrameKind, KeyClass, Outcome, Presence, Reason
+from firmware_proto.cose import key_id
 from firmware_proto.framing import GattFraming
 from firmware_proto.lock_session import LockClientSession, LockServerSession
 from firmware_proto.messages import Done, Hello, Open, Result, Resume, Unlatch
 from firmware_proto.phone_session import GatewaySession, PhoneSession
 from firmware_proto.resumption import ResumptionSecret
-from gatewayd.cloud.authority import key_id
 from gatewayd.core import claims, keytoken
 from tests.support.wire import Pump
 from tests.vectorgen import derivation
