@@ -24,7 +24,6 @@ Encodable: TypeAlias = (
 MAX_DEPTH: Final = 16
 """Arrays and maps inside one another."""
 
-_MAX_ARGUMENT: Final = 2**64 - 1
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(0x00, 0xE0, 0x20)
 """Major types, as first bytes (RFC 8949 §3.1)."""
 
@@ -193,7 +192,7 @@ def _pairs(data: bytes, position: int, count: int, depth: int) -> tuple[dict[Map
 def _head(major: int, argument: int) -> bytes:
     if argument < 24:  # noqa: PLR2004 - RFC 8949 §3
         return bytes((major | argument,))
-    if argument <= 0xFF:  # noqa: PLR2004
+    if argument <= 0xFF:  # noqa: PLR2004 - one byte
         return bytes((major | 24, argument))
     for form, width in ((25, 2), (26, 4), (27, 8)):
         if argument < 1 << (8 * width):

@@ -112,6 +112,40 @@ class Enumeration:
         return self.kind(wire)
 
 
+class Battery(NamedTuple):
+    """State of a lock's battery; `low` is the lock's own judgement."""
+
+    millivolts: int
+    percent: int
+    low: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryRule:
+    """The one array among the fields: [millivolts, percent, low]."""
+
+    def to_wire(self, value: object) -> list[int | bool]:
+        """The array; an error when the battery is out of bounds."""
+        if not isinstance(value, tuple):
+            raise TypeError("not a battery")
+        millivolts, percent, low = value
+        return [_MILLIVOLTS.to_wire(millivolts), _PERCENT.to_wire(percent), _LOW.to_wire(low)]
+
+    def from_wire(self, wire: object) -> Battery:
+        """The battery; an error when it is not exactly such an array."""
+        if not isinstance(wire, list):
+            raise TypeError("not an array")
+        millivolts, percent, low = wire
+        return Battery(
+            _MILLIVOLTS.from_wire(millivolts), _PERCENT.from_wire(percent), _LOW.from_wire(low)
+        )
+
+
+_MILLIVOLTS: Final = Unsigned(0xFFFF)
+_PERCENT: Final = Unsigned(100)
+_LOW: Final = Boolean()
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """Stands in a field's `Annotated` type: the key it travels under, and its rule."""

@@ -9,7 +9,7 @@ refuses the message.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args
 
 from firmware_proto import cbor
 from firmware_proto.codes import (
@@ -31,6 +31,8 @@ from firmware_proto.codes import (
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.fields import (
     SAFE_INTEGER,
+    Battery,
+    BatteryRule,
     Boolean,
     Bytes,
     Enumeration,
@@ -54,38 +56,6 @@ _ONE_BYTE_HEAD: Final = 24
 _TWO_BYTE_HEAD: Final = 258
 
 
-class Battery(NamedTuple):
-    """State of a lock's battery; `low` is the lock's own judgement."""
-
-    millivolts: int
-    percent: int
-    low: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BatteryRule:
-    """The one array among the fields: [millivolts, percent, low]."""
-
-    def to_wire(self, value: object) -> list[int | bool]:
-        """The array; an error when the battery is out of bounds."""
-        if not isinstance(value, tuple):
-            raise TypeError("not a battery")
-        millivolts, percent, low = value
-        return [_MILLIVOLTS.to_wire(millivolts), _PERCENT.to_wire(percent), _LOW.to_wire(low)]
-
-    def from_wire(self, wire: object) -> Battery:
-        """The battery; an error when it is not exactly such an array."""
-        if not isinstance(wire, list):
-            raise TypeError("not an array")
-        millivolts, percent, low = wire
-        return Battery(
-            _MILLIVOLTS.from_wire(millivolts), _PERCENT.from_wire(percent), _LOW.from_wire(low)
-        )
-
-
-_MILLIVOLTS: Final = Unsigned(0xFFFF)
-_PERCENT: Final = Unsigned(100)
-_LOW: Final = Boolean()
 _ID: Final = Bytes(ID_BYTES, ID_BYTES)
 _DOOR: Final = Text(1, MAX_DOOR_ID_BYTES)
 _INTEGER: Final = Unsigned(SAFE_INTEGER)
@@ -294,14 +264,7 @@ Message = (
 _Plain = TypeVar("_Plain", Hello, Resume)
 
 
-SEALED: Final[dict[int, type[Message]]] = {
-    int(cls.TYPE): cls
-    for cls in (
-        *(Prepare, Open, GetResult, Result),
-        *(Unlatch, Unbolt, Bolt, GetState, GetEvents, AckEvents, SetTime),
-        *(State, Done, Event, FaultMessage),
-    )
-}
+SEALED: Final[dict[int, type[Message]]] = {int(cls.TYPE): cls for cls in get_args(Message)}
 """Sealed messages by the number under key 0."""
 
 _TABLES: Final[dict[type[Any], tuple[Field, ...]]] = {

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from firmware_proto import messages
+from firmware_proto import fields, messages
 from firmware_proto.codes import EventKind, Fault, Mechanism, Outcome, Reason
 from firmware_proto.messages import (
     AckEvents,
@@ -127,7 +127,7 @@ class LockBody:
             door_state=now.door,
             mechanism=lock_state.shown_mechanism(now, battery),
             tamper=now.tamper,
-            battery=messages.Battery(battery.millivolts, battery.percent, battery.low),
+            battery=fields.Battery(battery.millivolts, battery.percent, battery.low),
             model=self._label.model,
             firmware=self._label.firmware,
             clock_ms=self.now_ms,

@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from pycddl import Schema
 
 import firmware_proto
-from firmware_proto import fields, messages
-from firmware_proto.fields import Boolean, Bytes, Enumeration, Field, Text, Unsigned
-from firmware_proto.messages import SEALED, Battery, Hello, Resume
+from firmware_proto import fields
+from firmware_proto.fields import (
+    Battery,
+    BatteryRule,
+    Boolean,
+    Bytes,
+    Enumeration,
+    Field,
+    Text,
+    Unsigned,
+)
+from firmware_proto.messages import SEALED, Hello, Resume
 
 CDDL = (Path(firmware_proto.__file__).parent / "protocol.cddl").read_text(encoding="utf-8")
 ALL_TYPES: tuple[type[Any], ...] = (*SEALED.values(), Hello, Resume)
@@ -49,7 +58,7 @@ def values(row: Field) -> st.SearchStrategy[Any]:
             )
         case Enumeration(kind):
             found = st.sampled_from(list(kind))
-        case messages.BatteryRule():
+        case BatteryRule():
             found = st.builds(Battery, st.integers(0, 65535), st.integers(0, 100), st.booleans())
         case _:
             raise AssertionError(row)
