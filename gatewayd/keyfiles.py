@@ -46,6 +46,8 @@ def read_file(path: Path, what: str, hint: str = "", *, private: bool = False) -
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if private and stat.S_IMODE(mode) & 0o077:
+                if b"PUBLIC KEY" in file.read(MAX_FILE_BYTES):
+                    raise _public(path, what)
                 raise KeyFileError(
                     f"{what} {path} can be read by others (mode {stat.S_IMODE(mode):04o})",
                     f"chmod 600 {path}; if others may have read it, make a new one",
@@ -54,6 +56,10 @@ def read_file(path: Path, what: str, hint: str = "", *, private: bool = False) -
     except FileNotFoundError:
         raise KeyFileError(
             f"{what} {path} does not exist", hint or f"is the name right? ls {path.parent}"
+        ) from None
+    except IsADirectoryError:
+        raise KeyFileError(
+            f"{what} {path} cannot be read: Is a directory", hint or f"name a file in it: ls {path}"
         ) from None
     except OSError as error:
         raise KeyFileError(
@@ -65,6 +71,22 @@ def read_file(path: Path, what: str, hint: str = "", *, private: bool = False) -
     if len(data) > MAX_FILE_BYTES:
         raise KeyFileError(f"{what} {path} is too large to be one", "is it the right file?")
     return data
+
+
+def read_private(path: Path, what: str) -> PrivateKey:
+    """A private key of either kind. KeyFileError says what is wrong with the file."""
+    key = _load_private(path, what, "")
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key
+    return read_p256_private(path, what)
+
+
+def read_public(path: Path, what: str) -> PublicKey:
+    """A public key of either kind. KeyFileError says what is wrong with the file."""
+    key = _load_public(path, what, "")
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    return read_p256_public(path, what)
 
 
 def read_p256_private(path: Path, what: str, hint: str = "") -> ec.EllipticCurvePrivateKey:
@@ -121,10 +143,19 @@ def _load_private(path: Path, what: str, hint: str) -> PrivateKeyTypes:
             f"nobody can type it at start: openssl pkcs8 -topk8 -nocrypt -in {path}",
         ) from None
     except (ValueError, UnsupportedAlgorithm):
+        if b"PUBLIC KEY" in data:
+            raise _public(path, what) from None
         raise KeyFileError(
             f"{what} {path} is not a private key in PEM form, or is damaged",
             hint or "restore it from where it was made",
         ) from None
+
+
+def _public(path: Path, what: str) -> KeyFileError:
+    return KeyFileError(
+        f"{what} {path} is not a private key but a public one",
+        "name the .pem beside it, without .pub",
+    )
 
 
 def _wrong_type(

@@ -12,13 +12,18 @@ from gatewayd.emulators.wallet import Wallet
 from gatewayd.ports import Entropy
 
 
-async def open_door(hci: str, wallet: Path, door: str, address: str | None) -> Report:
-    """Walk up and open. RadioError without a controller, KeyFileError for a wallet that is none."""
+async def open_door(
+    hci: str, wallet: Path, door: str, address: str | None, request: bytes
+) -> Report:
+    """Walk up and open, as `request` (16 bytes, new), which can be asked about later.
+
+    RadioError without a controller, KeyFileError for a wallet that is none.
+    """
     held = Wallet.load(wallet)
     entropy = SystemEntropy()
     async with open_radio(hci, address=_random_address(entropy), dials=PHONE) as radio:
         return await Phone(radio.central, held, SystemClock(), entropy).open_door(
-            door, address=address
+            door, address=address, request=request
         )
 
 

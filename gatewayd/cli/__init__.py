@@ -6,6 +6,7 @@ is imported only when its command is chosen, so that help stays quick.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -57,10 +58,15 @@ def load(name: str) -> Command | Group:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see `ExitCode`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
     match arguments:
         case []:
             sys.stderr.write(overview())
             return ExitCode.USAGE
+        case ["help", name, *rest] if name in TABLE:
+            return execute(load(name), [*rest, "--help"])
         case ["--help" | "-h" | "help", *_]:
             sys.stdout.write(overview())
             return ExitCode.DONE

@@ -8,8 +8,15 @@ from typing import Final
 
 from gatewayd import config
 from gatewayd.cli.command import Command, ExitCode, Output
+from gatewayd.ports import StorageError
 
 DEFAULT: Final = Path("/etc/gatewayd/gatewayd.toml")
+_STORAGE_HINTS: Final = {
+    "another gatewayd": "one log has one daemon: stop the other one, or name another state",
+    "damaged": "",
+    "newer gatewayd": "",
+    "start the daemon once": "",
+}
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
@@ -21,21 +28,31 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def report(path: Path, problems: list[config.Problem], output: Output) -> None:
-    """Say all of them, as a compiler would."""
-    for problem in problems:
-        output.error(f"{path}:{problem.line}: {problem.message}", problem.hint)
-
-
-def _run(arguments: argparse.Namespace, output: Output) -> int:
-    path: Path = arguments.config
-    problems = config.check(path)
+    """Say all of them, as a compiler would, or in one document."""
     if output.as_json:
         shown = [
             {"line": each.line, "message": each.message, "hint": each.hint} for each in problems
         ]
         output.document({"file": str(path), "problems": shown})
-    else:
-        report(path, problems, output)
+        return
+    for problem in problems:
+        named = f" {path} " in problem.message  # it is about the file and not about a line in it
+        place = "" if named else f"{path}:{problem.line}: "
+        output.error(f"{place}{problem.message}", problem.hint)
+
+
+def storage_hint(error: StorageError, otherwise: str) -> str:
+    """What to do about it; nothing where the message itself says so."""
+    for said, hint in _STORAGE_HINTS.items():
+        if said in str(error):
+            return hint
+    return otherwise
+
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    path: Path = arguments.config
+    problems = config.check(path)
+    report(path, problems, output)
     if problems:
         return ExitCode.USAGE
     output.line(f"{path}: no problems")

@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from firmware_proto import credential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
+from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
+from gatewayd.cli.keys.common import shown_time
 from gatewayd.cloud.pull import NoAnswerError, Progress, Source
 from gatewayd.core.model import GatewayId
 from gatewayd.core.pull import LogAlarmError
@@ -22,6 +24,8 @@ from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import StorageError, UpstreamError
 
 WITNESS_NAME: Final = "gatewayd-cloud"
+_BROKER: Final = "is the broker running, and is it this address?"
+_CERTIFICATES: Final = "see --authorities, --certificate and --key: PEM files, of this broker"
 _FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
 
 
@@ -66,11 +70,11 @@ def _attempt(action: Callable[[], Progress], arguments: argparse.Namespace) -> P
     except NoAnswerError as error:
         raise CommandError(str(error), _NO_ANSWER[error.online]) from None
     except UpstreamError as error:
-        raise CommandError(
-            f"{arguments.broker}: {error}", "is the broker running, and is it this address?"
-        ) from None
+        hint = _CERTIFICATES if "certificate" in str(error) else _BROKER
+        raise CommandError(f"{arguments.broker}: {error}", hint) from None
     except StorageError as error:
-        raise CommandError(str(error), "nothing was acknowledged that is not kept") from None
+        hint = check.storage_hint(error, "nothing was acknowledged that is not kept")
+        raise CommandError(str(error), hint) from None
 
 
 _NO_ANSWER: Final = {
@@ -89,7 +93,7 @@ def _time(arguments: argparse.Namespace, output: Output) -> int:
     except KeyboardInterrupt:
         return ExitCode.DONE
     except UpstreamError as error:
-        raise CommandError(f"{arguments.broker}: {error}", "is the broker running?") from None
+        raise CommandError(f"{arguments.broker}: {error}", _BROKER) from None
     raise AssertionError("answers for ever")
 
 
@@ -101,7 +105,8 @@ def _verify(arguments: argparse.Namespace, output: Output) -> int:
     try:
         report = cloud.verify(source)
     except StorageError as error:
-        raise CommandError(str(error)) from None
+        hint = check.storage_hint(error, "is it the file that `gatewayd cloud pull` made?")
+        raise CommandError(str(error), hint) from None
     except RemoteProtocolError as error:
         raise CommandError(
             f"the stored checkpoint is not what was stored: {error.detail}",
@@ -120,7 +125,7 @@ def _verify(arguments: argparse.Namespace, output: Output) -> int:
         }
     )
     for time_s, name, _ in report.alarms:
-        output.line(f"alarm {name.lower().replace('_', ' ')} at {time_s}")
+        output.line(f"alarm {name.lower().replace('_', ' ')} at {shown_time(time_s)}")
     if not report.checkpoint_holds:
         output.line(f"{report.entries} entries DO NOT match the signed checkpoint")
         return ExitCode.FAILED
@@ -138,13 +143,26 @@ def _prepare(arguments: argparse.Namespace, output: Output) -> tuple[Source, clo
     )
     try:
         broker.where()
+        _tls_files(arguments)
         return _source(arguments), cloud_app.Cloud(
             keys=_keys(arguments.keys, output), broker=broker, store=arguments.store
         )
     except ValueError as error:
-        raise CommandError(f"--broker: {error}", "", ExitCode.USAGE) from None
+        raise CommandError(
+            f"--broker: {error}", "as mqtts://broker.example:8883", ExitCode.USAGE
+        ) from None
     except KeyFileError as error:
         raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+
+
+def _tls_files(arguments: argparse.Namespace) -> None:
+    if arguments.authorities is not None:
+        keyfiles.read_file(arguments.authorities, "--authorities")
+    if (arguments.certificate is None) != (arguments.key is None):
+        raise KeyFileError("--certificate and --key belong together", "name both or neither")
+    if arguments.certificate is not None:
+        keyfiles.read_file(arguments.certificate, "--certificate")
+        keyfiles.read_file(arguments.key, "--key", private=True)
 
 
 def _source(arguments: argparse.Namespace) -> Source:

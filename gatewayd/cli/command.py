@@ -50,6 +50,12 @@ class CommandError(Exception):
         self.code = code
 
 
+# What came from outside may not move the cursor or colour the terminal of who looks at it.
+_CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))
+}
+
+
 class Output:
     """Where a command speaks: lines for people, or one document for programs.
 
@@ -63,7 +69,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """One line for a person."""
         if not self.as_json:
-            sys.stdout.write(f"{text}\n")
+            sys.stdout.write(f"{text.translate(_CONTROLS)}\n")
             sys.stdout.flush()  # a story is read while it happens, also through a pipe
 
     def document(self, value: Mapping[str, object] | Sequence[object]) -> None:
@@ -77,9 +83,9 @@ class Output:
         if self.as_json:
             self.document({"error": message, "hint": hint})
             return
-        sys.stderr.write(f"error: {message}\n")
+        sys.stderr.write(f"error: {message.translate(_CONTROLS)}\n")
         if hint:
-            sys.stderr.write(f"hint: {hint}\n")
+            sys.stderr.write(f"hint: {hint.translate(_CONTROLS)}\n")
 
 
 def _plain(value: object) -> str:

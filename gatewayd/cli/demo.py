@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import signal
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Final, TypeVar
@@ -12,6 +13,7 @@ from typing import Final, TypeVar
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 
 _Told = TypeVar("_Told")
+_DAEMON: Final = "above are the last words of `gatewayd run`; is this machine very busy?"
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
@@ -23,6 +25,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         raise CommandError(
             f"the demo needs {error.name}, which is not installed", "pip install 'gatewayd[demo]'"
         ) from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it takes its children along
     if arguments.stay is not None:
         with contextlib.suppress(KeyboardInterrupt):  # it is how one leaves
             _play(stay(_new_directory(arguments.stay), output.line))
@@ -37,24 +40,38 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _play(story: Coroutine[object, object, _Told]) -> _Told:
     """Run it; what went wrong inside its tasks comes out as itself where it is expected."""
+    from gatewayd.demo.child import ChildError  # noqa: PLC0415 - as the others
+
     try:
         return asyncio.run(story)
-    except* (OSError, CommandError) as group:
-        raise _first(group) from None
+    except (ChildError, ExceptionGroup) as error:
+        group = ExceptionGroup("", [error])
+        expected, bugs = group.split((OSError, CommandError, ChildError))
+        if expected is None or bugs is not None:
+            raise
+        first = _first(expected)
+        if isinstance(first, ChildError):
+            raise CommandError(str(first), _DAEMON) from None
+        raise first from None
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _new_directory(path: Path) -> Path:
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
-        raise CommandError(f"{path} is there already", "name a new directory") from None
+        raise CommandError(
+            f"{path} is there already", "name a new directory", ExitCode.USAGE
+        ) from None
+    except OSError as error:
+        raise CommandError(
+            f"cannot make {path}: {error.strerror}",
+            "does the directory above it exist, and may you write there?",
+            ExitCode.USAGE,
+        ) from None
     (path / "operator").mkdir(mode=0o700)
     return path.resolve()
 

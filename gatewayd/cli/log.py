@@ -146,7 +146,8 @@ def _as_document(place: _Place, result: Verification) -> dict[str, object]:
 
 
 def _as_lines(place: _Place, result: Verification) -> Iterator[str]:
-    yield f"{place.path}: {result.size} entries, root {result.root.hex()}"
+    root = f", root {result.root.hex()}" if result.sound else ""
+    yield f"{place.path}: {result.size} entries{root}"
     if result.pruned:
         yield f"  {result.pruned} of them pruned to their hash"
     for each in result.checkpoints:
@@ -186,7 +187,8 @@ def _log_errors() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise CommandError(str(error), "is it the log of a gateway? see -c and --file") from error
+        hint = check.storage_hint(error, "is it the log of a gateway? see -c and --file")
+        raise CommandError(str(error), hint) from error
 
 
 def _place(arguments: argparse.Namespace) -> _Place:
@@ -197,7 +199,10 @@ def _place(arguments: argparse.Namespace) -> _Place:
         settings = config.load(arguments.config)
         log_key = keyfiles.read_ed25519_private(settings.keys.log, "the log key")
     except config.ConfigError as error:
-        raise CommandError(str(error), f"gatewayd check -c {error.path}", ExitCode.USAGE) from error
+        first, *others = error.problems
+        more = f", and {len(others)} more problems" if others else ""
+        hint = f"gatewayd check -c {error.path}" if others else first.hint
+        raise CommandError(f"{first.message}{more}", hint, ExitCode.USAGE) from error
     except keyfiles.KeyFileError as error:
         raise CommandError(error.message, error.hint) from error
     origin = origin_of(GatewayId(settings.gateway.id))
@@ -238,10 +243,9 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("not a number of entries")
-    return number
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text[:20]}' is no number of entries")
+    return int(text)
 
 
 COMMAND: Final = Group(

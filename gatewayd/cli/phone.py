@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import re
+import shlex
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,11 +31,25 @@ _WORDS: Final = {
 }
 
 
+_SILENCE: Final = {Reason.LOCK_UNREACHABLE, Reason.LOCK_SILENT}
+_ADDRESS: Final = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?")
+
+
 def _open(arguments: argparse.Namespace, output: Output) -> int:
     from gatewayd import phone_app  # noqa: PLC0415 - the radio stack takes a second to load
 
-    errand = phone_app.open_door(arguments.hci, arguments.wallet, arguments.door, arguments.address)
-    return tell(finish(errand), arguments, output)
+    request = os.urandom(ID_BYTES)  # noqa: TID251 - a command at a keyboard is an edge
+    errand = phone_app.open_door(
+        arguments.hci, arguments.wallet, arguments.door, arguments.address, request
+    )
+    try:
+        return tell(finish(errand), arguments, output)
+    except KeyboardInterrupt:
+        raise CommandError(
+            f"interrupted; {arguments.door} may have opened",
+            f"ask what became of it: {_question(arguments, request)}",
+            ExitCode.UNKNOWN,
+        ) from None
 
 
 def _ask(arguments: argparse.Namespace, output: Output) -> int:
@@ -58,15 +75,11 @@ def finish(errand: Coroutine[Any, Any, Report]) -> Report:
 
 def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
     """Say how it ended; one exit code per outcome."""
-    reason = "" if report.reason is Reason.OK else f": {report.reason.name.lower()}"
-    output.line(f"{arguments.door} {_WORDS[report.outcome]}{reason}")
-    output.line(f"gateway {report.gateway or 'not reached'}, {report.timings.total_s:.2f} s")
+    output.line(f"{arguments.door} {_WORDS[report.outcome]}{_reason(report)}")
+    output.line(f"gateway {_gateway(report)}, {report.timings.total_s:.2f} s")
     if report.outcome is Outcome.UNKNOWN:
         output.line("it may have opened; ask what became of it:")
-        output.line(
-            f"  gatewayd phone ask {arguments.door} {report.request.hex()} "
-            f"--wallet {arguments.wallet} --hci {arguments.hci}"
-        )
+        output.line(f"  {_question(arguments, report.request)}")
     output.document(
         {
             "door": arguments.door,
@@ -80,6 +93,33 @@ def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
         }
     )
     return _EXITS[report.outcome]
+
+
+def _reason(report: Report) -> str:
+    if report.reason is Reason.OK:
+        return ""
+    if report.gateway is None and report.reason is Reason.LOCK_UNREACHABLE:
+        return ": no_gateway_in_reach"  # of the gateway's locks nothing is known
+    return f": {report.reason.name.lower()}"
+
+
+def _gateway(report: Report) -> str:
+    if report.gateway is not None:
+        return report.gateway
+    return "not reached" if report.reason in _SILENCE else "not believed"
+
+
+def _question(arguments: argparse.Namespace, request: bytes) -> str:
+    words = ("gatewayd", "phone", "ask", arguments.door, request.hex())
+    options = ("--wallet", str(arguments.wallet), "--hci", arguments.hci)
+    return shlex.join((*words, *options))
+
+
+def _address(text: str) -> str:
+    address = text.upper()
+    if not _ADDRESS.fullmatch(address):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no address as F0:F1:F2:F3:F4:F5")
+    return address
 
 
 def _request(text: str) -> bytes:
@@ -102,7 +142,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--hci", metavar="unix:PATH", required=True, help="where a virtual controller speaks HCI"
     )
     parser.add_argument(
-        "--address", help="the gateway's Bluetooth address (default: whichever serves the door)"
+        "--address",
+        type=_address,
+        help="the gateway's Bluetooth address (default: whichever serves the door)",
     )
 
 
@@ -125,7 +167,8 @@ COMMAND: Final = Group(
             description="""
             Finds the gateway that serves the door, proves the key in the wallet, asks to open and
             says how that ended: open, refused (with the reason), or unknown. Unknown is never
-            tried again by itself, because it may have opened; `phone ask` asks.
+            tried again by itself, because it may have opened; `phone ask` asks. Ctrl-C leaves it
+            unknown, too.
             """,
             run=_open,
             arguments=_arguments,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from gatewayd.demo.stage import Chapter, Record
 
 _WIDTH = 88
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _MARKS = {True: "ok  ", False: "NOT "}
 
 
@@ -30,11 +31,11 @@ class Narrator:
         """One chapter, once it has been played."""
         self._write("")
         for line in textwrap.wrap(
-            f"{number:2}  {chapter.title} [{chapter.seconds:.1f} s]",
+            f"{number:2}  {chapter.title} [{chapter.seconds:.1f}{_NO_BREAK}s]",
             _WIDTH,
             subsequent_indent="    ",
         ):
-            self._write(line)
+            self._write(line.replace(_NO_BREAK, " "))
         for remark in chapter.remarks:
             self._write(f"      ({remark})")
         for check in chapter.checks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -73,22 +74,31 @@ def _operator_files(authority: Authority) -> dict[str, bytes]:
 
 
 def _invitation(world: World, phone_hci: Path) -> tuple[str, ...]:
-    place = world.directory
-    phone = f"--hci unix:{phone_hci}"
-    cloud = f"--store {place}/cloud.db --broker mqtt://127.0.0.1:{world.broker_port}"
+    place = _as_typed(world.directory)
+    phone = f"--hci {_as_typed(phone_hci, 'unix:')}"
+    config = _as_typed(world.config)
+    cloud = f"--store {_as_typed(world.directory / 'cloud.db')}"
     return (
-        f"{GATEWAY} serves the doors {STREET} and {STAIRS}. In another terminal:",
+        f"{GATEWAY} serves the doors {STREET} and {STAIRS}. Another terminal, in this directory:",
         "",
         f"  gatewayd phone open {STREET} --wallet {place}/wallets/anna {phone}",
         f"  gatewayd phone open {STAIRS} --wallet {place}/wallets/anna {phone}",
         f"  gatewayd phone open {STREET} --wallet {place}/wallets/carrier {phone}",
-        f"  gatewayd log show -c {world.config}",
-        f"  gatewayd log verify -c {world.config}",
+        f"  gatewayd log show -c {config}",
+        f"  gatewayd log verify -c {config}",
         f"  gatewayd keys inspect {place}/wallets/anna/token.cwt",
-        f"  gatewayd cloud pull {place}/gateway.cwt --keys {place}/operator {cloud}",
+        f"  gatewayd cloud pull {place}/gateway.cwt --keys {place}/operator \\",
+        f"      {cloud} --broker mqtt://127.0.0.1:{world.broker_port}",
         "",
         "Ctrl-C ends it; the files stay.",
     )
+
+
+def _as_typed(path: Path, prefix: str = "") -> str:
+    """Short where it can be, and as a shell takes it."""
+    here = Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return shlex.quote(f"{prefix}{shown}")
 
 
 def _tell(write: Callable[[str], None], door: str, moved: Moved) -> None:

@@ -192,9 +192,14 @@ def test_a_description_that_will_not_do(operator: Path, old: str, new: str, mess
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--door", "=1"], "a door has a name"),
+        (["--door", "=1"], "'' is no name"),
+        (["--door", "a b"], "'a b' is no name"),
+        (["--id", "stair/+#"], "'stair/+#' is no name"),
+        (["--door", "street=2"], "named twice"),
+        (["--days", "99999999999"], "is more than 3660 days"),
         (["--door", "street=no"], "'no' is no whole number above zero"),
-        (["--door", "x" * 33], "too long"),
+        (["--door", "x" * 33], "is no name"),
+        (["--group", "x" * 2000], "too long"),
         (["--days", "0"], "is no whole number above zero"),
         (["--signer", "absent.pem"], "absent.pem does not exist"),
         (["--keys", "absent"], "does not exist"),

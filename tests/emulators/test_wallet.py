@@ -90,4 +90,4 @@ def test_an_open_key_another_key_and_a_newer_version_are_named(
     shutil.rmtree(wallet.path)
     with pytest.raises(KeyFileError) as caught:
         Wallet.load(wallet.path)
-    assert caught.value.hint == "make the wallet first"
+    assert caught.value.hint.startswith("make the wallet first")

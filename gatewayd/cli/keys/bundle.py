@@ -11,10 +11,11 @@ from msgspec import Meta, Struct
 
 from firmware_proto.codes import Action, KeyClass
 from gatewayd import keyfiles
+from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cloud.authority import key_id
-from gatewayd.config.decode import decode
+from gatewayd.config.decode import Problem, decode
 from gatewayd.core.trust import Issuer, Trust, sign_bundle
 
 _ACTIONS = Literal["open", "unbolt", "bolt"]
@@ -59,22 +60,21 @@ class Description(Struct, frozen=True, kw_only=True):
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     root = common.read_signer(arguments.root, "root key")
-    trust = _trust(_description(arguments.description, output))
+    described = _description(arguments.description)
+    if isinstance(described, list):
+        check.report(arguments.description, described, output)
+        return ExitCode.USAGE
+    trust = _trust(described)
     common.write(output, {}, {arguments.out: sign_bundle(trust, root)})
     output.line(f"group {trust.group}, serial {trust.serial}, {len(trust.issuers)} issuer(s)")
     return ExitCode.DONE
 
 
-def _description(path: Path, output: Output) -> Description:
+def _description(path: Path) -> Description | list[Problem]:
     with common.files_are_arguments():
         data = keyfiles.read_file(path, "description of the bundle", "see docs/operator.md")
     found, report = decode(data.decode("utf-8", "replace"), Description, path.parent)
-    if found is not None:
-        return found
-    *others, last = sorted(report.problems)
-    for problem in others:
-        output.error(f"{path}:{problem.line}: {problem.message}", problem.hint)
-    raise CommandError(f"{path}:{last.line}: {last.message}", last.hint, ExitCode.USAGE)
+    return sorted(report.problems) if found is None else found
 
 
 def _trust(described: Description) -> Trust:

@@ -16,19 +16,22 @@ from gatewayd.cloud.authority import issue_gateway_credential, raw_log_key
 
 def _door(text: str) -> tuple[str, int]:
     name, equals, generation = text.partition("=")
-    if not name:
-        raise argparse.ArgumentTypeError("a door has a name, as --door street=1")
-    return name, common.positive(generation) if equals else 1
+    return common.name(name), common.positive(generation) if equals else 1
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     signer = common.read_signer(arguments.signer, "gateways key")
     keys: Path = arguments.keys
+    doors = dict(arguments.door)
+    if len(doors) < len(arguments.door):
+        raise CommandError(
+            "a door is named twice", "one --door NAME=GENERATION for each", ExitCode.USAGE
+        )
     now_s = common.now_s()
     with common.files_are_arguments():
         stated = GatewayCredential(
             gateway=arguments.id,
-            doors=dict(arguments.door),
+            doors=doors,
             group=arguments.group,
             issued_at=now_s,
             expires=now_s + arguments.days * common.DAY_S,
@@ -45,7 +48,9 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--id", required=True, help="the gateway's name, as in its configuration")
+    parser.add_argument(
+        "--id", type=common.name, required=True, help="the gateway's name, as in its configuration"
+    )
     parser.add_argument("--group", required=True, help="its door group, as in the trust bundle")
     parser.add_argument(
         "--door", metavar="NAME[=GENERATION]", type=_door, action="append", required=True,
@@ -59,7 +64,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--signer", metavar="KEY", type=Path, required=True, help="the private gateways key"
     )
     parser.add_argument(
-        "--days", type=common.positive, default=1095, help="how long it is valid (default: 1095)"
+        "--days", type=common.days, default=1095, help="how long it is valid (default: 1095)"
     )
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the credential")
 

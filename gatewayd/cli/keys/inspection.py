@@ -194,8 +194,9 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
             raise CommandError(f"{arguments.file} is signed, but nothing that is known here")
         facts = _KINDS[kind](data, believed)
     except (RemoteProtocolError, TokenRejected) as error:
+        detail = error.detail if isinstance(error, RemoteProtocolError) else error
         raise CommandError(
-            f"{arguments.file} cannot be believed: {error}",
+            f"{arguments.file} cannot be believed: {detail}",
             "is the file whole, and of the operator whose root and bundle you gave?",
         ) from None
     _show(facts, output)
@@ -205,9 +206,14 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
 def _key(path: Path, data: bytes) -> Facts:
     with common.files_are_arguments():
         if b"PRIVATE KEY" in data:
-            private = keyfiles.read_p256_private(path, "key")
-            return {"kind": "private key", "id": key_id(private.public_key()).hex()}
-        return {"kind": "public key", "id": key_id(keyfiles.read_p256_public(path, "key")).hex()}
+            return _known_key("private key", keyfiles.read_private(path, "key").public_key())
+        return _known_key("public key", keyfiles.read_public(path, "key"))
+
+
+def _known_key(kind: str, key: keyfiles.PublicKey) -> Facts:
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return {"kind": f"{kind}, P-256", "id": key_id(key).hex()}
+    return {"kind": f"{kind}, Ed25519", "log key": key.public_bytes_raw().hex()}
 
 
 def _believed(arguments: argparse.Namespace) -> Believed:

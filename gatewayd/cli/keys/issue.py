@@ -37,7 +37,7 @@ def parse_door(text: str) -> tuple[str, Action]:
         raise argparse.ArgumentTypeError(
             f"'{text[:60]}' is no door with actions, as street:open,unbolt,bolt"
         ) from None
-    return name, reduce(Action.__or__, bits)
+    return common.name(name), reduce(Action.__or__, bits)
 
 
 def parse_window(text: str) -> Window:
@@ -122,7 +122,14 @@ def _into_wallet(
         gateways = keyfiles.read_p256_public(arguments.gateways, "gateways key")
         phone = new_key()
         token = _token(arguments, signer, phone.public_key())
-        Wallet.create(arguments.wallet, phone, token, gateways)
+        try:
+            Wallet.create(arguments.wallet, phone, token, gateways)
+        except OSError as error:
+            raise CommandError(
+                f"cannot make the wallet {arguments.wallet}: {error.strerror}",
+                "name a new directory, where you may write",
+                ExitCode.USAGE,
+            ) from None
     output.line(f"wrote the wallet {arguments.wallet} (private: keep it to yourself)")
     output.document({"written": [str(arguments.wallet)]})
     return ExitCode.DONE
@@ -207,7 +214,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     time.add_argument("--until", dest="end", metavar="TIME", type=common.parse_time)
     time.add_argument(
         "--days",
-        type=common.positive,
+        type=common.days,
         help=f"when there is no --until (default: 365 with --status, {_MOST_DAYS} without)",
     )
     time.add_argument(
@@ -224,7 +231,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_status,
         help="its place in a revocation list, so that it can be taken back",
     )
-    time.add_argument("--zone", help="time zone of the windows: the door's, as Europe/Copenhagen")
+    time.add_argument(
+        "--zone",
+        type=common.zone,
+        help="time zone of the windows: the door's, as Europe/Copenhagen",
+    )
     phone = parser.add_argument_group("for whose phone")
     phone.add_argument("--for", dest="phone", metavar="KEY", type=Path, help="its public key")
     phone.add_argument("--out", metavar="FILE", type=Path, help="the token")

@@ -9,7 +9,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from gatewayd import keyfiles
-from gatewayd.cli.command import Command, ExitCode, Output
+from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cloud.authority import new_key
 
@@ -33,13 +33,25 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     private: dict[Path, bytes] = {}
     public: dict[Path, bytes] = {}
     names = ROLES[arguments.role]
+    if arguments.name and len(names) > 1:
+        raise CommandError(
+            f"--name is for one key, and the role {arguments.role} has {len(names)}",
+            f"another place for them: --into {arguments.name}",
+            ExitCode.USAGE,
+        )
     for name in names:
         key = ed25519.Ed25519PrivateKey.generate() if name in _ED25519 else new_key()
-        stem = arguments.name if arguments.name and len(names) == 1 else name
+        stem = arguments.name or name
         private[arguments.into / f"{stem}.pem"] = keyfiles.private_pem(key)
         public[arguments.into / f"{stem}.pub.pem"] = keyfiles.public_pem(key.public_key())
     common.write(output, private, public)
     return ExitCode.DONE
+
+
+def _stem(text: str) -> str:
+    if not text or Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"'{text[:60]}' is no file name; --into names a directory")
+    return text
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +60,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--into", metavar="DIR", type=Path, default=Path(), help="where to (default: here)"
     )
     parser.add_argument(
-        "--name", help="file name without .pem, for roles of one key (default: the role)"
+        "--name",
+        type=_stem,
+        help="file name without .pem, for roles of one key (default: the role)",
     )
 
 

@@ -24,7 +24,9 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gateway", metavar="ID", required=True, help="the gateway's name")
+    parser.add_argument(
+        "--gateway", metavar="ID", type=common.name, required=True, help="the gateway's name"
+    )
     parser.add_argument(
         "--signer", metavar="KEY", type=Path, required=True, help="the private time key"
     )
