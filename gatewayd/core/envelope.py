@@ -22,6 +22,8 @@ from gatewayd.core.trust import Trust
 ENVELOPE_TYPE: Final = "application/gatewayd-envelope+cbor"
 EVERYBODY: Final = "*"
 """The addressee of what every gateway must hear."""
+LATEST_S: Final = 253_402_300_799
+"""9999-12-31T23:59:59Z: beyond it there is no calendar to hold a schedule against."""
 
 _FORMAT: Final = 1
 _HEADERS: Final = {cose.HEADER_ALG, cose.HEADER_TYP}
@@ -63,7 +65,7 @@ class TimeAnswer(NamedTuple):
         """The answer in a body; RemoteProtocolError (MALFORMED) when it is none."""
         match body:
             # 0 and 1 are no times, and to Python true is 1
-            case [bytes(nonce), int(time_s)] if len(nonce) == ID_BYTES and time_s > 1:
+            case [bytes(nonce), int(time_s)] if len(nonce) == ID_BYTES and 1 < time_s <= LATEST_S:
                 return cls(nonce, time_s)
             case _:
                 raise _refused(Fault.MALFORMED, "not an answer about time")

@@ -104,6 +104,11 @@ def test_no_changed_byte_goes_unnoticed(position, change):
 def test_an_answer_about_time_names_its_nonce():
     answer = TimeAnswer(b"n" * 16, T)
     assert TimeAnswer.of(answer.body()) == answer
-    for bad in ([], [b"n" * 15, T], [b"n" * 16, True], [b"n" * 16, "T"], {}, [b"n" * 16, T, 1]):
+    beyond = envelope.LATEST_S + 1
+    assert TimeAnswer.of([b"n" * 16, beyond - 1]).time_s == beyond - 1
+    for bad in (
+        *([], {}, [b"n" * 15, T], [b"n" * 16, T, 1]),
+        *([b"n" * 16, True], [b"n" * 16, "T"], [b"n" * 16, beyond]),
+    ):
         with pytest.raises(RemoteProtocolError):
             TimeAnswer.of(bad)
