@@ -115,18 +115,6 @@ Event = (
     | OutcomeRecorded
     | OutcomeNotRecorded
 )
-EVENTS: Final[tuple[type[Event], ...]] = (
-    Prepared,
-    Allowed,
-    Refused,
-    LinkReady,
-    LinkFailed,
-    Recorded,
-    RecordFailed,
-    Finished,
-    OutcomeRecorded,
-    OutcomeNotRecorded,
-)
 
 
 # --- effects: what the shell must now do ------------------------------------------

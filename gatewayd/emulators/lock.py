@@ -16,6 +16,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
+from firmware_proto.codes import ID_BYTES
 from firmware_proto.credential import GatewayCredential, verify
 from firmware_proto.edhoc import ccs
 from firmware_proto.errors import RemoteProtocolError
@@ -40,7 +41,6 @@ from gatewayd.emulators.lock_state import Limits
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.ports import Clock, Entropy, Link, LinkClosedError, Peripheral
 
-_NONCE_BYTES: Final = 16
 _MAX_REQUESTS: Final = 16
 _PEER_ERRORS: Final = (LinkClosedError, RemoteProtocolError, TimeoutError, asyncio.QueueFull)
 
@@ -128,7 +128,7 @@ class LockEmulator:
         return Hello(
             session=memory.secret.session if memory.secret else None,
             epoch=memory.epoch,
-            nonce=self._entropy.token_bytes(_NONCE_BYTES),
+            nonce=self._entropy.token_bytes(ID_BYTES),
             clock_ms=self.body.now_ms,
         )
 

@@ -129,19 +129,6 @@ class Phone:
         return self.clock.instant().boottime_s
 
 
-async def open_door(  # noqa: PLR0913 - see Phone.open_door
-    central: Central,
-    address: str | None,
-    wallet: Wallet,
-    door: str,
-    *,
-    clock: Clock,
-    entropy: Entropy,
-) -> Report:
-    """`Phone.open_door` for whoever needs it once."""
-    return await Phone(central, wallet, clock, entropy).open_door(door, address=address)
-
-
 class _Run:
     """One errand under way."""
 

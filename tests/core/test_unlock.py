@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 
@@ -6,7 +7,6 @@ from firmware_proto.codes import Outcome, Reason
 from gatewayd.core import unlock
 from gatewayd.core.model import EntryKind, Verdict
 from gatewayd.core.unlock import (
-    EVENTS,
     TABLE,
     Allowed,
     Event,
@@ -25,6 +25,7 @@ from gatewayd.core.unlock import (
     advance,
 )
 
+EVENTS = get_args(Event)
 CONFIRMED = Verdict(Outcome.CONFIRMED, Reason.OK)
 SILENT = Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT)
 UNREACHABLE = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)

@@ -12,7 +12,7 @@ from firmware_proto.framing import GattFraming
 from firmware_proto.messages import GetResult, Open, Prepare
 from firmware_proto.session import ERROR_FRAME
 from gatewayd.core.model import Verdict
-from gatewayd.emulators.phone import Patience, Phone, Report, open_door
+from gatewayd.emulators.phone import Patience, Phone, Report
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.lock_connection import GatewayIdentity
 from tests.support.doorman import OPENED, Doorman
@@ -65,15 +65,6 @@ async def test_opens_in_two_round_trips(street: Street, mtu: int) -> None:
     assert Wallet.load(street.wallet.path).generations == {DOOR: 3}
     assert report.timings.answer_s is not None
     assert report.timings.total_s >= report.timings.answer_s
-
-
-async def test_the_function_for_whoever_needs_it_once(street: Street) -> None:
-    _, duty = street.doorman()
-    async with duty:
-        report = await open_door(
-            street.air.central(), None, street.wallet, DOOR, clock=street.clock, entropy=Dice()
-        )
-    assert verdict(report) == OPENED
 
 
 async def test_a_tap_after_prepare_needs_one_round_trip_more(street: Street) -> None:

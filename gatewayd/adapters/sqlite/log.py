@@ -195,4 +195,4 @@ async def open_log(
         await log._open()  # noqa: SLF001 - the other half of this class
         yield log
     finally:
-        await log._close()  # noqa: SLF001
+        await log._close()  # noqa: SLF001 - likewise
