@@ -169,6 +169,6 @@ def _plain(said: str) -> str:
     for technical, plain in _WORDS.items():
         said = said.replace(technical, plain)
     said = re.sub("text matching regex .*", "another form", said)
-    said = re.sub(r"invalid enum value ('.*?')( - at .*)?$", r"\1 is none of them", said)
+    said = re.sub(r"Invalid enum value ('.*?')( - at .*)?$", r"\1 is none of them", said)
     said = re.sub(r" - at `[^`]*`$", "", said)
     return said[:1].lower() + said[1:]

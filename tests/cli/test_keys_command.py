@@ -10,6 +10,7 @@ import pytest
 from firmware_proto.codes import Action, KeyClass
 from gatewayd import keyfiles
 from gatewayd.cli.command import ExitCode
+from gatewayd.cli.keys import common
 from gatewayd.cli.keys.inspection import _window
 from gatewayd.cli.keys.issue import parse_door, parse_window
 from gatewayd.cli.keys.make import ROLES
@@ -272,6 +273,11 @@ def test_a_scheduled_key_and_its_inspection(operator: Path, phone: Path, tmp_pat
         (["--for", "PHONE", "--out", "OUT", "--allow", "mon 25:00-26:00"], "is no window"),
         (["--for", "PHONE", "--out", "OUT", "--allow", "mon 08:00-09:00"], "needs --zone"),
         (["--for", "PHONE", "--out", "OUT", "--deny", "mon 08:00-09:00"], "at least one --allow"),
+        (["--for", "PHONE", "--out", "OUT", "--zone", "Europe/Kopenhagen"], "'Europe/Copenhagen'?"),
+        (["--for", "PHONE", "--out", "OUT", "--zone", "0"], "there is no time zone '0'"),
+        (["--for", "PHONE", "--out", "OUT", "--from", "0001-01-01T00:00Z"], "is before 1970"),
+        (["--for", "PHONE", "--out", "OUT", "--door", "a b"], "'a b' is no name"),
+        (["--wallet", "PHONE", "--gateways", "PHONE"], "cannot make the wallet"),
         (["--for", "PHONE", "--out", "OUT", "--until", "2001-01-01T00:00Z"], "end before it"),
         (["--for", "PHONE", "--out", "OUT", "--until", "2031-01-01T00:00"], "has no zone"),
         (["--for", "PHONE", "--out", "OUT", "--until", "soon"], "is no time"),
@@ -422,3 +428,70 @@ def test_files_that_are_nothing(
     ran = run("keys", "inspect", path)
     assert ran.code in {ExitCode.FAILED, ExitCode.USAGE}
     assert message in ran.err
+
+
+def test_an_ed25519_key_is_shown_too(gateway: Path) -> None:
+    kinds = {"log.pem": "private key, Ed25519", "log.pub.pem": "public key, Ed25519"}
+    shown = {name: run("keys", "inspect", gateway / name, "--json").json for name in kinds}
+    assert {name: each["kind"] for name, each in shown.items()} == kinds
+    assert shown["log.pem"]["log key"] == shown["log.pub.pem"]["log key"]
+    ran = run("keys", "inspect", gateway / "gateway.pub.pem")
+    assert ran.out.startswith("kind  public key, P-256\n")
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a/b", "/etc/x", ".."])
+def test_a_name_is_no_way_out_of_the_directory(tmp_path: Path, name: str) -> None:
+    into = tmp_path / "keys"
+    into.mkdir()
+    ran = run("keys", "make", "issuer", "--into", into, "--name", name)
+    assert ran.code == ExitCode.USAGE
+    assert "is no file name" in ran.err
+    assert [each for each in tmp_path.rglob("*") if each != into] == []
+
+
+def test_one_name_for_many_keys_is_refused(tmp_path: Path) -> None:
+    ran = run("keys", "make", "gateway", "--into", tmp_path, "--name", "stairs")
+    assert (ran.code, "--name is for one key" in ran.err) == (ExitCode.USAGE, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_public_key_cannot_sign(operator: Path, tmp_path: Path) -> None:
+    ran = run(
+        "keys", "time", "--gateway", "g", "--signer", operator / "time.pub.pem",
+        "--out", tmp_path / "t",
+    )  # fmt: skip
+    assert ran.code == ExitCode.USAGE
+    assert "is not a private key but a public one" in ran.err
+    assert "chmod" not in ran.err
+
+
+def test_several_problems_of_a_bundle_are_one_document(operator: Path, tmp_path: Path) -> None:
+    described = operator / "odd.toml"
+    described.write_text('group = "v"\nserial = 0\n[[issuer]]\nclasses = ["resdent"]\n')
+    ran = run(
+        "keys", "bundle", described, "--root", operator / "root.pem",
+        "--out", tmp_path / "b", "--json",
+    )  # fmt: skip
+    assert ran.code == ExitCode.USAGE
+    messages = [each["message"] for each in ran.json["problems"]]
+    assert "issuer[1].classes: 'resdent' is none of them" in messages
+    assert len(messages) == 5
+
+
+def test_what_is_shown_of_a_file_cannot_move_the_cursor(operator: Path, tmp_path: Path) -> None:
+    ran = run("keys", "make", "phone", "--into", tmp_path)
+    assert ran.code == 0, ran.err
+    ran = run(
+        "keys", "issue", "--issuer", "housing", "--signer", operator / "housing.pem",
+        "--group", "v", "--door", "street", "--holder", "\x1b[2J\x9b2Jr",
+        "--for", tmp_path / "phone.pub.pem", "--out", tmp_path / "t.cwt",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    ran = run("keys", "inspect", tmp_path / "t.cwt")
+    assert ran.code == 0, ran.err
+    assert "holder       \\x1b[2J\\x9b2Jr\n" in ran.out
+
+
+def test_a_time_beyond_every_calendar_is_still_shown() -> None:
+    assert common.shown_time(2**62) == f"{2**62} s after 1970"
+    assert common.shown_time(0) == "1970-01-01T00:00:00Z"

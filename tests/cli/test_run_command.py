@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_proto.codes import Outcome, Reason
+from firmware_proto.codes import ID_BYTES, Outcome, Reason
 from gatewayd.adapters.virtual_radio import INSTANT, VirtualAir, serve_hci
 from gatewayd.cli import phone as phone_command
 from gatewayd.cli import run as run_command
@@ -137,8 +138,8 @@ async def failing(error: Exception) -> int:
     raise error
 
 
-async def test_a_phone_knocks_and_the_daemon_stops_cleanly(site: Site) -> None:
-    wallet = site.directory / "wallet"
+def make_wallet(site: Site) -> Path:
+    wallet = site.directory / "a wallet"
     issuer = site.authority.issuers[0]
     site.replace("issuer.pem", private_pem(issuer.key))
     site.replace("gateways.pub.pem", public_pem(site.authority.gateways.public_key()))
@@ -148,7 +149,11 @@ async def test_a_phone_knocks_and_the_daemon_stops_cleanly(site: Site) -> None:
         "--wallet", wallet, "--gateways", site.directory / "gateways.pub.pem",
     )  # fmt: skip
     assert ran.code == 0, ran.err
-    knock = ("--wallet", wallet, "--hci", f"unix:{site.directory}/phone.hci")
+    return wallet
+
+
+async def test_a_phone_knocks_and_the_daemon_stops_cleanly(site: Site) -> None:
+    knock = ("--wallet", make_wallet(site), "--hci", f"unix:{site.directory}/phone.hci")
     async with air(site.directory), daemon(site) as process:
         # both locks are absent from this air, so the door is certainly not opened
         opened = await finished(await spawn("phone", "open", "street", *knock, "--json"))
@@ -203,3 +208,50 @@ def test_a_radio_that_fails_under_the_phone() -> None:
 
     with pytest.raises(CommandError, match="the controller is gone"):
         phone_command.finish(fail())
+
+
+def test_an_address_that_is_none(tmp_path: Path) -> None:
+    ran = run(
+        "phone", "open", "street", "--wallet", tmp_path, "--hci", "unix:x", "--address", "hci0"
+    )  # fmt: skip
+    assert (ran.code, "'hci0' is no address" in ran.err) == (ExitCode.USAGE, True)
+
+
+async def test_control_c_while_opening_leaves_it_unknown(site: Site) -> None:
+    reached = asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        writer.close()
+
+    wallet, hci = make_wallet(site), f"unix:{site.directory}/mute.hci"
+    async with await asyncio.start_unix_server(say_nothing, site.directory / "mute.hci"):
+        process = await spawn("phone", "open", "street", "--wallet", wallet, "--hci", hci)
+        async with asyncio.timeout(30):
+            await reached.wait()
+        process.send_signal(signal.SIGINT)
+        ran = await finished(process)
+    assert (ran.code, ran.out) == (ExitCode.UNKNOWN, "")
+    assert "street may have opened" in ran.err
+    words = shlex.split(ran.err.partition("ask what became of it: ")[2])
+    assert words[:4] == ["gatewayd", "phone", "ask", "street"]
+    assert len(bytes.fromhex(words[4])) == ID_BYTES
+    assert words[5:] == ["--wallet", str(wallet), "--hci", hci]
+
+
+@pytest.mark.parametrize(
+    ("reason", "gateway", "lines"),
+    [
+        (Reason.LOCK_UNREACHABLE, None, ["refused: no_gateway_in_reach", "gateway not reached"]),
+        (Reason.LOCK_UNREACHABLE, "g-1", ["refused: lock_unreachable", "gateway g-1"]),
+        (Reason.WRONG_GATEWAY_DOOR, None, ["refused: wrong_gateway_door", "gateway not believed"]),
+    ],
+)
+def test_a_gateway_that_was_not_there_is_not_called_a_lock(
+    reason: Reason, gateway: str | None, lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report(Outcome.REFUSED, reason, bytes(ID_BYTES), gateway)
+    asked = argparse.Namespace(door="street", wallet=Path("w"), hci="unix:x")
+    assert phone_command.tell(report, asked, Output(as_json=False)) == ExitCode.FAILED
+    for line, told in zip(lines, capsys.readouterr().out.splitlines(), strict=True):
+        assert line in told

@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _stem(text: str) -> str:
-    if not text or Path(text).name != text:
+    if not text or text.startswith(".") or Path(text).name != text:
         raise argparse.ArgumentTypeError(f"'{text[:60]}' is no file name; --into names a directory")
     return text
 
