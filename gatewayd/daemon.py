@@ -60,7 +60,7 @@ class Daemon:
             Work("phones", self.phones.serve(peripheral)),
             Work("strangers", self.phones.count_strangers()),
             Work("clock", self.timekeeper.keep(self._clock_changed)),
-            Work("unknown outcomes", self._resolve()),
+            *(Work(f"unknown outcomes {id_}", self._resolve(id_)) for id_ in self.doors),
             *self.extra,
         )
         running = [self.tasks.create_task(each.task, name=each.name) for each in work]
@@ -83,14 +83,15 @@ class Daemon:
         await self.log.append(Fact(time, EntryKind.STARTED, None, STARTED))
 
     async def _finish(self, running: list[asyncio.Task[None]]) -> None:
-        """No new phones; let openings end; then let everything else go."""
-        running[0].cancel()
+        """No new phones; let openings end and be answered; then let everything else go."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
+                await self.phones.drain()
                 await asyncio.gather(*(door.settled() for door in self.doors.values()))
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*(door.stop() for door in self.doors.values()))
         await asyncio.gather(*(lock.close() for lock in self.locks.values()))
 
     async def _clock_changed(self, reading: TimeReading) -> None:
@@ -101,19 +102,27 @@ class Daemon:
         except StorageError as error:
             _log.error("not recorded: %s", error)
 
-    async def _resolve(self) -> None:
-        """Ask locks what became of UNKNOWN commands, more and more rarely; never send one again."""
-        wait_s = RESOLVE_S
+    async def _resolve(self, door_id: DoorId) -> None:
+        """Ask one lock what became of UNKNOWN commands; never send one again.
+
+        More and more rarely, and sooner again after an opening: the lock may be back.
+        """
+        door = self.doors[door_id]
+        wait_s: float | None = RESOLVE_S
         while True:
-            await asyncio.sleep(wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await door.ended.wait()
+                    door.ended.clear()
+                    wait_s = RESOLVE_S
+                    await asyncio.sleep(RESOLVE_S)
             try:
-                open_questions = await self.log.unresolved()
                 answers = [
-                    await self.doors[command.door].resolve(command)
-                    for command in open_questions
-                    if command.door in self.doors
+                    await door.resolve(command)
+                    for command in await self.log.unresolved()
+                    if command.door == door_id
                 ]
             except StorageError as error:
                 _log.error("unknown outcomes: %s", error)
                 answers = [False]
-            wait_s = RESOLVE_S if all(answers) else min(2 * wait_s, RESOLVE_AT_MOST_S)
+            wait_s = None if all(answers) else min(2 * (wait_s or RESOLVE_S), RESOLVE_AT_MOST_S)

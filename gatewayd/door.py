@@ -83,6 +83,8 @@ class Door:
 
     def __init__(self, identity: DoorIdentity, lock: Lock, around: Surroundings) -> None:
         self.identity = identity
+        self.ended = asyncio.Event()
+        """Set whenever an opening has ended; whoever waits for that clears it."""
         self._lock = lock
         self._around = around
         self._reach = Reach(
@@ -92,6 +94,7 @@ class Door:
         self._opening: Opening | None = None
         self._confirmed: requests.Confirmed | None = None
         self._confirmed_by = CommandId(b"")
+        self._running: asyncio.Task[None] | None = None
         self._dialling: asyncio.Task[bool] | None = None
         self._recent: dict[bytes, RecentUse] = {}
 
@@ -151,10 +154,21 @@ class Door:
         while self._opening is not None:
             await self._opening.answered()
 
+    async def stop(self) -> None:
+        """End what still runs; the log will say of it that the daemon was restarted."""
+        running = [task for task in (self._running, self._dialling) if task and not task.done()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
     async def resolve(self, command: Command) -> bool:
-        """Ask the lock what became of an UNKNOWN; True when the log now has the answer."""
+        """Ask the lock what became of an UNKNOWN; True when the log now has the answer.
+
+        A lock that says itself that it cannot know will not know later either.
+        """
         verdict = await self._lock.result_of(command.id)
-        if verdict is None or verdict.outcome is Outcome.UNKNOWN:
+        if verdict is None:
             return False
         fact = self._fact(EntryKind.RESOLVED, verdict, about=command.intent_seq)
         await self._around.log.append(fact, settles=command.id)
@@ -227,7 +241,9 @@ class Door:
     def _begin(self, asked: requests.Request) -> None:
         command = CommandId(self._around.entropy.token_bytes(ID_BYTES))
         self._opening = Opening(requests.InFlight(asked, command), self._reach)
-        self._around.tasks.create_task(self._run(self._opening), name=f"opening {self.identity.id}")
+        self._running = self._around.tasks.create_task(
+            self._run(self._opening), name=f"opening {self.identity.id}"
+        )
 
     async def _run(self, opening: Opening) -> None:
         """Run one opening; the door is free again only when its end is on disk."""
@@ -243,6 +259,8 @@ class Door:
                     )
                 opening.close(answer)
         finally:
+            self._opening = None
+            self.ended.set()
             opening.close(Answer(INTERRUPTED))  # only where the daemon is stopping
 
     async def _dial(self) -> bool:

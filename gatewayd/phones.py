@@ -18,6 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -115,21 +116,44 @@ class Phones:
         self._changed = asyncio.Event()
         self._strangers = Strangers()
         self._newest = 0
+        self._accepting: asyncio.Task[None] | None = None
+        self._draining = False
 
     async def serve(self, peripheral: Peripheral) -> None:
         """Accept phones until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._make_room(), name="room for phones")
-            while True:
-                while not self._links.room:
-                    await self._change()
-                link = await peripheral.accept()
-                self._newest += 1
-                number = self._newest
-                self._update(self._links.opened(number, self._now_s()))
-                self._serving[number] = group.create_task(
-                    self._serve(number, link), name=f"phone {number}"
-                )
+            self._accepting = group.create_task(
+                self._accept(peripheral, group), name="phones arrive"
+            )
+
+    async def _accept(self, peripheral: Peripheral, group: asyncio.TaskGroup) -> None:
+        while True:
+            while not self._links.room:
+                await self._change()
+            link = await peripheral.accept()
+            self._newest += 1
+            number = self._newest
+            self._update(self._links.opened(number, self._now_s()))
+            task = group.create_task(self._serve(number, link), name=f"phone {number}")
+            self._serving[number] = task
+            task.add_done_callback(partial(self._gone, number))
+
+    def _gone(self, number: int, _task: asyncio.Task[None]) -> None:
+        del self._serving[number]
+        self._update(self._links.closed(number))
+
+    async def drain(self) -> None:
+        """No new phones; return when those who waited for an answer have it and all are gone."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+        for number, task in self._serving.items():
+            state = self._links.held.get(number)
+            if state is None or not state.asking:
+                task.cancel()
+        self._draining = True
+        while self._serving:
+            await self._change()
 
     async def _make_room(self) -> None:
         """End links that have had their chance while there are too many; runs for ever."""
@@ -181,7 +205,6 @@ class Phones:
             _log.exception("phone %d: a fault of ours", number)
         finally:
             self._update(self._links.closed(number))
-            self._serving.pop(number, None)
             await asyncio.shield(link.close())
 
     async def _converse(self, number: int, link: Link) -> None:
@@ -195,7 +218,7 @@ class Phones:
         )
         talk = Conversation(_Watched(link, lambda: self._active(number, session)), session)
         token = await self._identify(talk)
-        while token is not None:
+        while token is not None and not self._draining:
             try:
                 event = await talk.next_event()
             except RemoteProtocolError as error:

@@ -94,7 +94,13 @@ class LockOnDoor:
 class Building:
     """The operator's and everybody's keys and disks; outlives any run of the gateway."""
 
-    def __init__(self, directory: Path, doors: Iterable[str] = (STREET,)) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        doors: Iterable[str] = (STREET,),
+        actions: Action = Action.OPEN,
+    ) -> None:
+        self.actions = actions
         self.directory = directory
         self.clock = LoopClock()
         self.issuer = IssuerKey.create("housing")
@@ -138,7 +144,7 @@ class Building:
                 expires=expires,
                 issued_at=NOW - DAY_S,
                 key=key.public_key(),
-                scope=tuple((door, Action.OPEN) for door in sorted(doors or self.locks)),
+                scope=tuple((door, self.actions) for door in sorted(doors or self.locks)),
                 key_class=KeyClass.RESIDENT,
             )
         )
@@ -326,6 +332,7 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
     *,
     building: Building | None = None,
     doors: Iterable[str] = (STREET,),
+    actions: Action = Action.OPEN,
     air: FakeAir | None = None,
     log: DoorLog | None = None,
     cap: int = 4,
@@ -337,7 +344,7 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
 ) -> AsyncIterator[Site]:
     """A gateway with its locks powered, serving phones at GATEWAY_ADDRESS until the block ends."""
     air, log = air or FakeAir(), log or DoorLog()
-    building = building or Building(directory, doors)
+    building = building or Building(directory, doors, actions)
     peripheral = air.peripheral(GATEWAY_ADDRESS, PHONE_SERVICE_UUID, link_cap=radio_cap)
     failure: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
