@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import ssl
 import threading
@@ -65,7 +66,7 @@ async def open_wire(host: str, port: int, tls: ssl.SSLContext | None, guard: Bro
     try:
         addresses = await _resolve(host, port)
     except OSError as error:
-        raise UpstreamError(f"cannot look up {host}: {error}") from error
+        raise UpstreamError(f"cannot look up {host}: {error.strerror or error}") from error
     if tls is None:
         addresses = [entry for entry in addresses if _is_loopback(entry[1][0])]
         if not addresses:
@@ -78,7 +79,9 @@ async def open_wire(host: str, port: int, tls: ssl.SSLContext | None, guard: Bro
             failure = error
         else:
             return Wire(sock, guard, asyncio.get_running_loop().time)
-    raise UpstreamError(f"cannot connect to {host} port {port}: {failure}") from failure
+    plain = isinstance(failure, ConnectionError) and failure.errno  # asyncio words it oddly
+    said = os.strerror(plain) if plain else str(failure)
+    raise UpstreamError(f"cannot connect to {host} port {port}: {said}") from failure
 
 
 def _is_loopback(address: str) -> bool:

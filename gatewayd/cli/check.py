@@ -36,9 +36,13 @@ def report(path: Path, problems: list[config.Problem], output: Output) -> None:
         output.document({"file": str(path), "problems": shown})
         return
     for problem in problems:
-        named = f" {path} " in problem.message  # it is about the file and not about a line in it
-        place = "" if named else f"{path}:{problem.line}: "
-        output.error(f"{place}{problem.message}", problem.hint)
+        output.error(placed(path, problem), problem.hint)
+
+
+def placed(path: Path, problem: config.Problem) -> str:
+    """The problem with its line; a message about the file as a whole names it itself."""
+    named = f" {path} " in problem.message
+    return problem.message if named else f"{path}:{problem.line}: {problem.message}"
 
 
 def storage_hint(error: StorageError, otherwise: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Final, TypeVar
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 
 _Told = TypeVar("_Told")
+_SOCKET_BYTES: Final = 107  # sun_path of unix(7), but for the zero at its end
 _DAEMON: Final = "above are the last words of `gatewayd run`; is this machine very busy?"
 
 
@@ -60,6 +62,12 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _new_directory(path: Path) -> Path:
+    if len(os.fsencode(path.absolute() / "gateway.hci")) > _SOCKET_BYTES:
+        raise CommandError(
+            f"{path.absolute()} is too long a path for a socket",
+            "name a directory with a shorter one, as /var/tmp/staircase",
+            ExitCode.USAGE,
+        )
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:

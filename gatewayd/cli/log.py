@@ -202,7 +202,8 @@ def _place(arguments: argparse.Namespace) -> _Place:
         first, *others = error.problems
         more = f", and {len(others)} more problems" if others else ""
         hint = f"gatewayd check -c {error.path}" if others else first.hint
-        raise CommandError(f"{first.message}{more}", hint, ExitCode.USAGE) from error
+        message = f"{check.placed(error.path, first)}{more}"
+        raise CommandError(message, hint, ExitCode.USAGE) from error
     except keyfiles.KeyFileError as error:
         raise CommandError(error.message, error.hint) from error
     origin = origin_of(GatewayId(settings.gateway.id))

@@ -46,6 +46,7 @@ def test_a_place_for_the_staircase_that_will_not_do(tmp_path: Path) -> None:
     for place, message in (
         (tmp_path, "is there already"),
         (tmp_path / "absent" / "stairs", "cannot make"),
+        (tmp_path / ("x" * 107), "too long a path for a socket"),
     ):
         ran = run("demo", "--stay", place)
         assert (ran.code, ran.out) == (ExitCode.USAGE, "")

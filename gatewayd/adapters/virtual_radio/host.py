@@ -94,7 +94,7 @@ async def _attached(
     try:
         transport = await open_unix_client_transport(source.removeprefix(UNIX_PREFIX))
     except OSError as error:
-        raise RadioError(f"no controller at {source}: {error}") from error
+        raise RadioError(f"no controller at {source}: {error.strerror or error}") from error
     try:
         yield BumbleHost(transport.source, transport.sink), transport.source.terminated
     finally:
