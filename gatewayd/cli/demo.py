@@ -97,7 +97,7 @@ COMMAND: Final = Command(
     name="demo",
     summary="a door, two locks and several phones, told as a story",
     description="""
-    Plays a day at a staircase in under 20 seconds: `gatewayd run` as a child process, emulated
+    Plays a day at a staircase in about 20 seconds: `gatewayd run` as a child process, emulated
     phones and locks on a simulated air, an embedded broker, all in a temporary directory that is
     removed afterwards. Doors open without a network; strangers, expired and stolen keys are
     refused; locks jam and fall silent; the daemon is killed at the worst moment; then the network

@@ -17,7 +17,7 @@ from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import RadioError
 
 if TYPE_CHECKING:
-    from gatewayd.emulators.phone import Report
+    from gatewayd.emulators.phone import Report, Timings
 
 _EXITS: Final = {
     Outcome.CONFIRMED: ExitCode.DONE,
@@ -76,7 +76,7 @@ def finish(errand: Coroutine[Any, Any, Report]) -> Report:
 def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
     """Say how it ended; one exit code per outcome."""
     output.line(f"{arguments.door} {_WORDS[report.outcome]}{_reason(report)}")
-    output.line(f"gateway {_gateway(report)}, {report.timings.total_s:.2f} s")
+    output.line(f"gateway {_gateway(report)}, {_times(report.timings)}")
     if report.outcome is Outcome.UNKNOWN:
         output.line("it may have opened; ask what became of it:")
         output.line(f"  {_question(arguments, report.request)}")
@@ -107,6 +107,17 @@ def _gateway(report: Report) -> str:
     if report.gateway is not None:
         return report.gateway
     return "not reached" if report.reason in _SILENCE else "not believed"
+
+
+def _times(timings: Timings) -> str:
+    steps = {
+        "connect": timings.connect_s,
+        "handshake": timings.handshake_s,
+        "answer": timings.answer_s,
+    }
+    told = ", ".join(f"{name} {took:.2f}" for name, took in steps.items() if took is not None)
+    total = f"{timings.total_s:.2f} s"
+    return f"{total} ({told}; the rest to look for it)" if told else total
 
 
 def _question(arguments: argparse.Namespace, request: bytes) -> str:

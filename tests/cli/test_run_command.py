@@ -19,7 +19,7 @@ from gatewayd.adapters.virtual_radio import INSTANT, VirtualAir, serve_hci
 from gatewayd.cli import phone as phone_command
 from gatewayd.cli import run as run_command
 from gatewayd.cli.command import CommandError, ExitCode, Output
-from gatewayd.emulators.phone import Report
+from gatewayd.emulators.phone import Report, Timings
 from gatewayd.keyfiles import private_pem, public_pem
 from gatewayd.ports import RadioError, StorageError
 from tests.support.commands import Ran, run
@@ -242,7 +242,11 @@ async def test_control_c_while_opening_leaves_it_unknown(site: Site) -> None:
 @pytest.mark.parametrize(
     ("reason", "gateway", "lines"),
     [
-        (Reason.LOCK_UNREACHABLE, None, ["refused: no_gateway_in_reach", "gateway not reached"]),
+        (
+            Reason.LOCK_UNREACHABLE,
+            None,
+            ["refused: no_gateway_in_reach", "gateway not reached, 3.00 s (connect 0.40, "],
+        ),
         (Reason.LOCK_UNREACHABLE, "g-1", ["refused: lock_unreachable", "gateway g-1"]),
         (Reason.WRONG_GATEWAY_DOOR, None, ["refused: wrong_gateway_door", "gateway not believed"]),
     ],
@@ -250,7 +254,8 @@ async def test_control_c_while_opening_leaves_it_unknown(site: Site) -> None:
 def test_a_gateway_that_was_not_there_is_not_called_a_lock(
     reason: Reason, gateway: str | None, lines: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = Report(Outcome.REFUSED, reason, bytes(ID_BYTES), gateway)
+    times = Timings(3.0, 0.4, 0.1, None, 0.05)
+    report = Report(Outcome.REFUSED, reason, bytes(ID_BYTES), gateway, timings=times)
     asked = argparse.Namespace(door="street", wallet=Path("w"), hci="unix:x")
     assert phone_command.tell(report, asked, Output(as_json=False)) == ExitCode.FAILED
     for line, told in zip(lines, capsys.readouterr().out.splitlines(), strict=True):
