@@ -149,7 +149,7 @@ class ClassPolicy(Struct, frozen=True, kw_only=True):
 
 
 class ResidentPolicy(ClassPolicy, frozen=True, kw_only=True):
-    """Residents alone may be let in while nobody knows the time."""
+    """Residents may be let in while nobody knows the time; so are emergency keys, always."""
 
     unknown_time: Annotated[
         bool | None, Meta(description="true opens for unscheduled keys while time is unknown")
