@@ -16,6 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from firmware_proto import edhoc
+from firmware_proto.cose import key_id
 from gatewayd import __version__, sync
 from gatewayd.adapters import sealing, systemd
 from gatewayd.adapters.clock import SystemClock
@@ -23,7 +24,6 @@ from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.adapters.virtual_radio import LOCK, PHONE, Radio, RadioOptions, open_radio
-from gatewayd.cloud.authority import key_id
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId
@@ -35,6 +35,7 @@ from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.locks import BleLock, LockTiming
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory
+from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
 _log: Final = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ async def _wire(
     identity = GatewayIdentity(secrets.key, secrets.credential_bytes)
     noticed = NoticedLog(log, grown)
     secret = await _request_secret(log, entropy)
-    around = Surroundings(noticed, timekeeper, entropy, secrets.trust, secret, tasks)
+    refusals = Refusals(noticed, timekeeper)
+    around = Surroundings(noticed, timekeeper, entropy, secrets.trust, secret, tasks, refusals)
     locks = {
         DoorId(door.id): BleLock(
             central,
@@ -149,6 +151,7 @@ async def _wire(
         doors,
         locks,
         phones,
+        refusals,
         systemd.from_environment(os.environ),
         tasks,
         tuple(extra),

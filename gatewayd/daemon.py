@@ -17,6 +17,7 @@ from gatewayd.core.model import ClockState, DoorId, EntryKind, Fact, TimeReading
 from gatewayd.door import Door
 from gatewayd.phones import Phones
 from gatewayd.ports import AuditLog, Lock, Peripheral, StorageError, Supervisor
+from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Daemon:
     doors: Mapping[DoorId, Door]
     locks: Mapping[DoorId, Lock]
     phones: Phones
+    refusals: Refusals
     supervisor: Supervisor
     tasks: asyncio.TaskGroup
     extra: tuple[Work, ...] = ()
@@ -58,7 +60,7 @@ class Daemon:
         await self._begin()
         work = (
             Work("phones", self.phones.serve(peripheral)),
-            Work("strangers", self.phones.count_strangers()),
+            Work("refusals", self.refusals.count()),
             Work("clock", self.timekeeper.keep(self._clock_changed)),
             *(Work(f"unknown outcomes {id_}", self._resolve(id_)) for id_ in self.doors),
             *self.extra,

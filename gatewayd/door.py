@@ -32,6 +32,7 @@ from gatewayd.core.policy import DoorSettings, OpenRequest, Situation
 from gatewayd.core.trust import Trust
 from gatewayd.opening import INTERRUPTED, NOT_LOGGED, Answer, Opening, Reach
 from gatewayd.ports import AuditLog, Entropy, Lock, RadioError, StorageError
+from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
@@ -76,6 +77,19 @@ class Surroundings:
     secret: bytes
     """Keys the names of past requests; the same across restarts."""
     tasks: asyncio.TaskGroup
+    refusals: Refusals
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A request whose answer is being made."""
+
+    asked: requests.Request
+    _answer: asyncio.Task[Answer]
+
+    async def answered(self) -> Answer:
+        """Wait for it; cancelling the waiter changes nothing."""
+        return await asyncio.shield(self._answer)
 
 
 class Door:
@@ -95,6 +109,7 @@ class Door:
         self._confirmed: requests.Confirmed | None = None
         self._confirmed_by = CommandId(b"")
         self._running: asyncio.Task[None] | None = None
+        self._answering: dict[bytes, Answering] = {}
         self._dialling: asyncio.Task[bool] | None = None
         self._recent: dict[bytes, RecentUse] = {}
 
@@ -114,22 +129,42 @@ class Door:
         Cancelling the caller does not stop an opening that has begun.
         """
         asked = self._request(ask)
+        refusal = Reason.BUSY
         async with self._gate:
-            try:
-                past = await self._around.log.past_request(asked.key)
-            except StorageError:
-                return Answer(NOT_LOGGED)
-            admission, decision = self._admit(ask, asked, past)
-            if isinstance(admission, requests.New) and decision.allowed:
-                self._begin(asked)
-            opening = self._opening
-        if isinstance(admission, requests.Conflict):
+            answering = self._answering.get(asked.key)
+            if answering is None:
+                try:
+                    past = await self._around.log.past_request(asked.key)
+                except StorageError:
+                    return Answer(NOT_LOGGED)
+                admission, decision = self._admit(ask, asked, past)
+                if isinstance(admission, requests.Conflict):
+                    raise RequestConflictError
+                if isinstance(admission, requests.Replay):
+                    return past_answer(past)
+                if not decision.allowed:
+                    refusal = decision.reason
+                elif not isinstance(admission, requests.Busy):
+                    answering = self._answer(asked, admission)
+        if answering is None:
+            return Answer(await self._around.refusals.write(ask.token, self.identity.id, refusal))
+        if answering.asked != asked:
             raise RequestConflictError
-        if isinstance(admission, requests.Replay):
-            return past_answer(past)
-        if not decision.allowed or isinstance(admission, requests.Busy):
-            return await self._refuse(Reason.BUSY if decision.allowed else decision.reason)
-        return await self._share(asked, opening)
+        return await answering.answered()
+
+    def _answer(self, asked: requests.Request, admission: requests.Admission) -> Answering:
+        """A task of the door's own: whoever asks the same again waits for the same answer.
+
+        Until that is on disk nobody else could know that this was asked.
+        """
+        if isinstance(admission, requests.New):
+            self._begin(asked)
+        task = self._around.tasks.create_task(
+            self._share(asked, self._opening), name=f"answer {self.identity.id}"
+        )
+        self._answering[asked.key] = Answering(asked, task)
+        task.add_done_callback(lambda _: self._answering.pop(asked.key))
+        return self._answering[asked.key]
 
     async def _share(self, asked: requests.Request, opening: Opening | None) -> Answer:
         """The answer of the opening that `asked` began, joined, or came just after."""
@@ -142,12 +177,9 @@ class Door:
             return answer
         return await self._note(asked, opening.in_flight.command, answer.verdict)
 
-    def running(self, request_key: bytes) -> Opening | None:
-        """The opening that this request began, while it runs."""
-        opening = self._opening
-        if opening is None or opening.in_flight.request.key != request_key:
-            return None
-        return opening
+    def running(self, request_key: bytes) -> Answering | None:
+        """The answer that is being made for this request, whoever began the opening."""
+        return self._answering.get(request_key)
 
     async def settled(self) -> None:
         """Wait until no opening runs; for an orderly stop."""
@@ -283,14 +315,6 @@ class Door:
         return True
 
     # --- writing ------------------------------------------------------------------------
-    async def _refuse(self, reason: Reason) -> Answer:
-        verdict = Verdict(Outcome.REFUSED, reason)
-        try:
-            await self._around.log.append(self._fact(EntryKind.REFUSAL, verdict))
-        except StorageError as error:
-            _log.error("door %s: refusal not recorded: %s", self.identity.id, error)
-        return Answer(verdict)
-
     async def _note(self, asked: requests.Request, command: CommandId, verdict: Verdict) -> Answer:
         """This holder shares an opening that another one began; it is recorded all the same."""
         shared = Asked(asked.key, asked.content, command)

@@ -78,11 +78,12 @@ class LockConnection:
         self._heard = heard
         self._asked: dict[bytes, asyncio.Future[Message]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._abandoned = False
 
     @property
     def alive(self) -> bool:
         """False once the link is gone or the lock broke the protocol."""
-        return self._reader is not None and not self._reader.done()
+        return self._reader is not None and not self._reader.done() and not self._abandoned
 
     async def ask(self, message: Message, within_s: float) -> Message:
         """Send one request and wait for its answer.
@@ -109,6 +110,7 @@ class LockConnection:
 
     def abandon(self) -> None:
         """Disconnect soon, without waiting for it; `close` may still be called."""
+        self._abandoned = True
         if self._reader is not None:
             self._reader.cancel()
 

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -32,9 +32,9 @@ from firmware_proto.session import CredentialReceived, MessageReceived
 from firmware_proto.session_tables import SessionState
 from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken, receipt
-from gatewayd.core.admission import Evict, Links, Stay, Strangers, Wait
+from gatewayd.core.admission import Evict, Links, Stay, Wait
 from gatewayd.core.keytoken import KeyToken, TokenRejected
-from gatewayd.core.model import DoorId, EntryKind, Fact, TimeReading, Verdict
+from gatewayd.core.model import DoorId, Verdict
 from gatewayd.core.receipt import Receipt
 from gatewayd.core.requests import request_key
 from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
@@ -47,6 +47,8 @@ _log: Final = logging.getLogger(__name__)
 UNKNOWN_DOOR: Final = Verdict(Outcome.REFUSED, Reason.UNKNOWN_DOOR)
 WRITE_S: Final = 3.0
 """How long a phone may take over one fragment of ours; its radio acknowledges within 0.1 s."""
+SECOND_LOOK_S: Final = 0.01
+"""Before a link is ended: a busy gateway may have something of it that is not read yet."""
 READY: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 
 
@@ -114,7 +116,6 @@ class Phones:
         self._links = Links(cap)
         self._serving: dict[int, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
-        self._strangers = Strangers()
         self._newest = 0
         self._accepting: asyncio.Task[None] | None = None
         self._draining = False
@@ -162,6 +163,9 @@ class Phones:
                 case Stay():
                     await self._change()
                 case Evict(number):
+                    await asyncio.sleep(SECOND_LOOK_S)
+                    if self._links.decide(self._now_s()) != Evict(number):
+                        continue
                     self.counts["evicted"] += 1
                     self._serving[number].cancel()
                     self._update(self._links.evicted(number, self._now_s()))
@@ -180,15 +184,6 @@ class Phones:
         self._links = links
         self._changed.set()
         self._changed = asyncio.Event()
-
-    async def count_strangers(self) -> None:
-        """One log entry a minute for everybody who was refused; runs for ever."""
-        while True:
-            await asyncio.sleep(1)
-            self._strangers, count = self._strangers.due(self._now_s())
-            if count:
-                verdict = Verdict(Outcome.REFUSED, Reason.STRANGER)
-                await self._write(Fact(self._time(), EntryKind.STRANGERS, None, verdict, count))
 
     # --- one link -------------------------------------------------------------------
     async def _serve(self, number: int, link: Link) -> None:
@@ -222,13 +217,14 @@ class Phones:
             try:
                 event = await talk.next_event()
             except RemoteProtocolError as error:
-                await self._broken(number, error)
+                await self._broken(number, token, error)
                 return
-            if not isinstance(event, MessageReceived):
-                self.counts["refused us"] += 1
+            message = event.message if isinstance(event, MessageReceived) else None
+            if not isinstance(message, Prepare | Open | GetResult):
+                self.counts["refused us"] += 1  # a fault is never answered with a fault
                 return
             self._links = self._links.asked(number, self._now_s())
-            await talk.send(await self._answer(token, event.message))
+            await talk.send(await self._answer(token, message))
             self._update(self._links.answered(number, self._now_s()))
 
     def _active(self, number: int, session: GatewaySession) -> None:
@@ -266,16 +262,15 @@ class Phones:
             await talk.flush()
         return _Strange(reason)
 
-    async def _broken(self, number: int, error: RemoteProtocolError) -> None:
+    async def _broken(self, number: int, token: KeyToken, error: RemoteProtocolError) -> None:
         """The holder of an accepted token broke the protocol."""
         _log.warning("phone %d: %s", number, error)
         self.counts[f"broken: {error.fault.name.lower()}"] += 1
         if error.fault is Fault.REPLAYED:
-            verdict = Verdict(Outcome.REFUSED, Reason.REPLAYED)
-            await self._write(Fact(self._time(), EntryKind.REFUSAL, None, verdict))
+            await self._around.refusals.write(token, None, Reason.REPLAYED)
 
     # --- what holders ask -------------------------------------------------------------
-    async def _answer(self, token: KeyToken, message: Message) -> Message:
+    async def _answer(self, token: KeyToken, message: Prepare | Open | GetResult) -> Message:
         match message:
             case Prepare(door):
                 return self._prepare(token, door)
@@ -283,8 +278,8 @@ class Phones:
                 return await self._open(token, message)
             case GetResult(request):
                 return self._result(token, request, await self._result_of(token, request))
-            case _:  # the session lets nothing else through but faults
-                return FaultMessage(None, Fault.UNEXPECTED)
+            case _:
+                assert_never(message)
 
     def _prepare(self, token: KeyToken, door_id: str) -> Result:
         door = self._doors.get(DoorId(door_id))
@@ -298,8 +293,8 @@ class Phones:
     async def _open(self, token: KeyToken, message: Open) -> Message:
         door = self._doors.get(DoorId(message.door))
         if door is None:
-            await self._write(Fact(self._time(), EntryKind.REFUSAL, None, UNKNOWN_DOOR))
-            return Result(message.request, UNKNOWN_DOOR.outcome, UNKNOWN_DOOR.reason)
+            refused = await self._around.refusals.write(token, None, Reason.UNKNOWN_DOOR)
+            return Result(message.request, refused.outcome, refused.reason)
         try:
             answer = await door.open(
                 Ask(token, message.request, message.action, Presence(message.presence))
@@ -339,17 +334,9 @@ class Phones:
     # --- bookkeeping ------------------------------------------------------------------
     def _refused(self, reason: Reason) -> None:
         self.counts[f"stranger: {reason.name.lower()}"] += 1
-        self._strangers = self._strangers.refused(self._now_s())
-        _log.info("a stranger was refused: %s", reason.name.lower())
-
-    async def _write(self, fact: Fact) -> None:
-        try:
-            await self._around.log.append(fact)
-        except StorageError as error:
-            _log.error("not recorded: %s", error)
-
-    def _time(self) -> TimeReading:
-        return self._around.timekeeper.reading()
+        self._around.refusals.stranger()
+        # at debug, for a stranger must not be able to fill the journal either
+        _log.debug("a stranger was refused: %s", reason.name.lower())
 
     def _now_s(self) -> float:
         return self._around.timekeeper.instant().boottime_s

@@ -36,7 +36,7 @@ class Chance:
 
 
 USUAL: Final = Chance(0.5, 0.8, 1.5)
-IN_A_CROWD: Final = Chance(0.15, 0.2, 0.8)
+IN_A_CROWD: Final = Chance(0.2, 0.25, 0.8)
 """Enough for a quick phone, which writes every connection interval of 15 to 50 ms."""
 USUAL_EVERY: Final = 4
 """One link in four has the usual chance also in a crowd: slow phones get through, only later."""

@@ -95,7 +95,7 @@ async def test_it_starts_serves_and_stops_leaving_nothing_behind(tmp_path: Path)
 
         async with run(site, Work("uplink", idle()), watcher=watcher):
             assert (await opened(site)).outcome is Outcome.CONFIRMED
-            assert names() >= {"phones", "strangers", "clock", "uplink", "unknown outcomes street"}
+            assert names() >= {"phones", "refusals", "clock", "uplink", "unknown outcomes street"}
         left = names() - before
         assert not {name for name in left if not name.startswith(("lock", "Task"))}
         assert site.kinds() == [EntryKind.STARTED, EntryKind.INTENT, EntryKind.OUTCOME]

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from firmware_proto.codes import Action, KeyClass, Outcome, Presence, Reason
+from gatewayd.core import keytoken
 from gatewayd.core.model import DoorId, EntryKind, Verdict
 from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.door import ALREADY_OPEN, NEVER_ASKED, Ask, RequestConflictError, past_answer
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.opening import INTERRUPTED, NOT_LOGGED
+from gatewayd.refusals import MOST_A_MINUTE, MOST_HOLDERS
 from tests.support.gateway import STREET, DoorLog, Site, gateway
-from tests.support.household import IMPATIENT, until
+from tests.support.household import IMPATIENT, NOW, until
 
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
 UNREACHABLE = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
@@ -308,3 +310,68 @@ async def test_nobody_waits_for_an_opening_that_was_stopped(tmp_path: Path) -> N
 
 def test_what_the_log_does_not_know_was_never_asked() -> None:
     assert past_answer(None).verdict == NEVER_ASKED
+
+
+# --- what a second link of the same holder hears ---------------------------------------------
+async def test_who_joined_and_asks_again_hears_the_same_and_moves_nothing(tmp_path: Path) -> None:
+    """He asks again between the end of the opening and the entry that says that he shared it."""
+    async with gateway(tmp_path, serving=False) as site:
+        site.building.locks[STREET].machine.blocked = True
+        site.building.locks[STREET].machine.motor_ms = 200
+        door, joiner = site.gateway.door, asking(site, 2)
+        first = asyncio.create_task(door.open(asking(site, 1)))
+        await until(lambda: site.kinds() == [INTENT])
+        joined = asyncio.create_task(door.open(joiner))
+        await asyncio.sleep(0)
+        async with door._gate:  # somebody else asks the log, while the opening ends
+            await until(lambda: site.kinds() == [INTENT, OUTCOME])
+            again = asyncio.create_task(door.open(joiner))
+            await asyncio.sleep(0.01)
+        answers = await asyncio.gather(first, joined, again)
+        assert {answer.verdict for answer in answers} == {Verdict(Outcome.REFUSED, Reason.JAMMED)}
+        assert answers[1] == answers[2]
+        assert site.kinds() == [INTENT, OUTCOME, JOINED]
+
+
+async def test_a_joiner_may_ask_what_became_of_it_while_it_runs(tmp_path: Path) -> None:
+    async with gateway(tmp_path, serving=False) as site:
+        site.building.locks[STREET].machine.motor_ms = 100
+        door, joiner = site.gateway.door, asking(site, 2)
+        first = asyncio.create_task(door.open(asking(site, 1)))
+        joined = asyncio.create_task(door.open(joiner))
+        await until(lambda: site.kinds() == [INTENT])
+        asked = site.gateway.phones._result_of(joiner.token, joiner.request_id)
+        assert (await asked).verdict == OPENED
+        assert {answer.verdict for answer in await asyncio.gather(first, joined)} == {OPENED}
+
+
+async def test_a_holder_cannot_fill_the_log_with_refusals(tmp_path: Path) -> None:
+    async with gateway(tmp_path, serving=False) as site:
+        counting = asyncio.create_task(site.gateway.around.refusals.count())
+        late = site.building.token(site.building.wallet(expires=NOW - 60))
+        other = site.building.token(site.building.wallet(expires=NOW - 60))
+        for number in range(MOST_A_MINUTE + 5):
+            answer = await site.gateway.door.open(asking(site, number, token=late))
+            assert answer.verdict == Verdict(Outcome.REFUSED, Reason.EXPIRED)
+        assert site.kinds() == [REFUSAL] * MOST_A_MINUTE
+        await site.gateway.door.open(asking(site, 1, token=other))
+        assert site.kinds() == [REFUSAL] * (MOST_A_MINUTE + 1), "others are written as ever"
+        site.building.clock.skip_s += 61
+        await until(lambda: len(site.kinds()) == MOST_A_MINUTE + 2, 4.0)
+        last = site.log.entries[-1]
+        assert (last.kind, last.verdict.reason, last.about) == (REFUSAL, Reason.RATE_LIMITED, 5)
+        await site.gateway.door.open(asking(site, 99, token=late))
+        assert site.log.entries[-1].verdict.reason is Reason.EXPIRED
+        counting.cancel()
+
+
+async def test_only_so_many_refused_holders_are_remembered(tmp_path: Path) -> None:
+    async with gateway(tmp_path, serving=False) as site:
+        refusals = site.gateway.around.refusals
+        token = site.building.token(site.building.wallet())
+        for number in range(MOST_HOLDERS + 3):
+            claims = replace(token.claims, cti=number.to_bytes(8, "big"))
+            presented = site.building.issuer.issue(claims)
+            named = keytoken.unverified(presented)
+            await refusals.write(named, None, Reason.UNKNOWN_DOOR)
+        assert len(refusals._recent) == MOST_HOLDERS

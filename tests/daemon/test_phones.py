@@ -136,11 +136,12 @@ async def test_a_known_request_with_other_content_is_a_fault(tmp_path: Path) -> 
         assert site.building.locks["cellar"].machine.openings == 0
 
 
-async def test_a_fault_from_the_phone_is_unexpected(tmp_path: Path) -> None:
+async def test_a_fault_is_not_answered_with_a_fault(tmp_path: Path) -> None:
     async with gateway(tmp_path) as site, visiting(site) as there:
         await there._talk.send(FaultMessage(None, Fault.MALFORMED))
-        event = await there._talk.next_event()
-        assert event.message == FaultMessage(None, Fault.UNEXPECTED)
+        with pytest.raises(LinkClosedError):
+            await there._talk.next_event()
+        await until(lambda: site.gateway.phones.counts == {"refused us": 1})
 
 
 async def test_an_idle_holder_is_let_go_after_ten_seconds(tmp_path: Path) -> None:
@@ -194,8 +195,8 @@ async def test_a_phone_that_refuses_the_gateway_is_no_stranger(tmp_path: Path) -
 
 async def test_strangers_are_counted_into_one_entry_a_minute(tmp_path: Path) -> None:
     async with gateway(tmp_path) as site:
-        phones, clock = site.gateway.phones, site.building.clock
-        counting = asyncio.create_task(phones.count_strangers())
+        clock = site.building.clock
+        counting = asyncio.create_task(site.gateway.around.refusals.count())
         for seed in range(7):
             link = await site.air.central().dial(GATEWAY_ADDRESS)
             await strangers.babble(link, seed)
@@ -218,7 +219,7 @@ async def test_a_log_that_fails_does_not_stop_the_counting(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with gateway(tmp_path) as site:
-        counting = asyncio.create_task(site.gateway.phones.count_strangers())
+        counting = asyncio.create_task(site.gateway.around.refusals.count())
         site.log.failing = True
         link = await site.air.central().dial(GATEWAY_ADDRESS)
         await strangers.babble(link, 1)

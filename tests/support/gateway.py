@@ -19,11 +19,12 @@ from zoneinfo import ZoneInfo
 
 from firmware_proto import credential
 from firmware_proto.codes import LOCK_SERVICE_UUID, PHONE_SERVICE_UUID, Action, KeyClass
+from firmware_proto.cose import key_id
 from firmware_proto.framing import GattFraming
 from firmware_proto.phone_session import PhoneSession
 from firmware_proto.session import CredentialReceived
 from gatewayd.adapters.systemd import Nobody
-from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, key_id, new_key
+from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, new_key
 from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken
 from gatewayd.core.claims import Claims
@@ -45,6 +46,7 @@ from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.locks import BleLock, LockTiming
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
+from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
 from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
 from tests.support.links import FakeAir
@@ -181,6 +183,7 @@ class Gateway:
             self.doors,
             self.locks,
             self.phones,
+            self.around.refusals,
             supervisor or Nobody(),
             self.tasks,
             extra,
@@ -207,7 +210,15 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     timekeeper = await Timekeeper.load(building.clock, log, battery_clock=False)  # type: ignore[arg-type] # every log of ours is a Memory
     await timekeeper.provision(NOW)
     entropy = Dice(5)
-    around = Surroundings(log, timekeeper, entropy, building.authority.trust(), bytes(32), tasks)
+    around = Surroundings(
+        log,
+        timekeeper,
+        entropy,
+        building.authority.trust(),
+        bytes(32),
+        tasks,
+        Refusals(log, timekeeper),
+    )
     identity = building.identity
     locks = {
         DoorId(door): BleLock(
