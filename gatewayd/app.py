@@ -29,7 +29,7 @@ from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId
 from gatewayd.core.pull import origin_of
 from gatewayd.core.topics import GatewayTopics
-from gatewayd.daemon import Daemon, Work
+from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, DoorIdentity, Surroundings
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.locks import BleLock, LockTiming
@@ -131,13 +131,13 @@ async def _wire(
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
     phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
     extra = [
-        Work(f"lock {door.id}", locks[DoorId(door.id)].keep_warm())
+        Work(f"lock {door.id}", locks[DoorId(door.id)].keep_warm)
         for door in config.doors
         if door.lock.warm
     ]
     if config.uplink is not None:
         uplink = _uplink(config, config.uplink, secrets, log, timekeeper, phones)
-        extra.append(Work("uplink", sync.run(uplink, grown)))
+        extra.append(Work("uplink", lambda pulse: sync.run(uplink, grown, pulse)))
     return Daemon(
         noticed,
         timekeeper,
@@ -147,6 +147,7 @@ async def _wire(
         systemd.from_environment(os.environ),
         tasks,
         tuple(extra),
+        watchdog_s=systemd.watchdog_interval_s(os.environ) or LOOK_S,
     )
 
 

@@ -33,10 +33,14 @@ from gatewayd.lock_connection import (
     Remembered,
     connect,
 )
-from gatewayd.ports import Central, Clock, Entropy, LinkClosedError, RadioError
+from gatewayd.ports import Central, Clock, Entropy, LinkClosedError, Pulse, RadioError
+from gatewayd.vitals import UNWATCHED
 
 UNREACHABLE: Final = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
 SILENT: Final = Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT)
+
+CONNECTING_S: Final = 120.0
+"""More than connecting takes, also when others have their turn before."""
 
 _NOT_MOVED: Final = {Fault.BUSY: Reason.BUSY, Fault.CLOCK_EXPIRED: Reason.COMMAND_EXPIRED}
 
@@ -152,10 +156,11 @@ class BleLock:
                 self._idle.cancel()
             await self._drop()
 
-    async def keep_warm(self) -> None:
+    async def keep_warm(self, pulse: Pulse = UNWATCHED) -> None:
         """Stay connected until cancelled: a task for a door whose lock may be kept awake."""
         backoff = Backoff()
         while True:
+            pulse.beat(CONNECTING_S)
             try:
                 await self.prepare()
             except RadioError:
@@ -163,8 +168,10 @@ class BleLock:
             else:
                 backoff = backoff.connected(self._now_s())
                 if self._connection is not None:
+                    pulse.waits()
                     await self._connection.gone()
             backoff, wait_s = backoff.failed(self._now_s(), self._entropy.fraction())
+            pulse.beat(wait_s + CONNECTING_S)
             await asyncio.sleep(wait_s)
 
     # --- connecting -------------------------------------------------------------------

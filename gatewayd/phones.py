@@ -37,12 +37,16 @@ from gatewayd.core.requests import request_key
 from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.opening import Answer
-from gatewayd.ports import Link, LinkClosedError, Peripheral, StorageError
+from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse, StorageError
+from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)
 
 UNKNOWN_DOOR: Final = Verdict(Outcome.REFUSED, Reason.UNKNOWN_DOOR)
 READY: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
+
+TURN_S: Final = 30.0
+"""More than letting somebody in, turning him away or counting him takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,13 @@ class Phones:
         self._strangers = Strangers()
         self._newest = 0
 
-    async def serve(self, peripheral: Peripheral) -> None:
+    async def serve(self, peripheral: Peripheral, pulse: Pulse = UNWATCHED) -> None:
         """Accept phones until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
+                pulse.waits()
                 link = await peripheral.accept()
+                pulse.beat(TURN_S)
                 if not self._make_room():
                     self.counts["turned away"] += 1
                     await link.close()
@@ -115,9 +121,10 @@ class Phones:
             self._links = self._links.closed(answer.link)
         return not isinstance(answer, Refuse)
 
-    async def count_strangers(self) -> None:
+    async def count_strangers(self, pulse: Pulse = UNWATCHED) -> None:
         """One log entry a minute for everybody who was refused; runs for ever."""
         while True:
+            pulse.beat(TURN_S)
             await asyncio.sleep(1)
             self._strangers, count = self._strangers.due(self._now_s())
             if count:

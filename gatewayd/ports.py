@@ -222,6 +222,25 @@ class Supervisor(Protocol):
         ...
 
 
+class Pulse(Protocol):
+    """How one long-running task shows that it is not hung; see `core.heartbeat`."""
+
+    def beat(self, within_s: float) -> None:
+        """I live; unless you hear of me within so many seconds, I hang."""
+        ...
+
+    def waits(self) -> None:
+        """I live, and wait for somebody outside, for as long as it takes.
+
+        Only before an await that cannot be stuck: a queue, an event, a stream.
+        """
+        ...
+
+    def part(self, name: str) -> Pulse:
+        """The pulse of a task within this task. It waits until it says otherwise."""
+        ...
+
+
 class Upstream(Protocol):
     """A connected session with the broker."""
 
