@@ -134,6 +134,9 @@ def run_handshake(vector: Read) -> None:
 def run_session(vector: Read) -> None:
     if vector.word("end") == "gateway":
         session = example.gateway_session()
+    elif vector.word("end") == "line":
+        run_line_session(vector)
+        return
     else:
         session = example.lock_session(example.secret())
         session.begin()
@@ -148,6 +151,19 @@ def run_session(vector: Read) -> None:
     finally:
         answer = [fragment[5:] for fragment in session.data_to_send()]
         assert answer == [vector.one("answer")]
+
+
+def run_line_session(vector: Read) -> None:
+    session = example.line_session(example.secret())
+    for frame in vector.all("frame"):
+        session.receive_data(frame)
+    try:
+        while (event := session.next_event()) is not None:
+            trusting(session, event)
+    finally:
+        *hellos, answer = session.data_to_send()
+        assert answer == vector.one("answer")
+        assert set(hellos) <= {b"\x07" + messages.encode(example.hello(example.secret()))}
 
 
 RUN = {

@@ -283,6 +283,7 @@ def _sessions() -> Iterator[Vector]:
     other_nonce = frame(
         FrameKind.RESUME, messages.encode(Resume(example.secret().session, bytes(16)))
     )
+    attach = frame(FrameKind.ATTACH, b"")
     for end, name, about, fault, frames in (
         ("gateway", "record-first", "a record before any key", Fault.UNEXPECTED, [record]),
         ("gateway", "twice", "message_1 twice", Fault.UNEXPECTED, [message_1, message_1]),
@@ -297,6 +298,11 @@ def _sessions() -> Iterator[Vector]:
          [other_nonce, command]),
         ("lock", "resumed-twice", "a second Resume", Fault.UNEXPECTED, [resume, resume]),
         ("lock", "record-first", "a record before Resume", Fault.UNEXPECTED, [command]),
+        ("line", "attach-body", "Attach has no body", Fault.MALFORMED, [attach + b"\x00"]),
+        ("line", "attach-late", "Attach after Resume is for the next connection",
+         Fault.UNEXPECTED, [attach, attach, resume, attach]),
+        ("line", "record-first", "a record before Attach", Fault.UNEXPECTED, [command]),
+        ("lock", "attach", "Attach is for serial lines", Fault.UNEXPECTED, [attach]),
         ("lock", "handshake-too", "message_1 after Resume", Fault.UNEXPECTED, [resume, message_1]),
     ):  # fmt: skip
         lines = (
