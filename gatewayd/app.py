@@ -32,7 +32,7 @@ from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, DoorIdentity, Surroundings
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
-from gatewayd.locks import BleLock, LockTiming
+from gatewayd.locks import LockTiming, RemoteLock
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory
 from gatewayd.timekeeper import SignedTime, Timekeeper
@@ -110,7 +110,7 @@ async def _wire(
     secret = await _request_secret(log, entropy)
     around = Surroundings(noticed, timekeeper, entropy, secrets.trust, secret, tasks)
     locks = {
-        DoorId(door.id): BleLock(
+        DoorId(door.id): RemoteLock(
             central,
             _lock_identity(door, secrets),
             identity,

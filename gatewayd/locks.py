@@ -1,4 +1,4 @@
-"""A Bluetooth lock as a door sees it: the port `Lock` over a radio.
+"""A lock that speaks our protocol, as a door sees it: the port `Lock` over radio or a wire.
 
 A command leaves once and is never sent again. What is certain is said so: when
 the command cannot have left, REFUSED; when the link died or the lock fell
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from firmware_proto.codes import FAULTS, ID_BYTES, Fault, Outcome, Reason
+from firmware_proto.framing import Framing, GattFraming
 from firmware_proto.messages import (
     Done,
     FaultMessage,
@@ -23,7 +24,7 @@ from firmware_proto.messages import (
     State,
     Unlatch,
 )
-from gatewayd.conversation import NotSentError
+from gatewayd.conversation import NotSentError, random_channel
 from gatewayd.core.backoff import Backoff
 from gatewayd.core.model import CommandId, Verdict
 from gatewayd.lock_connection import (
@@ -33,7 +34,7 @@ from gatewayd.lock_connection import (
     Remembered,
     connect,
 )
-from gatewayd.ports import Central, Clock, Entropy, LinkClosedError, Pulse, RadioError
+from gatewayd.ports import Central, Clock, Entropy, Link, LinkClosedError, Pulse, RadioError
 from gatewayd.vitals import UNWATCHED
 
 UNREACHABLE: Final = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
@@ -74,10 +75,11 @@ class _Reading:
     at_s: float
 
 
-class BleLock:
+class RemoteLock:
     """`ports.Lock` for one lock. Its calls wait for each other; close it when done.
 
-    `on_state` hears every authenticated `State`, asked for or reported.
+    `framing` fits the links of `central`; GATT when left out. `on_state` hears
+    every authenticated `State`, asked for or reported.
     """
 
     def __init__(  # noqa: PLR0913 - what a lock client is made of
@@ -88,6 +90,7 @@ class BleLock:
         clock: Clock,
         entropy: Entropy,
         *,
+        framing: Callable[[Link], Framing] | None = None,
         timing: LockTiming | None = None,
         on_state: Callable[[State], None] | None = None,
     ) -> None:
@@ -96,6 +99,7 @@ class BleLock:
         self._gateway = gateway
         self._clock = clock
         self._entropy = entropy
+        self._framing = framing or self._gatt
         self._timing = timing or LockTiming()
         self._on_state = on_state
         self._turn = asyncio.Lock()
@@ -217,11 +221,15 @@ class BleLock:
             self._lock,
             self._gateway,
             self._entropy,
+            framing=self._framing(link),
             remembered=self._remembered,
             heard=self._heard,
         )
         self._connection.start()
         return self._connection
+
+    def _gatt(self, link: Link) -> Framing:
+        return GattFraming(link.mtu, random_channel(self._entropy))
 
     async def _read_clock(self, connection: LockConnection) -> _Reading:
         """A reading that the lock has authenticated, unlike the one in its Hello."""
