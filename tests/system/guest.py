@@ -36,7 +36,9 @@ def main(share: Path) -> int:
     )
     os.environ.update(job["environment"])
     try:
+        say(f"guest speaks {uptime_s():.1f} s after the kernel")
         services = [start_bus(share)]
+        say(f"bus {uptime_s():.1f} s after the kernel")
         if job["radio"]:
             services += start_radio(share)
         say(f"ready {uptime_s():.0f} s after the kernel")
@@ -77,6 +79,7 @@ def start_radio(share: Path) -> list[subprocess.Popen[bytes]]:
     with (share / "air.log").open("wb") as log:
         air = subprocess.Popen([sys.executable, "-m", "tests.system.vhci"], stdout=log, stderr=log)
     _wait_until(Path("/sys/class/bluetooth/hci0").exists, "the virtual controller")
+    say(f"vhci {uptime_s():.1f} s after the kernel")
     with (share / "bluetoothd.log").open("wb") as log:
         daemon = subprocess.Popen(
             ["/usr/libexec/bluetooth/bluetoothd", "-E", "-n", "-d"], stdout=log, stderr=log

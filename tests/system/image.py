@@ -37,7 +37,16 @@ MODULES: Final = (
     # the root file system
     *("virtio_pci", "9pnet_virtio", "9p", "overlay"),
     # bluetooth checks its own ECDH when it is loaded, and for that draws randomness
-    *("virtio-rng", "sha512_generic", "sha3_generic", "aes_generic", "ctr", "jitterentropy_rng", "drbg", "ecdh_generic"),
+    *(
+        "virtio-rng",
+        "sha512_generic",
+        "sha3_generic",
+        "aes_generic",
+        "ctr",
+        "jitterentropy_rng",
+        "drbg",
+        "ecdh_generic",
+    ),
     # SMP and the random addresses of LE
     *("cmac", "ecb"),
     *("bluetooth", "hci_vhci", "uhid"),
@@ -62,7 +71,9 @@ class Image:
 def prepare() -> Image:
     """Install and unpack what is missing. PreparationError when that fails."""
     if platform.machine() != "x86_64":
-        raise PreparationError(f"only x86_64 machines have been tried, this is {platform.machine()}")
+        raise PreparationError(
+            f"only x86_64 machines have been tried, this is {platform.machine()}"
+        )
     install_packages()
     CACHE.mkdir(parents=True, exist_ok=True)
     package = _kernel_package()
@@ -83,12 +94,24 @@ def install_packages() -> None:
     if not missing:
         return
     if os.geteuid() != 0:
-        raise PreparationError(
-            f"missing: {' '.join(missing)}\nhint: run as root, or: apt-get install {' '.join(missing)}"
-        )
+        names = " ".join(missing)
+        raise PreparationError(f"missing: {names}\nhint: run as root, or: apt-get install {names}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     _run(["apt-get", "update", "-qq"], env=environment)
     _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], env=environment)
+
+
+def compile_python(python: str) -> None:
+    """Byte code of everything the guest may import, so that it does not compile in software."""
+    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    libraries = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    ours = [str(CHECKOUT / name) for name in ("gatewayd", "firmware_proto", "tests")]
+    # a file that does not compile is for whoever imports it to complain about
+    subprocess.run(
+        [python, "-m", "compileall", "-q", "-q", "-j2", libraries, *ours],
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def _kernel_package() -> str:

@@ -37,6 +37,11 @@ TIMED_OUT: Final = 124
 BROKEN: Final = 125
 """Exit code when the machine itself failed, not the command (as in `timeout` and `env`)."""
 CONSOLE_TAIL: Final = 25
+PYTEST: Final = (
+    *("-m", "system", "-s", "-v", "--tb=short", "--color=no"),
+    # imports are what takes long in there
+    *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:pytest_cov"),
+)
 PR_SET_PDEATHSIG: Final = 1
 
 
@@ -64,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         command = options.command
         if options.what == "test":
-            command = [_python(), "-m", "pytest", "-p", "no:cacheprovider", "-m", "system", *command]
+            command = [_python(), "-m", "pytest", *PYTEST, *(command or ["tests/system"])]
         job = Job(command, options.radio, options.timeout, options.memory, _python())
         return run(job)
     except image.PreparationError as error:
@@ -96,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 def run(job: Job) -> int:
     """Boot, run, power off. Returns the command's exit code, TIMED_OUT or BROKEN."""
     made = image.prepare()
+    image.compile_python(job.python or _python())
     share = _share(job, made)
     started = time.monotonic()
     machine = Machine(job, made, share)
