@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import os
 import subprocess
 import time
@@ -31,6 +33,11 @@ class Bluetoothd:
         with (LOGS / "bluetoothd.log").open("ab") as log:
             self._process = subprocess.Popen([BINARY, "-E", "-n", "-d"], stdout=log, stderr=log)
 
+    def make_sure(self) -> None:
+        """Start it unless it runs."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def kill(self) -> None:
         """As kill -9 does it: it has no chance to tidy up. The kernel and the adapters stay."""
         if self._process is not None:
@@ -44,6 +51,14 @@ class Bluetoothd:
         if self._process is None or self._process.poll() is not None:
             raise LookupError("bluetoothd does not run")
         return self._process.pid
+
+
+@functools.cache
+def the_bluetoothd() -> Bluetoothd:
+    """The one of this machine, started at its first use."""
+    daemon = Bluetoothd()
+    atexit.register(daemon.kill)
+    return daemon
 
 
 class BluezBus:

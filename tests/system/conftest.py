@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 if IN_THE_MACHINE := "GATEWAYD_VM" in os.environ:
-    from tests.system.bluetoothd import Bluetoothd, Stopwatch
+    from tests.system.bluetoothd import Bluetoothd, Stopwatch, the_bluetoothd
     from tests.system.place import Place, open_place
 else:
     collect_ignore_glob = ["test_*.py"]
@@ -16,21 +16,11 @@ else:
 
 if IN_THE_MACHINE:
 
-    @pytest.fixture(scope="session")
-    def one_bluetoothd() -> Iterator[Bluetoothd]:
-        daemon = Bluetoothd()
-        daemon.start()
-        yield daemon
-        daemon.kill()
-
     @pytest.fixture
-    def bluetoothd(one_bluetoothd: Bluetoothd) -> Bluetoothd:
+    def bluetoothd() -> Bluetoothd:
         """It runs, even when the last test has killed it."""
-        try:
-            assert one_bluetoothd.pid
-        except LookupError:
-            one_bluetoothd.start()
-        return one_bluetoothd
+        the_bluetoothd().make_sure()
+        return the_bluetoothd()
 
     @pytest.fixture
     async def place(bluetoothd: Bluetoothd) -> AsyncIterator[Place]:
