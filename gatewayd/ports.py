@@ -84,6 +84,22 @@ class Central(Protocol):
         ...
 
 
+class RadioHelper(Protocol):
+    """What a radio can do only for a privileged process. Addresses as F0:F1:F2:F3:F4:F5."""
+
+    async def strength_dbm(self, adapter: str, peer: str, *, public: bool) -> int | None:
+        """RSSI of a connected peer, None when it is not connected. RadioError otherwise.
+
+        `public` says of which kind the peer's address is. For people and for
+        convenience only: signal strength is no proof of nearness.
+        """
+        ...
+
+    async def restart(self, adapter: str) -> None:
+        """Switch an adapter off and on, which ends every connection. RadioError when it fails."""
+        ...
+
+
 # --- one door's actuator --------------------------------------------------------
 class Lock(Protocol):
     """A lock or relay as a door sees it; speaks no bytes."""
