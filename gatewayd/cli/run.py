@@ -21,7 +21,8 @@ _HINTS: Final[dict[type[BaseException], str]] = {
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
-        settings, secrets = config.load_all(arguments.config)
+        handed_over = config.credentials.directory(os.environ)
+        settings, secrets = config.load_all(arguments.config, handed_over)
     except config.ConfigError as error:
         check.report(error.path, error.problems, output)
         return ExitCode.USAGE
@@ -69,7 +70,8 @@ COMMAND: Final = Command(
 
     The log of events goes to standard error, one line each, in journald's form under systemd.
     Started by systemd with Type=notify it reports when phones are being served, and feeds the
-    watchdog.
+    watchdog while every one of its tasks shows life. Private keys that systemd hands over
+    (LoadCredential) are taken instead of the files of the same names.
     """,
     run=_run,
     arguments=_arguments,

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gatewayd.config.decode import Report
 from gatewayd.config.model import Config, Uplink
+from gatewayd.keyfiles import open_to_others
 
 _SCHEMES: Final = ("mqtt", "mqtts")
 
@@ -96,7 +97,7 @@ def _tls_files(uplink: Uplink, scheme: str, report: Report) -> None:
             report.add(place, f"uplink.{name} has no use with mqtt://", "use mqtts://")
         elif not path.is_file():
             report.add(place, f"uplink.{name}: {path} does not exist", "see docs/configuration.md")
-        elif name == "key" and path.stat().st_mode & 0o077:
+        elif name == "key" and open_to_others(path.stat()):
             report.add(place, f"uplink.key: {path} can be read by others", f"chmod 600 {path}")
     if (uplink.certificate is None) != (uplink.key is None):
         report.add(
