@@ -25,6 +25,8 @@ from gatewayd.adapters.virtual_radio import (
     open_radio,
 )
 from gatewayd.ports import Central, Peripheral
+from tests.support import private_bus
+from tests.support.fake_bluez_world import FakeBluezWorld
 from tests.support.links import FakeAir, FakeCentral
 
 GATEWAY = "F0:00:00:00:00:01"
@@ -187,7 +189,12 @@ def _worlds() -> list[Any]:
         from tests.system.bluetoothd_world import BluetoothdWorld  # noqa: PLC0415 - needs it
 
         return [pytest.param(BluetoothdWorld, marks=pytest.mark.system, id="BluetoothdWorld")]
-    return [pytest.param(world, id=world.__name__) for world in (FakeWorld, VirtualWorld)]
+    no_bus = pytest.mark.skipif(not private_bus.HERE, reason="dbus-daemon is not installed")
+    return [
+        pytest.param(FakeWorld, id="FakeWorld"),
+        pytest.param(VirtualWorld, id="VirtualWorld"),
+        pytest.param(FakeBluezWorld, marks=no_bus, id="FakeBluezWorld"),
+    ]
 
 
 WORLDS: Sequence[Any] = _worlds()
