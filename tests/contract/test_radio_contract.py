@@ -19,7 +19,6 @@ from tests.support.worlds import (
     World,
 )
 
-MAX_ATTRIBUTE_BYTES = 512  # Core Vol 3 Part F 3.2.9: no value is longer, whatever the MTU
 BOTH_SIDES = pytest.mark.parametrize("side", ["central", "peripheral"])
 
 
@@ -105,7 +104,7 @@ async def test_order_is_kept_both_ways(world: World):
 async def test_every_size_up_to_the_mtu(world: World, mtu: int):
     world.mtu = mtu
     phone, gateway = await connect(world)
-    assert phone.mtu == gateway.mtu == min(mtu, MAX_ATTRIBUTE_BYTES + 3)
+    assert phone.mtu == gateway.mtu == min(mtu, world.max_mtu)
     most = phone.mtu - 3
     sizes = sorted({*range(1, 21), *range(1, most, 17), most - 1, most})
     for size in sizes:

@@ -36,10 +36,15 @@ from tests.support.private_bus import private_bus
 HCI = "/org/bluez/hci0"
 ADAPTER_ADDRESS = "00:00:00:00:00:01"
 LOOK_S = 0.005
+OLD_UUID = "7b1fffff-5c0e-4d5a-9a3e-2f6d8c41b7e0"
 
 
-def path_of(address: str) -> str:
-    return f"{HCI}/dev_{address.replace(':', '_')}"
+HCI_2 = "/org/bluez/hci1"
+ADAPTER_2_ADDRESS = "00:00:00:00:00:02"
+
+
+def path_of(address: str, adapter: str = HCI) -> str:
+    return f"{adapter}/dev_{address.replace(':', '_')}"
 
 
 class FakeLock:
@@ -49,11 +54,13 @@ class FakeLock:
         self.world, self.address, self.service, self.base = world, address, service, base
         self.link: BluezLink | None = None
         self.arrivals: asyncio.Queue[BluezLink] = asyncio.Queue()
-        self.here = True
+        self.adapter = HCI
+        self.stale = False
+        """bluetoothd remembers an older table."""
 
     @property
     def path(self) -> str:
-        return path_of(self.address)
+        return path_of(self.address, self.adapter)
 
     def characteristic(self, offset: int) -> str:
         return f"{self.path}/service{self.base:04x}/char{self.base + offset:04x}"
@@ -67,7 +74,7 @@ class FakeLock:
         service = f"{self.path}/service{self.base:04x}"
         bluez.add(service, SERVICE, UUID=self.service, Device=self.path, Primary=True)
         for offset, uuid, flags in (
-            (1, LOCK_REQUEST_UUID, ["write", "write-without-response"]),
+            (1, OLD_UUID if self.stale else LOCK_REQUEST_UUID, ["write-without-response"]),
             (3, LOCK_RESPONSE_UUID, ["notify"]),
         ):
             bluez.add(
@@ -156,6 +163,7 @@ class FakeBluezWorld:
 
     pace = 1.0
     notifies_everybody = True
+    max_mtu = 515
 
     def __init__(self, mtu: int) -> None:
         self.mtu, self.dial_s, self.address = mtu, 5.0, ""
@@ -169,10 +177,13 @@ class FakeBluezWorld:
         self._bus_running = False
 
     # --- bluetoothd -----------------------------------------------------------------------
-    async def start_bluez(self, **adapter: object) -> None:
+    async def start_bus(self) -> None:
         if not self._bus_running:
             await self._open.enter_async_context(private_bus())
             self._bus_running = True
+
+    async def start_bluez(self, **adapter: object) -> None:
+        await self.start_bus()
         self.bluez = FakeBluez()
         self.bluez.on_notification = self._notified
         self.bluez.on_powered = self._powered
@@ -217,7 +228,7 @@ class FakeBluezWorld:
         self.phones[address] = FakePhone(self, address)
         return self.phones[address]
 
-    async def lock(self, address: str) -> Peripheral:
+    async def lock(self, address: str) -> FakeLock:
         self.locks[address] = FakeLock(self, address, LOCK_SERVICE_UUID)
         return self.locks[address]
 
@@ -298,10 +309,12 @@ class FakeBluezWorld:
 
     async def _remove_device(self, message: Message) -> None:
         self.bluez.remove(message.body[0])
+        for lock in self.locks.values():
+            lock.stale = False
 
     async def _connect(self, message: Message) -> None:
         lock = self._lock_at(message)
-        while lock.address in self.hidden or not lock.here:
+        while lock.address in self.hidden:
             await asyncio.sleep(LOOK_S)
             if lock.path not in self.bluez.objects:
                 raise RefusedError("Failed")

@@ -30,6 +30,7 @@ from tests.support.fake_bluez_world import FakeBluezWorld
 from tests.support.links import FakeAir, FakeCentral
 
 GATEWAY = "F0:00:00:00:00:01"
+MAX_ATTRIBUTE_BYTES = 512  # Core Vol 3 Part F 3.2.9: no value is longer, whatever the MTU
 PHONE_1 = "F0:00:00:00:01:01"
 LOCK_1 = "F0:00:00:00:02:01"
 LOCK_2 = "F0:00:00:00:02:02"
@@ -39,11 +40,13 @@ class World(Protocol):
     """mtu: of every link made from now on. dial_s: after how long a dial fails, from now on.
 
     pace: how much slower than the virtual radio everything happens here. notifies_everybody: a
-    gateway's fragment reaches every phone (bluez issue 1106; hence the channel ids).
+    gateway's fragment reaches every phone (bluez issue 1106; hence the channel ids). max_mtu: the largest that links here
+    can have.
     """
 
     pace: float
     notifies_everybody: bool
+    max_mtu: int
     mtu: int
     dial_s: float
 
@@ -77,6 +80,7 @@ class World(Protocol):
 class FakeWorld:
     pace = 1.0
     notifies_everybody = False
+    max_mtu = MAX_ATTRIBUTE_BYTES + 3
 
     def __init__(self, mtu: int) -> None:
         self._air = FakeAir(mtu=mtu)
@@ -127,6 +131,7 @@ class VirtualWorld:
 
     pace = 1.0
     notifies_everybody = False
+    max_mtu = MAX_ATTRIBUTE_BYTES + 3
     model = INSTANT
 
     def __init__(self, mtu: int) -> None:

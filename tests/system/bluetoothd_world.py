@@ -36,6 +36,7 @@ class BluetoothdWorld(VirtualWorld):
 
     pace = 10.0
     notifies_everybody = True
+    max_mtu = 512  # see main.conf
     model = AirModel(
         connection_interval_s=0.0,
         advertising_interval_s=0.03,

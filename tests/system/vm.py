@@ -38,7 +38,7 @@ BROKEN: Final = 125
 """Exit code when the machine itself failed, not the command (as in `timeout` and `env`)."""
 CONSOLE_TAIL: Final = 25
 PYTEST: Final = (
-    *("-m", "system", "-s", "-v", "--tb=short", "--color=no"),
+    *("-m", "system", "-s", "-v", "-l", "--tb=short", "--color=no", "--durations=15"),
     # imports are what takes long in there
     *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:pytest_cov"),
 )
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made = image.prepare()
             print(f"kernel {made.version} and its initramfs are in {made.kernel.parents[1]}")
             return 0
-        command = options.command
+        command = [word for word in options.command if word != "--"]
         if options.what == "test":
             command = [_python(), "-m", "pytest", *PYTEST, *(command or ["tests/system"])]
         job = Job(command, options.radio, options.timeout, options.memory, _python())
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
             default=name == "run",
             help="a controller and bluetoothd before the command starts",
         )
-        command.add_argument("command", nargs="*" if name == "test" else "+")
+        command.add_argument("command", nargs=argparse.REMAINDER, metavar="...")
     return parser
 
 
