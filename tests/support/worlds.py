@@ -40,8 +40,8 @@ class World(Protocol):
     """mtu: of every link made from now on. dial_s: after how long a dial fails, from now on.
 
     pace: how much slower than the virtual radio everything happens here. notifies_everybody: a
-    gateway's fragment reaches every phone (bluez issue 1106; hence the channel ids). max_mtu: the largest that links here
-    can have.
+    gateway's fragment reaches every phone (bluez issue 1106; hence the channel ids).
+    max_mtu: the largest that links here can have.
     """
 
     pace: float
