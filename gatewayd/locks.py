@@ -55,7 +55,9 @@ class LockTiming:
     may take over a movement. ttl_ms: how long a command stays valid on the
     lock's own clock. clock_stale_s: an older reading of that clock is taken
     anew. spacing_s: least time between commands. keep_s: an unused link is
-    dropped after so long; None keeps it.
+    dropped after so long; None keeps it. retry_at_most_s: the longest wait
+    before a link that is to be kept is dialled again; short where a dial
+    disturbs nobody.
     """
 
     ready_s: float = 8.0
@@ -65,6 +67,7 @@ class LockTiming:
     clock_stale_s: float = 600.0
     spacing_s: float = 0.25
     keep_s: float | None = None
+    retry_at_most_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,7 @@ class RemoteLock:
                     pulse.waits()
                     await self._connection.gone()
             backoff, wait_s = backoff.failed(self._now_s(), self._entropy.fraction())
+            wait_s = min(wait_s, self._timing.retry_at_most_s)
             pulse.beat(wait_s + CONNECTING_S)
             await asyncio.sleep(wait_s)
 
