@@ -7,10 +7,14 @@ port may raise says what it implies about delivery.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gatewayd.core.diagnosis_host import Access, Disk, Journal
+from gatewayd.core.diagnosis_host import Clock as ClockChips
+from gatewayd.core.diagnosis_radio import Bluetooth, Settings, Versions
 from gatewayd.core.model import Asked, Command, CommandId, Fact, Instant, PastRequest, Verdict
 
 
@@ -181,6 +185,47 @@ class LogReader(Protocol):
 
     async def acknowledge(self, upto: int) -> int:
         """Raise the cursor to max(cursor, upto), never above the size; returns the cursor."""
+        ...
+
+
+# --- the machine, as `gatewayd doctor` looks at it --------------------------------
+class NotSeenError(PortError):
+    """It could not be looked at. `remedy` says, in one line, how it can be; may be empty."""
+
+    def __init__(self, why: str, remedy: str = "") -> None:
+        super().__init__(why)
+        self.remedy = remedy
+
+
+class Machine(Protocol):
+    """Looks, and changes nothing but a small file of its own. NotSeenError wherever it cannot."""
+
+    async def versions(self) -> Versions:
+        """Of the kernel and of the bluetoothd that runs, or else is installed."""
+        ...
+
+    async def settings(self) -> Settings:
+        """What bluetoothd was told."""
+        ...
+
+    async def bluetooth(self) -> Bluetooth:
+        """Adapters, and who uses them."""
+        ...
+
+    async def clock(self, *, promised: bool | None) -> ClockChips:
+        """The clocks that outlive a power cut; `promised` is handed on."""
+        ...
+
+    async def disk(self, state: Path) -> Disk:
+        """The disk under the log's directory, or under the nearest parent that exists."""
+        ...
+
+    async def journal(self) -> Journal:
+        """Where journald writes."""
+        ...
+
+    async def access(self, state: Path) -> Access:
+        """Users, policies, and whose the log's directory is."""
         ...
 
 
