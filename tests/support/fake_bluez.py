@@ -62,9 +62,11 @@ class FakeBluez:
         self.on_notification: Callable[[bytes], None] = lambda _: None
         self.on_powered: Callable[[str, bool], None] = lambda *_: None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.bus_type = BusType.SYSTEM
+        self.bus = MessageBus(bus_type=self.bus_type)
 
     async def start(self) -> None:
-        self.bus = MessageBus(bus_type=BusType.SYSTEM)
+        self.bus = MessageBus(bus_type=self.bus_type)
         await self.bus.connect()
         self.bus.add_message_handler(self._arrived)
         rule = "type='signal',interface='org.freedesktop.DBus.Properties',arg0='" + CHARACTERISTIC

@@ -25,11 +25,6 @@ from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
 
-RETRY_S: Final = 0.5
-ACTIVATE_S: Final = 3.0
-"""How long bluetoothd may be away before the bus is asked to start it."""
-REFRESH_S: Final = 60.0
-"""An advertisement that was connected to is registered anew this long afterwards at the latest."""
 REGISTER_S: Final = 10.0
 
 
@@ -104,7 +99,8 @@ class Keeper:
     def links_changed(self) -> None:
         """A phone came or left."""
         self._visited = True
-        self.wake()
+        if self.state is not State.FAILING:  # then the wait is there for a reason
+            self.wake()
 
     def complain(self, reason: str) -> None:
         """Dialling failed in a way that only the adapter can be blamed for."""
@@ -191,7 +187,7 @@ class Keeper:
         """Wait; after a while ask the bus to start it, as any client's first call would."""
         now_s = time.monotonic()
         self._away_since_s = self._away_since_s or now_s
-        left_s = self._away_since_s + ACTIVATE_S - now_s
+        left_s = self._away_since_s + self._options.activate_s - now_s
         if left_s > 0:
             return left_s
         self._away_since_s = now_s
@@ -202,7 +198,7 @@ class Keeper:
             )
         except BusError as error:
             self._now(State.NO_BLUETOOTHD, f"bluetoothd is not running: {error}")
-        return ACTIVATE_S
+        return self._options.activate_s
 
     async def _adapter(self, address: str | None) -> _Life | None:
         """The adapter, switched on and with nobody from before; None when it is not there."""
@@ -286,7 +282,7 @@ class Keeper:
         counts registrations, not what is on air (bluezero issue 344, bluez issue 1015).
         """
         age_s = time.monotonic() - self._advertised_s
-        return self._visited and not self._phones.anybody and age_s >= REFRESH_S
+        return self._visited and not self._phones.anybody and age_s >= self._options.refresh_s
 
     # --- what went wrong --------------------------------------------------------------------
     async def _answer_complaints(self) -> None:
@@ -308,7 +304,7 @@ class Keeper:
                 await self._restart_bluetoothd()
         except BusError as error:
             _log.error("%s did not help: %s", rung.name.lower().replace("_", " "), error)
-        return RETRY_S * self._ladders[task].failures
+        return self._options.retry_s * self._ladders[task].failures
 
     async def _power_cycle(self, task: Task) -> None:
         address = self._options.adapter

@@ -16,7 +16,7 @@ from bleak.backends.bluezdbus import manager as bleak_manager
 from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
 from bleak.exc import BleakError
-from bleak_retry_connector import BleakClientWithServiceCache, establish_connection
+from bleak_retry_connector import calculate_backoff_time
 
 from firmware_proto.codes import LOCK_REQUEST_UUID, LOCK_RESPONSE_UUID, LOCK_SERVICE_UUID
 from gatewayd.adapters.bluez.link import ATT_HEADER_BYTES, BluezLink
@@ -25,8 +25,20 @@ from gatewayd.ports import LinkClosedError
 _log: Final = logging.getLogger(__name__)
 
 HANG_UP_S: Final = 8.0
+MOST_PAUSE_S: Final = 1.0
 FAULTS: Final = (BleakError, OSError, EOFError, TimeoutError)
 """What bleak raises for what the radio, bluetoothd or the bus does."""
+
+
+def pause_s(error: BaseException) -> float:
+    """How long to wait before the next try, by what bleak-retry-connector knows of errors.
+
+    Its own loop is not used: it retries nine times within one call, and would
+    hide what tells a faulty adapter from a lock out of reach.
+    """
+    if not isinstance(error, Exception):
+        return 0.0
+    return min(calculate_backoff_time(error), MOST_PAUSE_S)
 
 
 class NoSuchTableError(Exception):
@@ -102,13 +114,8 @@ async def connect(
             each.link.died("disconnected")
 
     device = BLEDevice(address, None, {"path": path, "props": {"Adapter": adapter}})
-    client = await establish_connection(
-        BleakClientWithServiceCache,
-        device,
-        address,
-        disconnected_callback=gone,
-        max_attempts=2,
-    )
+    client = BleakClient(device, disconnected_callback=gone)
+    await client.connect()
     lock = LockClient(client, path, address, hang_up)
     made.append(lock)
     return lock

@@ -35,7 +35,7 @@ from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
 
-RETRY_S: Final = 0.25
+RETRY_S: Final = 0.1
 ENDED_S: Final = 3.0
 """How long a dial may take to end after it was told to; then it is left behind, and counted."""
 SILENT_S: Final = 90.0
@@ -48,10 +48,17 @@ _ADAPTER_ERRORS: Final = frozenset({names.IN_PROGRESS, names.BUSY, names.ERROR +
 
 @dataclass(slots=True)
 class _Tries:
-    """What one dial has met so far."""
+    """What one dial has met so far.
+
+    pause_s: before the next try. adapters_fault: what the adapter is to be blamed for.
+    alone: phones had to go for it.
+    """
 
     last: str = "does not answer"
+    pause_s: float = 0.0
+    adapters_fault: str = ""
     table_forgotten: bool = False
+    alone: bool = False
 
 
 class LockSide:
@@ -90,9 +97,11 @@ class LockSide:
                     if link is not None:
                         self._keeper.dialled()
                         return link
-                    await asyncio.sleep(RETRY_S)
+                    await asyncio.sleep(max(tries.pause_s, RETRY_S))
         except TimeoutError:
             self._counts["dials in vain"] += 1
+            if tries.adapters_fault:  # once per dial: a dial may try thirty times
+                self._keeper.complain(tries.adapters_fault)
             raise RadioError(f"{address} cannot be dialled: {tries.last}") from None
 
     async def scan(self, seconds: float) -> Sequence[str]:
@@ -174,37 +183,37 @@ class LockSide:
             await asyncio.wait({attempt}, timeout=self._options.turn_s)
             if not attempt.done() and self._bluetoothd.objects.is_connected(path):
                 await asyncio.wait({attempt})
-            if attempt.done():
-                return attempt.result()
-        finally:
-            await self._end(attempt)
+        except BaseException:
+            await self._end(attempt, tries)
+            raise
+        if attempt.done():
+            return attempt.result()
+        await self._end(attempt, tries)
         tries.last = "does not answer"
         return None
 
-    async def _end(self, attempt: asyncio.Task[BluezLink | None]) -> None:
+    async def _end(self, attempt: asyncio.Task[BluezLink | None], tries: _Tries) -> None:
         """Cancel, and do not wait for ever: bluetoothd may not answer any more."""
-        if attempt.done():
-            return
         attempt.cancel()
         await asyncio.wait({attempt}, timeout=ENDED_S)
-        if not attempt.done():
-            self._counts["dials that never ended"] += 1
-            self._keeper.complain("a dial does not end")
-            attempt.add_done_callback(_let_go)
-        else:
+        if attempt.done():
             _let_go(attempt)
+            return
+        self._counts["dials that never ended"] += 1
+        tries.adapters_fault = "a dial does not end"
+        attempt.add_done_callback(_let_go)
 
     async def _attempt(
         self, path: str, address: str, adapter: str, tries: _Tries
     ) -> BluezLink | None:
         """None: a fault that may pass. NoSuchTableError."""
         if self._bluetoothd.objects.get(path, names.DEVICE) is None:
-            await self._find(adapter, path)
+            await self._find(adapter, path, tries)
         try:
             client = await lock_client.connect(path, address, adapter, self._hang_up)
         except FAULTS as error:
-            tries.last = str(error)
-            self._blame(error)
+            tries.last, tries.pause_s = str(error), lock_client.pause_s(error)
+            self._blame(error, tries)
             return None
         self._clients[path] = client
         kept = False
@@ -221,19 +230,18 @@ class LockSide:
                 client.link.drop()
         return client.link
 
-    def _blame(self, error: BaseException) -> None:
+    def _blame(self, error: BaseException, tries: _Tries) -> None:
         """Is it the lock, the adapter, or phones that are connected?"""
-        causes = [error, error.__cause__]
-        if any(isinstance(each, BleakDBusError) and each.dbus_error in _ADAPTER_ERRORS
-               for each in causes):  # fmt: skip
+        if isinstance(error, BleakDBusError) and error.dbus_error in _ADAPTER_ERRORS:
             self._counts["dials refused by the adapter"] += 1
-            self._keeper.complain(str(error))
-        if not self._keeper.simultaneous and self._phones.anybody:
+            tries.adapters_fault = str(error)
+        if not self._keeper.simultaneous and self._phones.anybody and not tries.alone:
+            tries.alone = True
             self._counts["phones that yielded to a lock"] += 1
             self._phones.hang_up_all()
 
     # --- finding and forgetting -------------------------------------------------------------
-    async def _find(self, adapter: str, path: str) -> None:
+    async def _find(self, adapter: str, path: str, tries: _Tries) -> None:
         """Scan until bluetoothd knows the device: it dials no other (without -E)."""
         heard = asyncio.Event()
         began_s = time.monotonic()
@@ -243,7 +251,7 @@ class LockSide:
                     self._device_news.clear()
                     await self._device_news.wait()
         except FAULTS as error:
-            self._blame(error)
+            self._blame(error, tries)
         finally:
             silent_s = time.monotonic() - began_s
             self._silent_s = 0.0 if heard.is_set() else self._silent_s + silent_s

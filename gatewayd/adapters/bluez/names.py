@@ -28,6 +28,8 @@ NOT_PERMITTED: Final = ERROR + "NotPermitted"
 INVALID_OFFSET: Final = ERROR + "InvalidOffset"
 INVALID_LENGTH: Final = ERROR + "InvalidValueLength"
 
+UNKNOWN_OBJECT: Final = "org.freedesktop.DBus.Error.UnknownObject"
+
 PUBLIC_SUFFIX: Final = "/P"
 """What a configuration writes behind an address that is public, not random."""
 

@@ -12,6 +12,9 @@ class BluezOptions:
     adapter: None takes the first one there is. lock_adapter: dials locks; None is the same one.
     link_cap: phones connected at once. speak_s: how long one may be connected and silent.
     start_s: how long the start may take. check_s: between looks at whether all is still so.
+    retry_s: wait after the first failure in a row; one more of it for each further one.
+    activate_s: how long bluetoothd may be away before the bus is asked to start it.
+    refresh_s: after how long an advertisement that was connected to is registered anew.
     dial_s: after how long a dial fails, waiting for its turn included. turn_s: after how long
     without a connection one dial lets the next one try; phones find the advertisement meanwhile.
     """
@@ -25,5 +28,8 @@ class BluezOptions:
     advertising_interval_ms: tuple[float, float] = (100.0, 152.5)
     start_s: float = 10.0
     check_s: float = 10.0
+    retry_s: float = 0.5
+    activate_s: float = 3.0
+    refresh_s: float = 60.0
     dial_s: float = 8.0
     turn_s: float = 4.0

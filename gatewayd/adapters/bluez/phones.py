@@ -163,6 +163,9 @@ class PhoneSide:
         try:
             await self._bluetoothd.call(device, names.DEVICE, "Disconnect", timeout_s=_DISCONNECT_S)
         except BusError as error:
+            if error.name == names.UNKNOWN_OBJECT:
+                self._gone(device, "forgotten by bluetoothd")
+                return
             _log.info("%s does not hang up: %s", device, error)
             self._counts["disconnects refused"] += 1
 
