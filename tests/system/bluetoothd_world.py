@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from gatewayd.adapters.bluez import BluezOptions, open_bluez
 from gatewayd.adapters.virtual_radio import AirModel
-from gatewayd.ports import Central, Link, Peripheral
+from gatewayd.ports import Central, Link, Peripheral, RadioError
 from tests.support.worlds import VirtualWorld
 from tests.system.bluetoothd import BluezBus, bluez_bus, the_bluetoothd
 from tests.system.vhci import kernel_adapter
+
+SCAN_STARTS_S: Final = 3.0
 
 
 class _ByPublicAddress:
@@ -25,10 +28,32 @@ class _ByPublicAddress:
         self._public = public
 
     async def dial(self, address: str) -> Link:
-        return await self._central.dial(f"{address}/P" if address in self._public else address)
+        """Once more after a refusal, as phones do.
+
+        Who is back before bluetoothd has taken in that he went is given a second bearer on his
+        old ATT (device_attach_att in device.c), and on that the MTU exchange is refused.
+        """
+        peer = f"{address}/P" if address in self._public else address
+        try:
+            return await self._central.dial(peer)
+        except RadioError as error:
+            if "ATT_EXCHANGE_MTU_REQUEST" not in str(error):
+                raise
+        return await self._central.dial(peer)
 
     async def scan(self, seconds: float) -> Sequence[str]:
         return await self._central.scan(seconds)
+
+
+class _Slow:
+    """Switching discovery on takes bluetoothd a second in here."""
+
+    def __init__(self, central: Central) -> None:
+        self.dial = central.dial
+        self._central = central
+
+    async def scan(self, seconds: float) -> Sequence[str]:
+        return await self._central.scan(seconds + SCAN_STARTS_S)
 
 
 class BluetoothdWorld(VirtualWorld):
@@ -38,7 +63,9 @@ class BluetoothdWorld(VirtualWorld):
     notifies_everybody = True
     max_mtu = 512  # see main.conf
     model = AirModel(
-        connection_interval_s=0.0,
+        # at full speed one phone that floods keeps bluetoothd from answering anybody
+        connection_interval_s=0.02,
+        packets_per_event=4,
         advertising_interval_s=0.03,
         supervision_timeout_s=0.5,
         link_cap=64,
@@ -61,12 +88,12 @@ class BluetoothdWorld(VirtualWorld):
         options = BluezOptions(
             adapter=address,
             link_cap=link_cap,
-            dial_s=self.dial_s,
+            dial_s=2 * self.dial_s,
             turn_s=min(4.0, 0.4 * self.dial_s),
             start_s=20.0,
         )
         radio = await self._open.enter_async_context(open_bluez(options))
-        return radio.peripheral, radio.central
+        return radio.peripheral, _Slow(radio.central)
 
     async def phone(self, address: str) -> Central:
         return _ByPublicAddress(await super().phone(address), self._adapters)

@@ -6,9 +6,11 @@ import os
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 if IN_THE_MACHINE := "GATEWAYD_VM" in os.environ:
     from tests.system.bluetoothd import Bluetoothd, Stopwatch, the_bluetoothd
+    from tests.system.house import House, open_house
     from tests.system.place import Place, open_place
 else:
     collect_ignore_glob = ["test_*.py"]
@@ -30,3 +32,10 @@ if IN_THE_MACHINE:
     @pytest.fixture
     def stopwatch(request) -> Stopwatch:
         return Stopwatch(request.node.name)
+
+    @pytest_asyncio.fixture(scope="session", loop_scope="session")
+    async def house(tmp_path_factory) -> AsyncIterator[House]:
+        """One daemon for all stories: it takes half a minute to start in software."""
+        the_bluetoothd().make_sure()
+        async with open_house(the_bluetoothd(), tmp_path_factory.mktemp("house")) as house:
+            yield house

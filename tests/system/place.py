@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -36,7 +37,19 @@ class Place:
     bus: BluezBus
     address: str
     _open: AsyncExitStack
+    _plug: AsyncExitStack
     radios: int = 0
+
+    async def unplug(self) -> None:
+        """Pull the adapter out; returns when bluetoothd has noticed."""
+        await self._plug.aclose()
+        async with asyncio.timeout(10):
+            while await self.bus.adapter(self.address):
+                await asyncio.sleep(0.05)
+
+    async def plug(self) -> None:
+        """Put an adapter with the same address in again; returns when the kernel has it."""
+        self.adapter = await self._plug.enter_async_context(kernel_adapter(self.air, self.address))
 
     async def radio(
         self,
@@ -74,10 +87,7 @@ class Place:
 async def open_place(address: str = ADAPTER, model: AirModel = AIR) -> AsyncIterator[Place]:
     """A new adapter, powered, and nobody else on its air. Needs a bluetoothd that runs."""
     air = VirtualAir(model)
-    async with (
-        bluez_bus() as bus,
-        kernel_adapter(air, address) as adapter,
-        AsyncExitStack() as devices,
-    ):
+    async with bluez_bus() as bus, AsyncExitStack() as plug, AsyncExitStack() as devices:
+        adapter = await plug.enter_async_context(kernel_adapter(air, address))
         path = await bus.wait_for_adapter(address)
-        yield Place(air, adapter, path, bus, address, devices)
+        yield Place(air, adapter, path, bus, address, devices, plug)
