@@ -11,19 +11,17 @@ import hashlib
 import logging
 import os
 import signal
-from contextlib import AbstractAsyncContextManager
-from typing import Final
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
-from firmware_proto import edhoc
 from gatewayd import __version__, sync
+from gatewayd.actuators import Workshop
 from gatewayd.adapters import sealing, systemd
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog, open_log
-from gatewayd.adapters.virtual_radio import LOCK, PHONE, Radio, RadioOptions, open_radio
-from gatewayd.cloud.authority import key_id
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId
@@ -31,10 +29,9 @@ from gatewayd.core.pull import origin_of
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, DoorIdentity, Surroundings
-from gatewayd.lock_connection import GatewayIdentity, LockIdentity
-from gatewayd.locks import LockTiming, RemoteLock
+from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import AuditLog, Central, Entropy, Memory
+from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
 _log: Final = logging.getLogger(__name__)
@@ -42,8 +39,6 @@ _log: Final = logging.getLogger(__name__)
 LOG_FILE: Final = "log.db"
 REQUESTS_NAME: Final = "request naming"
 SECRET_BYTES: Final = 32
-UNUSED_LINK_S: Final = 12.0
-"""How long the link to a battery lock is kept after its last use."""
 
 
 async def run(config: Config, secrets: Secrets) -> int:
@@ -55,9 +50,10 @@ async def run(config: Config, secrets: Secrets) -> int:
     async with (
         open_log(config.gateway.state / LOG_FILE) as log,
         _radio(config) as radio,
+        AsyncExitStack() as stack,
         asyncio.TaskGroup() as tasks,
     ):
-        daemon = await _wire(config, secrets, log, radio.central, tasks)
+        daemon = await _wire(config, secrets, log, radio.central, stack, tasks)
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
@@ -71,18 +67,47 @@ async def run(config: Config, secrets: Secrets) -> int:
     return 0
 
 
+class Radio(Protocol):
+    """Both roles of a gateway, on whichever radio."""
+
+    @property
+    def peripheral(self) -> Peripheral:
+        """Serves phones."""
+        ...
+
+    @property
+    def central(self) -> Central:
+        """Dials locks."""
+        ...
+
+
 def _radio(config: Config) -> AbstractAsyncContextManager[Radio]:
     """One radio in both roles.
 
     It holds one link more than phones may keep, so that a newcomer can be
-    let in to be judged.
+    let in to be judged. Only the libraries of the radio that is asked for are
+    loaded: a machine at a door has no simulator, and little memory.
     """
-    return open_radio(
-        config.radio.hci,
+    link_cap = config.radio.max_phone_links + 1
+    if config.radio.kind == "bluez":
+        from gatewayd.adapters import bluez  # noqa: PLC0415 - see above
+
+        options = bluez.BluezOptions(
+            adapter=config.radio.adapter,
+            lock_adapter=config.radio.lock_adapter,
+            name=f"gatewayd {__version__} {config.gateway.id}",
+            info=f"gatewayd {__version__}".encode(),
+            link_cap=link_cap,
+        )
+        return bluez.open_bluez(options)
+    from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
+
+    return virtual_radio.open_radio(
+        config.radio.hci or "",
         address=radio_address(config.gateway.id),
-        serves=PHONE,
-        dials=LOCK,
-        options=RadioOptions(link_cap=config.radio.max_phone_links + 1),
+        serves=virtual_radio.PHONE,
+        dials=virtual_radio.LOCK,
+        options=virtual_radio.RadioOptions(link_cap=link_cap),
     )
 
 
@@ -93,11 +118,12 @@ def radio_address(gateway: str) -> str:
     return ":".join(f"{octet:02X}" for octet in octets)
 
 
-async def _wire(
+async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     config: Config,
     secrets: Secrets,
     log: SqliteLog,
     central: Central,
+    stack: AsyncExitStack,
     tasks: asyncio.TaskGroup,
 ) -> Daemon:
     """Everything together; nothing runs yet."""
@@ -109,17 +135,9 @@ async def _wire(
     noticed = NoticedLog(log, grown)
     secret = await _request_secret(log, entropy)
     around = Surroundings(noticed, timekeeper, entropy, secrets.trust, secret, tasks)
-    locks = {
-        DoorId(door.id): RemoteLock(
-            central,
-            _lock_identity(door, secrets),
-            identity,
-            clock,
-            entropy,
-            timing=LockTiming(keep_s=None if door.lock.warm else UNUSED_LINK_S),
-        )
-        for door in config.doors
-    }
+    workshop = Workshop(central, identity, secrets, clock, entropy, stack)
+    actuators = {DoorId(door.id): workshop.actuator(door) for door in config.doors}
+    locks = {door: actuator.lock for door, actuator in actuators.items()}
     doors = {
         DoorId(door.id): Door(
             DoorIdentity(DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.settings),
@@ -131,9 +149,9 @@ async def _wire(
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
     phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
     extra = [
-        Work(f"lock {door.id}", locks[DoorId(door.id)].keep_warm)
-        for door in config.doors
-        if door.lock.warm
+        Work(f"lock {door}", actuator.keep)
+        for door, actuator in actuators.items()
+        if actuator.keep is not None
     ]
     if config.uplink is not None:
         uplink = _uplink(config, config.uplink, secrets, log, timekeeper, phones)
@@ -149,11 +167,6 @@ async def _wire(
         tuple(extra),
         watchdog_s=systemd.watchdog_interval_s(os.environ) or LOOK_S,
     )
-
-
-def _lock_identity(door: config_model.Door, secrets: Secrets) -> LockIdentity:
-    key = secrets.lock_keys[DoorId(door.id)]
-    return LockIdentity(door.lock.address, key, edhoc.ccs(door.id, key, key_id(key)), key_id(key))
 
 
 async def _request_secret(memory: Memory, entropy: Entropy) -> bytes:

@@ -14,7 +14,7 @@ from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.ports import PortError, RadioError, StorageError
 
 _HINTS: Final[dict[type[BaseException], str]] = {
-    RadioError: "radio.hci names the controller: is it there, and may we use it?",
+    RadioError: "[radio] names the controller: is it there, and may we use it? gatewayd doctor",
     StorageError: "gateway.state holds the log: is the disk full, read-only or not ours?",
 }
 

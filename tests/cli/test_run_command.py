@@ -115,7 +115,7 @@ def test_run_without_a_controller(site: Site) -> None:
     ran = run("run", "-c", site.config)
     assert ran.code == ExitCode.FAILED
     assert "error: no controller at unix:" in ran.err
-    assert "hint: radio.hci names the controller" in ran.err
+    assert "hint: [radio] names the controller" in ran.err
 
 
 def test_run_on_a_log_that_is_none(site: Site) -> None:

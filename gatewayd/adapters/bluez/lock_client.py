@@ -13,6 +13,7 @@ from typing import Final
 
 from bleak import BleakClient
 from bleak.backends.bluezdbus import manager as bleak_manager
+from bleak.backends.bluezdbus.version import BlueZFeatures
 from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
 from bleak.exc import BleakError
@@ -113,6 +114,9 @@ async def connect(
         for each in made:
             each.link.died("disconnected")
 
+    # bleak would run bluetoothctl once to learn the version; a dial that is cancelled
+    # meanwhile leaves an event unset that every later dial of the process waits for
+    BlueZFeatures.checked_bluez_version = True
     device = BLEDevice(address, None, {"path": path, "props": {"Adapter": adapter}})
     client = BleakClient(device, disconnected_callback=gone)
     await client.connect()
