@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +81,7 @@ class LockSide:
         self._spawn = spawn
         self._counts = counts
         self._turn = asyncio.Lock()
+        self._waiting = 0
         self._clients: dict[str, LockClient] = {}
         self._silent_s = 0.0
         self._device_news = asyncio.Event()
@@ -114,7 +115,7 @@ class LockSide:
                 mark = names.PUBLIC_SUFFIX if public else ""
                 heard[device.address + mark] = advertisement.rssi
 
-        async with self._turn:
+        async with self._in_line():
             adapter = self._adapter()
             if adapter is None:
                 raise RadioError(f"no radio towards locks: {self._keeper.trouble}")
@@ -142,7 +143,7 @@ class LockSide:
     # --- one try --------------------------------------------------------------------------
     async def _try(self, address: str, tries: _Tries) -> BluezLink | None:
         """None: worth another try. RadioError: it is not."""
-        async with self._turn:
+        async with self._in_line():
             adapter = self._adapter()
             if adapter is None:  # the keeper is at work; the dial's own bound holds
                 tries.last = self._keeper.trouble
@@ -156,6 +157,19 @@ class LockSide:
                 except NoSuchTableError as error:
                     await self._forget_table(adapter, path, address, tries, error)
         return None
+
+    @contextlib.asynccontextmanager
+    async def _in_line(self) -> AsyncIterator[None]:
+        """One at a time; who has the turn can see whether somebody waits for it."""
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _adapter(self) -> str | None:
         if self._lost is not None:
@@ -175,14 +189,19 @@ class LockSide:
     async def _in_turn(
         self, path: str, address: str, adapter: str, tries: _Tries
     ) -> BluezLink | None:
-        """One attempt, ended after its turn; one that has come as far as a connection may go on."""
+        """One attempt, ended after its turn when the air is needed by another, or by phones.
+
+        One that has come as far as a connection may go on; the dial's own bound holds.
+        """
         attempt = asyncio.create_task(
             self._attempt(path, address, adapter, tries), name=f"dial {address}"
         )
         try:
-            await asyncio.wait({attempt}, timeout=self._options.turn_s)
-            if not attempt.done() and self._bluetoothd.objects.is_connected(path):
-                await asyncio.wait({attempt})
+            while not attempt.done():
+                await asyncio.wait({attempt}, timeout=self._options.turn_s)
+                needed = self._waiting or not self._keeper.simultaneous
+                if needed and not self._bluetoothd.objects.is_connected(path):
+                    break
         except BaseException:
             await self._end(attempt, tries)
             raise
@@ -209,6 +228,7 @@ class LockSide:
         """None: a fault that may pass. NoSuchTableError."""
         if self._bluetoothd.objects.get(path, names.DEVICE) is None:
             await self._find(adapter, path, tries)
+            return None  # connecting has a turn of its own
         try:
             client = await lock_client.connect(path, address, adapter, self._hang_up)
         except FAULTS as error:
