@@ -36,9 +36,10 @@ def main(share: Path) -> int:
     )
     os.environ.update(job["environment"])
     try:
-        say(f"guest speaks {uptime_s():.1f} s after the kernel")
+        say(f"init done {uptime_s():.0f} s after the kernel")
         services = [start_bus(share)]
-        say(f"bus {uptime_s():.1f} s after the kernel")
+        if job["monitor"]:
+            services.append(start_monitor(share))
         if job["radio"]:
             services += start_radio(share)
         say(f"ready {uptime_s():.0f} s after the kernel")
@@ -74,12 +75,18 @@ def start_bus(share: Path) -> subprocess.Popen[bytes]:
     return bus
 
 
+def start_monitor(share: Path) -> subprocess.Popen[bytes]:
+    """Everything that passes between the kernel and its radios, and between it and bluetoothd."""
+    return subprocess.Popen(
+        ["btmon", "-w", str(share / "btsnoop")], stdout=subprocess.DEVNULL, start_new_session=True
+    )
+
+
 def start_radio(share: Path) -> list[subprocess.Popen[bytes]]:
     """One controller with nobody else on its air, and bluetoothd, powered on."""
     with (share / "air.log").open("wb") as log:
         air = subprocess.Popen([sys.executable, "-m", "tests.system.vhci"], stdout=log, stderr=log)
     _wait_until(Path("/sys/class/bluetooth/hci0").exists, "the virtual controller")
-    say(f"vhci {uptime_s():.1f} s after the kernel")
     with (share / "bluetoothd.log").open("wb") as log:
         daemon = subprocess.Popen(
             ["/usr/libexec/bluetooth/bluetoothd", "-E", "-n", "-d"], stdout=log, stderr=log

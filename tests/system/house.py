@@ -7,7 +7,7 @@ async with open_house(bluetoothd, directory) as house:
 from __future__ import annotations
 
 import asyncio
-import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +26,7 @@ from gatewayd.demo.child import Child
 from gatewayd.demo.world import GROUP, STAIRS, STREET, World, _install, _lock
 from gatewayd.emulators.phone import Patience, Phone
 from tests.system.bluetoothd import LOGS, Bluetoothd
-from tests.system.place import Place, open_place
+from tests.system.place import ADAPTER, Place, open_place
 
 NO_BROKER: Final = 1
 START_S: Final = 150.0
@@ -37,19 +37,13 @@ PATIENT: Final = Patience(attempts=6, dial_s=8.0)
 class Daemon(Child):
     """The daemon under test; its journal is kept for the host, too."""
 
-    def __init__(self, config: Path, adapter: str) -> None:
-        super().__init__(config)
-        self._adapter = adapter
-
     async def start(self) -> None:
         """Returns when phones are being served. ChildError otherwise."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.system.daemon_child"),
-            *("run", "-c", str(self._config), "--verbose"),
+            *(sys.executable, "-m", "gatewayd", "run", "-c", str(self._config), "--verbose"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "GATEWAYD_TEST_ADAPTER": self._adapter},
         )
         self._reader = asyncio.create_task(self._read(self._process), name="journal of the child")
         await self.line(lambda line: "serving " in line, START_S)
@@ -110,6 +104,14 @@ class House:
         return found[-1].verdict if found else None
 
 
+def on_bluez(config: Path) -> None:
+    """The demo's configuration with the kernel's adapter for a radio."""
+    virtual = re.compile(r'^hci = ".*"$', re.MULTILINE)
+    text, changed = virtual.subn(f'kind = "bluez"\nadapter = "{ADAPTER}"', config.read_text())
+    assert changed == 1
+    config.write_text(text)
+
+
 @asynccontextmanager
 async def open_house(bluetoothd: Bluetoothd, directory: Path) -> AsyncIterator[House]:
     """Everybody at home, the daemon serving."""
@@ -118,6 +120,7 @@ async def open_house(bluetoothd: Bluetoothd, directory: Path) -> AsyncIterator[H
     authority, keys = Authority.create(GROUP, issuer), GatewayKeys.create()
     locks = {door: _lock(directory, door, authority) for door in (STREET, STAIRS)}
     config = _install(directory, authority, keys, now_s, NO_BROKER)
+    on_bluez(config)
     async with open_place() as place, asyncio.TaskGroup() as tasks, AsyncExitStack() as phones:
         world = World(
             directory, place.air, authority, issuer, keys, config, now_s, locks, NO_BROKER
@@ -126,7 +129,7 @@ async def open_house(bluetoothd: Bluetoothd, directory: Path) -> AsyncIterator[H
             tasks.create_task(lock.run(place.air), name=f"lock {door}")
             for door, lock in locks.items()
         ]
-        daemon = Daemon(config, place.address)
+        daemon = Daemon(config)
         try:
             await daemon.start()
             yield House(world, place, bluetoothd, daemon, phones)

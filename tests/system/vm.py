@@ -49,11 +49,12 @@ PR_SET_PDEATHSIG: Final = 1
 class Job:
     """What to do in the guest. radio: one controller, bluetoothd, powered on, before the command.
 
-    timeout_s: of the command. init: `busybox` or `systemd`.
+    timeout_s: of the command. monitor: btmon writes down everything between kernel and radio.
     """
 
     command: Sequence[str]
     radio: bool = True
+    monitor: bool = False
     timeout_s: float = COMMAND_S
     memory_mb: int = 2048
     python: str = ""
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = [word for word in options.command if word != "--"]
         if options.what == "test":
             command = [_python(), "-m", "pytest", *PYTEST, *(command or ["tests/system"])]
-        job = Job(command, options.radio, options.timeout, options.memory, _python())
+        job = Job(
+            command, options.radio, options.monitor, options.timeout, options.memory, _python()
+        )
         return run(job)
     except image.PreparationError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -88,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--timeout", type=float, default=COMMAND_S, help="seconds")
         command.add_argument("--memory", type=int, default=2048, help="megabytes")
+        command.add_argument(
+            "--monitor", action="store_true", help="btmon, for btmon -r .../btsnoop afterwards"
+        )
         command.add_argument(
             "--radio",
             action=argparse.BooleanOptionalAction,
@@ -219,6 +225,7 @@ def _share(job: Job, made: image.Image) -> Path:
             {
                 "command": list(job.command),
                 "radio": job.radio,
+                "monitor": job.monitor,
                 "timeout_s": job.timeout_s,
                 "environment": _environment(),
             }
