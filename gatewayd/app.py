@@ -11,8 +11,10 @@ import hashlib
 import logging
 import os
 import signal
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from gatewayd import __version__, sync
@@ -53,7 +55,7 @@ async def run(config: Config, secrets: Secrets) -> int:
         AsyncExitStack() as stack,
         asyncio.TaskGroup() as tasks,
     ):
-        daemon = await _wire(config, secrets, log, radio.central, stack, tasks)
+        daemon = await _wire(config, secrets, log, radio, stack, tasks)
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
@@ -67,21 +69,17 @@ async def run(config: Config, secrets: Secrets) -> int:
     return 0
 
 
-class Radio(Protocol):
-    """Both roles of a gateway, on whichever radio."""
+@dataclass(frozen=True, slots=True)
+class Radio:
+    """Both roles of a gateway, on whichever radio; `health` is for the operator's status."""
 
-    @property
-    def peripheral(self) -> Peripheral:
-        """Serves phones."""
-        ...
-
-    @property
-    def central(self) -> Central:
-        """Dials locks."""
-        ...
+    peripheral: Peripheral
+    central: Central
+    health: Callable[[], Mapping[str, str | int | bool]] = dict
 
 
-def _radio(config: Config) -> AbstractAsyncContextManager[Radio]:
+@asynccontextmanager
+async def _radio(config: Config) -> AsyncIterator[Radio]:
     """One radio in both roles.
 
     It holds one link more than phones may keep, so that a newcomer can be
@@ -99,16 +97,19 @@ def _radio(config: Config) -> AbstractAsyncContextManager[Radio]:
             info=f"gatewayd {__version__}".encode(),
             link_cap=link_cap,
         )
-        return bluez.open_bluez(options)
+        async with bluez.open_bluez(options) as radio:
+            yield Radio(radio.peripheral, radio.central, radio.health)
+        return
     from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
 
-    return virtual_radio.open_radio(
+    async with virtual_radio.open_radio(
         config.radio.hci or "",
         address=radio_address(config.gateway.id),
         serves=virtual_radio.PHONE,
         dials=virtual_radio.LOCK,
         options=virtual_radio.RadioOptions(link_cap=link_cap),
-    )
+    ) as simulated:
+        yield Radio(simulated.peripheral, simulated.central)
 
 
 def radio_address(gateway: str) -> str:
@@ -122,7 +123,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     config: Config,
     secrets: Secrets,
     log: SqliteLog,
-    central: Central,
+    radio: Radio,
     stack: AsyncExitStack,
     tasks: asyncio.TaskGroup,
 ) -> Daemon:
@@ -135,7 +136,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     noticed = NoticedLog(log, grown)
     secret = await _request_secret(log, entropy)
     around = Surroundings(noticed, timekeeper, entropy, secrets.trust, secret, tasks)
-    workshop = Workshop(central, identity, secrets, clock, entropy, stack)
+    workshop = Workshop(radio.central, identity, secrets, clock, entropy, stack)
     actuators = {DoorId(door.id): workshop.actuator(door) for door in config.doors}
     locks = {door: actuator.lock for door, actuator in actuators.items()}
     doors = {
@@ -154,7 +155,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         if actuator.keep is not None
     ]
     if config.uplink is not None:
-        uplink = _uplink(config, config.uplink, secrets, log, timekeeper, phones)
+        uplink = _uplink(config, config.uplink, secrets, log, timekeeper, phones, radio)
         extra.append(Work("uplink", lambda pulse: sync.run(uplink, grown, pulse)))
     return Daemon(
         noticed,
@@ -210,6 +211,7 @@ def _uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     log: SqliteLog,
     timekeeper: Timekeeper,
     phones: Phones,
+    radio: Radio,
 ) -> sync.Uplink:
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway)
@@ -236,14 +238,14 @@ def _uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         clock=clock,
         jitter=entropy.fraction,
         seal=sealing.seal,
-        status=lambda: _status(timekeeper, phones),
+        status=lambda: _status(timekeeper, phones, radio),
         floor_s=lambda: timekeeper.reading().floor_s,
         question=time.question,
         answered=time.answered,
     )
 
 
-def _status(timekeeper: Timekeeper, phones: Phones) -> bytes:
+def _status(timekeeper: Timekeeper, phones: Phones, radio: Radio) -> bytes:
     """Health without persons."""
     reading = timekeeper.reading()
     return sync.status(
@@ -254,4 +256,5 @@ def _status(timekeeper: Timekeeper, phones: Phones) -> bytes:
             count for name, count in phones.counts.items() if name.startswith("stranger")
         ),
         faults=phones.counts["our fault"],
+        **radio.health(),
     )

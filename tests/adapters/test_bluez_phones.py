@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from dbus_fast import Message, MessageType, Variant
@@ -303,3 +304,9 @@ def test_the_first_adapter_is_taken_when_none_is_named():
     assert objects.adapter("00:00:00:00:00:02/P") == "/org/bluez/hci1"
     objects.changed("/org/bluez/hci9", ADAPTER, {"Powered": True})
     assert not objects.powered("/org/bluez/hci9")
+
+
+def test_one_module_imports_dbus_fast():
+    root = Path(__file__).parents[2] / "gatewayd"
+    found = [each for each in root.rglob("*.py") if "dbus_fast" in each.read_text("utf-8")]
+    assert [str(each.relative_to(root)) for each in found] == ["adapters/bluez/bus.py"]

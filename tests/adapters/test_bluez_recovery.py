@@ -51,6 +51,12 @@ async def test_bluetoothd_dies_and_comes_back(world: FakeBluezWorld):
         await world.start_bluez()
         await until(lambda: world.bluez.advertisement and world.bluez.application)
     assert radio.counts["tables registered"] == 4
+    assert radio.health() == {
+        "radio": "advertising",
+        "radio_both_roles": True,
+        "radio_losses": 3,
+        "radio_repairs": 0,
+    }
     again = await radio.central.dial(LOCK_1)
     await again.write(b"unlatch")
     while (far := await lock.accept()).closed:

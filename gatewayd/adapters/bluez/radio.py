@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -26,6 +26,14 @@ from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
 
+LOSSES: Final = (
+    "bluetoothd lost",
+    "advertisements lost",
+    "advertisements released",
+    "dials that never ended",
+    "silent scans",
+    "stale tables forgotten",
+)
 SERVING: Final = frozenset({State.ADVERTISING, State.FULL})
 
 
@@ -90,6 +98,17 @@ class BluezRadio:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await lock_client.forget_everything()
+
+    def health(self) -> Mapping[str, str | int | bool]:
+        """For the operator's status: what phones can expect now, and what had to be repaired."""
+        return {
+            "radio": str(self.keeper.state),
+            "radio_both_roles": self.keeper.simultaneous,
+            "radio_losses": sum(self.counts[name] for name in LOSSES),
+            "radio_repairs": sum(
+                count for name, count in self.counts.items() if name.startswith("recovery: ")
+            ),
+        }
 
     def _called(self, call: Call) -> Reply | None:
         return self.peripheral.called(call) or self.keeper.called(call)
