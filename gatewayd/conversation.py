@@ -87,7 +87,7 @@ class Conversation(Generic[_S]):
                     await self.link.write(fragment)
                     written += 1
             except LinkClosedError as error:
-                if written < len(fragments) - 1:
+                if written < len(fragments) - 1 or not error.may_have_happened:
                     raise NotSentError(*error.args) from error
                 raise
             finally:

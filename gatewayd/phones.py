@@ -40,7 +40,8 @@ from gatewayd.core.requests import request_key
 from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.opening import Answer
-from gatewayd.ports import Link, LinkClosedError, Peripheral, StorageError
+from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse, StorageError
+from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ WRITE_S: Final = 3.0
 """How long a phone may take over one fragment of ours; its radio acknowledges within 0.1 s."""
 SECOND_LOOK_S: Final = 0.01
 """Before a link is ended: a busy gateway may have something of it that is not read yet."""
+TURN_S: Final = 30.0
+"""More than letting somebody in or sending him away takes."""
 READY: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 
 
@@ -120,19 +123,21 @@ class Phones:
         self._accepting: asyncio.Task[None] | None = None
         self._draining = False
 
-    async def serve(self, peripheral: Peripheral) -> None:
+    async def serve(self, peripheral: Peripheral, pulse: Pulse = UNWATCHED) -> None:
         """Accept phones until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._make_room(), name="room for phones")
+            group.create_task(self._make_room(pulse.part("room")), name="room for phones")
             self._accepting = group.create_task(
-                self._accept(peripheral, group), name="phones arrive"
+                self._accept(peripheral, group, pulse), name="phones arrive"
             )
 
-    async def _accept(self, peripheral: Peripheral, group: asyncio.TaskGroup) -> None:
+    async def _accept(self, peripheral: Peripheral, group: asyncio.TaskGroup, pulse: Pulse) -> None:
         while True:
+            pulse.waits()
             while not self._links.room:
                 await self._change()
             link = await peripheral.accept()
+            pulse.beat(TURN_S)
             self._newest += 1
             number = self._newest
             self._update(self._links.opened(number, self._now_s()))
@@ -156,13 +161,15 @@ class Phones:
         while self._serving:
             await self._change()
 
-    async def _make_room(self) -> None:
+    async def _make_room(self, pulse: Pulse) -> None:
         """End links that have had their chance while there are too many; runs for ever."""
         while True:
+            pulse.waits()
             match self._links.decide(self._now_s()):
                 case Stay():
                     await self._change()
                 case Evict(number):
+                    pulse.beat(TURN_S)
                     await asyncio.sleep(SECOND_LOOK_S)
                     if self._links.decide(self._now_s()) != Evict(number):
                         continue
