@@ -122,9 +122,12 @@ class Phones:
         self._newest = 0
         self._accepting: asyncio.Task[None] | None = None
         self._draining = False
+        self._leaving = 0
+        self._hanging_up: Pulse = UNWATCHED
 
     async def serve(self, peripheral: Peripheral, pulse: Pulse = UNWATCHED) -> None:
         """Accept phones until cancelled."""
+        self._hanging_up = pulse.part("hanging up")
         async with asyncio.TaskGroup() as group:
             group.create_task(self._make_room(pulse.part("room")), name="room for phones")
             self._accepting = group.create_task(
@@ -207,7 +210,21 @@ class Phones:
             _log.exception("phone %d: a fault of ours", number)
         finally:
             self._update(self._links.closed(number))
-            await asyncio.shield(link.close())
+            await asyncio.shield(self._hang_up(link))
+
+    async def _hang_up(self, link: Link) -> None:
+        """Disconnect; the pulse stops when a radio lets nobody go any more."""
+        if not self._leaving:
+            self._hanging_up.beat(TURN_S)
+        self._leaving += 1
+        try:
+            await link.close()
+        finally:
+            self._leaving -= 1
+            if self._leaving:
+                self._hanging_up.beat(TURN_S)
+            else:
+                self._hanging_up.waits()
 
     async def _converse(self, number: int, link: Link) -> None:
         entropy = self._around.entropy

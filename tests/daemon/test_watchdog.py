@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from firmware_proto.codes import PHONE_SERVICE_UUID, Reason
+from firmware_proto.codes import PHONE_SERVICE_UUID
 from gatewayd.adapters.systemd import Systemd
 from gatewayd.cloud.authority import Authority, IssuerKey
 from gatewayd.core.model import Asked, Command, CommandId, Fact
 from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
 from gatewayd.door import Surroundings
 from gatewayd.phones import TURN_S, Phones, Receipts
-from gatewayd.ports import Link, Peripheral, Pulse
+from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.vitals import UNWATCHED, Vitals
@@ -102,13 +102,13 @@ class Site:
         self.air = FakeAir(mtu=185)
         self.daemon: Daemon | None = None
 
-    async def make(self, tasks: asyncio.TaskGroup, extra: tuple[Work, ...], cap: int) -> Daemon:
+    async def make(self, tasks: asyncio.TaskGroup, extra: tuple[Work, ...]) -> Daemon:
         timekeeper = await Timekeeper.load(self.clock, self.log, battery_clock=False)
         operator, dice = Operator(), Dice()
         trust = Authority.create("vestergade-7", IssuerKey.create("housing")).trust()
         refusals = Refusals(self.log, timekeeper)
         around = Surroundings(self.log, timekeeper, dice, trust, bytes(32), tasks, refusals)
-        phones = Phones(operator.gateway(), Receipts(operator.receipts, "log"), {}, around, cap=cap)
+        phones = Phones(operator.gateway(), Receipts(operator.receipts, "log"), {}, around, cap=4)
         return Daemon(
             self.log,
             timekeeper,
@@ -124,12 +124,12 @@ class Site:
 
     @asynccontextmanager
     async def running(
-        self, *extra: Work, peripheral: Peripheral | None = None, cap: int = 4
+        self, *extra: Work, peripheral: Peripheral | None = None
     ) -> AsyncIterator[Daemon]:
         served = peripheral or self.air.peripheral("gateway", PHONE_SERVICE_UUID)
         try:
             async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-                daemon = await self.make(tasks, extra, cap)
+                daemon = await self.make(tasks, extra)
                 serving = tasks.create_task(daemon.serve(served))
                 try:
                     yield daemon
@@ -255,7 +255,7 @@ class StuckLink:
     mtu = 23
 
     async def read(self) -> bytes:
-        raise AssertionError
+        raise LinkClosedError("gone already")
 
     async def write(self, fragment: bytes) -> None:
         raise AssertionError
@@ -278,12 +278,12 @@ class OneLink:
 async def test_phones_hang_in_a_radio_that_never_disconnects(
     site: Site, ear: Ear, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with site.running(peripheral=OneLink(StuckLink()), cap=0):
+    async with site.running(peripheral=OneLink(StuckLink())):
         await ear.hears(FED)
         site.clock.skip_s += TURN_S + 1
         await until(lambda: "not fed" in caplog.text)
         await asyncio.sleep(1.1)  # the other tasks look again; only one is still silent
-        assert caplog.text.rstrip().endswith("not fed: phones")
+        assert caplog.text.rstrip().endswith("not fed: phones: hanging up")
         await ear.starves()
 
 
@@ -292,13 +292,13 @@ async def test_a_disk_that_does_not_answer_is_noticed(
 ) -> None:
     async with site.running() as daemon:
         await ear.hears(FED)
-        daemon.phones._refused(Reason.STRANGER)
+        daemon.refusals.stranger()
         await asyncio.sleep(1.1)  # a minute begins, at the end of which strangers are written down
         site.log.stuck = True
         for _ in range(3):
             site.clock.skip_s += 61
             await asyncio.sleep(1.1)
-        assert caplog.text.rstrip().endswith("not fed: strangers, unknown outcomes")
+        assert caplog.text.rstrip().endswith("not fed: refusals")
         await ear.starves()
 
 
