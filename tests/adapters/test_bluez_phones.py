@@ -89,8 +89,8 @@ async def test_the_advertisement_is_quick_and_connectable(world: FakeBluezWorld)
         "ServiceUUIDs": [PHONE_SERVICE_UUID],
         "LocalName": "gatewayd 1.0 Treppenhäuschen",
         "Discoverable": True,
-        "MinInterval": 100,
-        "MaxInterval": 152,
+        "MinInterval": 20,
+        "MaxInterval": 30,
     }
 
 
