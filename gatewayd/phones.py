@@ -16,7 +16,7 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
@@ -30,7 +30,7 @@ from firmware_proto.messages import FaultMessage, GetResult, Message, Open, Prep
 from firmware_proto.phone_session import GatewaySession
 from firmware_proto.session import CredentialReceived, MessageReceived
 from firmware_proto.session_tables import SessionState
-from gatewayd.conversation import Conversation
+from gatewayd.conversation import Conversation, WatchedLink
 from gatewayd.core import keytoken, receipt
 from gatewayd.core.admission import Evict, Links, Stay, Wait
 from gatewayd.core.keytoken import KeyToken, TokenRejected
@@ -46,8 +46,6 @@ from gatewayd.vitals import UNWATCHED
 _log: Final = logging.getLogger(__name__)
 
 UNKNOWN_DOOR: Final = Verdict(Outcome.REFUSED, Reason.UNKNOWN_DOOR)
-WRITE_S: Final = 3.0
-"""How long a phone may take over one fragment of ours; its radio acknowledges within 0.1 s."""
 SECOND_LOOK_S: Final = 0.01
 """Before a link is ended: a busy gateway may have something of it that is not read yet."""
 TURN_S: Final = 30.0
@@ -69,34 +67,6 @@ class _Strange(Exception):  # noqa: N818 - a way out of a conversation, not an e
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.name)
         self.reason = reason
-
-
-class _Watched:
-    """A link that tells when a fragment came or went, and that does not wait for ever to write."""
-
-    def __init__(self, link: Link, active: Callable[[], None]) -> None:
-        self._link = link
-        self._active = active
-
-    @property
-    def mtu(self) -> int:
-        return self._link.mtu
-
-    async def read(self) -> bytes:
-        fragment = await self._link.read()
-        self._active()
-        return fragment
-
-    async def write(self, fragment: bytes) -> None:
-        try:
-            async with asyncio.timeout(WRITE_S):
-                await self._link.write(fragment)
-        except TimeoutError as error:
-            raise LinkClosedError("the phone takes nothing any more") from error
-        self._active()
-
-    async def close(self) -> None:
-        await self._link.close()
 
 
 class Phones:
@@ -235,7 +205,7 @@ class Phones:
             static_key=self._identity.key,
             credential=self._identity.credential,
         )
-        talk = Conversation(_Watched(link, lambda: self._active(number, session)), session)
+        talk = Conversation(WatchedLink(link, lambda: self._active(number, session)), session)
         token = await self._identify(talk)
         while token is not None and not self._draining:
             try:
