@@ -293,7 +293,9 @@ async def test_a_lost_hello_costs_one_more_attach(quick: LineSite) -> None:
 
 
 async def test_a_hello_that_comes_twice_is_heard_once(quick: LineSite) -> None:
-    quick.line.near.carry = Damage(0, lambda data: data * 2)
+    # every Attach comes twice: the first one may be gone before the lock has opened its end
+    (attach,) = SerialFraming().cut(bytes([FrameKind.ATTACH]))
+    quick.line.near.carry = lambda data: data * 2 if data == attach else data
     async with quick.powered(), opened(quick) as client:
         assert await client.unlatch(ONE, 1) == OPENED
     assert kinds(quick.line.far.heard)[:2] == [FrameKind.HELLO] * 2
