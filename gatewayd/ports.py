@@ -35,7 +35,7 @@ class RadioError(PortError):
 
 
 class StorageError(PortError):
-    """The entry does not exist: disk full, read-only, I/O error or too slow."""
+    """The entry does not exist: disk full, read-only or I/O error."""
 
 
 class UpstreamError(PortError):
