@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--timeout", type=float, default=COMMAND_S, help="seconds")
         command.add_argument("--memory", type=int, default=2048, help="megabytes")
         command.add_argument(
-            "--monitor", action="store_true", help="btmon, for btmon -r .../btsnoop afterwards"
+            "--monitor", action="store_true", help="btmon writes btmon.txt: all HCI and MGMT"
         )
         command.add_argument(
             "--radio",
