@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +46,11 @@ async def examine(path: Path, machine: Machine | None = None) -> tuple[Finding, 
         looks[radio.ADAPTERS] = here.bluetooth()
     for name, look in looks.items():
         observations[name] = await _seen(look)
-    observations.setdefault(radio.ADVERTISING, observations[radio.ADAPTERS])
+    bluetooth = observations[radio.ADAPTERS]
+    if settings is not None and isinstance(bluetooth, radio.Bluetooth):
+        named = (settings.radio.adapter, settings.radio.lock_adapter)
+        bluetooth = replace(bluetooth, named=tuple(each for each in named if each is not None))
+    observations[radio.ADAPTERS] = observations[radio.ADVERTISING] = bluetooth
     return diagnose(observations)
 
 

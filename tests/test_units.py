@@ -181,11 +181,13 @@ DISTRIBUTION = (
   <policy context="default">
     <allow send_destination="org.bluez"/>
     <allow send_destination="org.freedesktop.hostname1"/>
+    <allow send_destination="org.freedesktop.systemd1"/>
   </policy>
 </busconfig>
 """
 )
 BLUEZ, OTHER_SERVICE, THE_BUS = "org.bluez", "org.freedesktop.hostname1", "org.freedesktop.DBus"
+SYSTEMD = "org.freedesktop.systemd1"
 PING = "org.freedesktop.DBus.Peer.Ping"
 # users that every Debian has, in the places of the daemon's user and of anybody's
 OURS, ANYBODY = "nobody", "daemon"
@@ -232,8 +234,8 @@ async def bus_with(*policies: str) -> AsyncIterator[Bus]:
         assert process.stdout is not None
         assert await process.stdout.readline()
         # a connection of its own for each: who owns a name may be called by it alone
-        owners = [await MessageBus(bus.address).connect() for _ in range(2)]
-        for owner, each in zip(owners, (BLUEZ, OTHER_SERVICE), strict=True):
+        owners = [await MessageBus(bus.address).connect() for _ in range(3)]
+        for owner, each in zip(owners, (BLUEZ, OTHER_SERVICE, SYSTEMD), strict=True):
             assert await owner.request_name(each) is RequestNameReply.PRIMARY_OWNER
         try:
             async with asyncio.timeout(30):
@@ -282,3 +284,27 @@ async def test_with_our_policy_the_daemon_can_use_the_bus_and_own_no_name() -> N
         environment = "dict:string:string:A,B"
         denied = await bus.call(OURS, THE_BUS, f"{prefix}.UpdateActivationEnvironment", environment)
         assert denied == "AccessDenied"
+
+
+@needs_bus
+async def test_of_systemd_the_daemon_may_ask_for_one_thing() -> None:
+    async with bus_with(DISTRIBUTION, our_policy()) as bus:
+        manager = f"{SYSTEMD}.Manager"
+        words = ("string:bluetooth.service", "string:replace")
+        # the owner of the name here has no such method, which is only known once it is called
+        assert await bus.call(OURS, SYSTEMD, f"{manager}.RestartUnit", *words) == "UnknownMethod"
+        for other in ("StartUnit", "StopUnit", "Reboot"):
+            assert await bus.call(OURS, SYSTEMD, f"{manager}.{other}", *words) == "AccessDenied"
+
+
+def test_polkit_lets_the_daemon_restart_bluetoothd_and_nothing_else() -> None:
+    rule = (UNITS / "50-gatewayd-bluetooth.rules").read_text("utf-8")
+    for condition in (
+        'action.id == "org.freedesktop.systemd1.manage-units"',
+        'action.lookup("unit") == "bluetooth.service"',
+        'action.lookup("verb") == "restart"',
+        'subject.user == "gatewayd"',
+    ):
+        assert rule.count(condition) == 1
+    assert rule.count("&&") == 3
+    assert rule.count("polkit.Result") == 1

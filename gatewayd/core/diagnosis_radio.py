@@ -62,6 +62,9 @@ OLDEST_BLUEZ: Final = (5, 63)
 BOTH_AT_ONCE_KERNEL: Final = (6, 12)
 # LEAdvertisement1.MinInterval is experimental before (BlueZ commit 7e028287a).
 INTERVALS_BLUEZ: Final = (5, 77)
+# https://github.com/bluez/bluez/issues/570: before, a write of 511 or 512 bytes is dropped.
+LARGE_WRITES_BLUEZ: Final = (5, 69)
+LARGEST_SAFE_MTU: Final = 512
 
 
 def version(text: str) -> Version:
@@ -147,6 +150,10 @@ WANTED: Final = (
         "General", "JustWorksRepairing", "never", "strangers may replace a pairing",
     ),
     Wanted(
+        "General", "ControllerMode", "le", "the radio also spends its time on classic Bluetooth",
+        Severity.NOTE,
+    ),
+    Wanted(
         "LE", "MinConnectionInterval", "6", "fast phones are slowed down when they connect",
         Severity.NOTE,
     ),
@@ -203,6 +210,17 @@ def judge_settings(seen: Settings) -> Iterator[Finding]:
                 f"Experimental = true in [General] of {_MAIN}",
             )
         )
+    mtu = given.get(("GATT", "ExchangeMTU"), "517")
+    safe = mtu.isascii() and mtu.isdigit() and int(mtu) <= LARGEST_SAFE_MTU
+    if version(seen.bluez) < LARGE_WRITES_BLUEZ and not safe:
+        found.append(
+            Finding(
+                SETTINGS,
+                Severity.WARNING,
+                f"BlueZ {seen.bluez} drops the largest writes of phones without a word",
+                f"ExchangeMTU = {LARGEST_SAFE_MTU} in [GATT] of {_MAIN}",
+            )
+        )
     yield from found or (Finding(SETTINGS, Severity.FINE, "as a gateway wants it"),)
 
 
@@ -242,12 +260,19 @@ class Bluetooth:
     """Every adapter; `blocked` names what rfkill holds.
 
     running: is there a bluetoothd? serving: does the daemon run now?
+    named: addresses that the configuration names; none: whichever is there.
     """
 
     running: bool
     adapters: tuple[Adapter, ...]
     blocked: tuple[str, ...]
     serving: bool
+    named: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> tuple[Adapter, ...]:
+        """The adapters that matter."""
+        return tuple(each for each in self.adapters if not self.named or each.address in self.named)
 
 
 def judge_adapters(seen: Bluetooth) -> Iterator[Finding]:
@@ -270,11 +295,24 @@ def judge_adapters(seen: Bluetooth) -> Iterator[Finding]:
             "bluetoothd knows no adapter",
             "dmesg | grep -i bluetooth; on a Pi: is Bluetooth disabled in config.txt?",
         )
-    for adapter in seen.adapters:
-        yield _about_adapter(adapter)
+    known = {each.address for each in seen.adapters}
+    for address in seen.named if seen.adapters else ():
+        if address not in known:
+            yield Finding(
+                ADAPTERS,
+                Severity.ERROR,
+                f"{address}, which the configuration names, is not there",
+                f"plug it in, or name one of {', '.join(sorted(known))} under [radio]",
+            )
+    for adapter in seen.used:
+        yield _about_adapter(adapter, shared=len(set(seen.named)) < _TWO)
 
 
-def _about_adapter(adapter: Adapter) -> Finding:
+_TWO: Final = 2
+"""With one adapter for phones and one for locks, none has to play both roles at once."""
+
+
+def _about_adapter(adapter: Adapter, *, shared: bool) -> Finding:
     here = f"{adapter.name} ({adapter.address})"
     if not adapter.powered:
         return Finding(ADAPTERS, Severity.ERROR, f"{here} is switched off", "bluetoothctl power on")
@@ -286,7 +324,7 @@ def _about_adapter(adapter: Adapter) -> Finding:
             f"{here} cannot be {' nor '.join(sorted(missing))}",
             "use another adapter",
         )
-    if "central-peripheral" not in adapter.roles:
+    if shared and "central-peripheral" not in adapter.roles:
         return Finding(
             ADAPTERS,
             Severity.WARNING,
@@ -294,12 +332,13 @@ def _about_adapter(adapter: Adapter) -> Finding:
             f"KernelExperimental = {SIMULTANEOUS_ROLES} in [General] of {_MAIN}; "
             "if it stays so: a second adapter for the locks",
         )
-    return Finding(ADAPTERS, Severity.FINE, f"{here} serves phones and dials locks at once")
+    what = "serves phones and dials locks at once" if shared else "has one role, and plays it"
+    return Finding(ADAPTERS, Severity.FINE, f"{here} {what}")
 
 
 def judge_advertising(seen: Bluetooth) -> Iterator[Finding]:
     """Is anything advertised while the daemon runs?"""
-    active = sum(each.advertisements or 0 for each in seen.adapters)
+    active = sum(each.advertisements or 0 for each in seen.used)
     if not seen.serving:
         yield Finding(
             ADVERTISING,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -242,9 +243,21 @@ async def test_a_disconnect_that_is_refused_ends_in_time(world: FakeBluezWorld):
     world.bluez.refuse["Disconnect"] = ["Failed"]
     closing = asyncio.create_task(link.close())
     await until(lambda: radio.counts["disconnects refused"])
+    with pytest.raises(RefusedError, match="NotPermitted"):
+        await write(world, path_of(PHONE_1), b"I stay")
     world.bluez.change(path_of(PHONE_1), DEVICE, Connected=False)
     await closing
     await link.close()
+    await until(lambda: radio.counts["recovery: again"])
+
+
+async def test_a_connection_that_never_ends_costs_the_adapter_a_power_cycle(world: FakeBluezWorld):
+    radio = await world.open(GATEWAY, replace(QUICK, speak_s=0.02))
+    world.bluez.refuse["Disconnect"] = ["Failed"] * 1000
+    silent = await (await world.phone(PHONE_1)).dial(GATEWAY)
+    await expect_closed(silent)
+    await until(lambda: world.bluez.advertisement and not radio.peripheral.anybody)
+    assert radio.counts["recovery: power cycle"] == 1
 
 
 async def test_notifying_without_bluetoothd(world: FakeBluezWorld):

@@ -30,6 +30,7 @@ class MadeUp:
     asked: list[str] = field(default_factory=list)
     promised: bool | None = None
     state: Path = Path()
+    adapter: radio.Adapter | None = None
 
     def look(self, name: str) -> None:
         self.asked.append(name)
@@ -46,7 +47,8 @@ class MadeUp:
 
     async def bluetooth(self) -> radio.Bluetooth:
         self.look("bluetooth")
-        return radio.Bluetooth(running=True, adapters=(), blocked=(), serving=True)
+        adapters = () if self.adapter is None else (self.adapter,)
+        return radio.Bluetooth(running=True, adapters=adapters, blocked=(), serving=True)
 
     async def clock(self, *, promised: bool | None) -> host.Clock:
         self.look("clock")
@@ -101,6 +103,15 @@ async def test_a_simulated_radio_is_not_looked_at(site: Site) -> None:
     assert machine.asked == ["access", "clock", "disk", "journal"]
     assert machine.promised is True
     assert machine.state == site.directory / "state"
+
+
+async def test_the_adapters_of_the_configuration_are_the_ones_that_matter(site: Site) -> None:
+    radio_section = 'kind = "bluez"\nadapter = "B8:27:EB:00:00:01"'
+    site.replace("gatewayd.toml", CONFIG.replace('hci = "unix:air.sock"', radio_section).encode())
+    machine = MadeUp(adapter=radio.Adapter("hci0", "00:09", True, frozenset(), None))
+    findings = await doctor.examine(site.config, machine)
+    said = [each.message for each in findings if each.check == radio.ADAPTERS]
+    assert said == ["B8:27:EB:00:00:01, which the configuration names, is not there"]
 
 
 async def test_problems_with_keys_are_findings(site: Site) -> None:

@@ -20,12 +20,15 @@ NOW = 1_790_000_000
 GOOD_CONF = """\
 # as docs/hardware.md has it
 [General]
+ControllerMode = le
 ReverseServiceDiscovery = false
 TemporaryTimeout=195
 KernelExperimental = 671b10b5-42c0-4696-9227-eb28d1b049d6
 Experimental = true
 [LE]
 MinConnectionInterval = 6
+[GATT]
+ExchangeMTU = 512
 [Policy]
 ReconnectAttempts = 0
 AutoEnable = true
@@ -244,6 +247,17 @@ def test_what_older_versions_need_beyond_that() -> None:
     assert [message.split()[0] for _, message in oldest] == ["AutoEnable", "BlueZ"]
 
 
+@pytest.mark.parametrize(
+    ("mtu", "bluez", "severity"),
+    [("512", "5.68", FINE), ("513", "5.68", WARNING), ("517", "5.69", FINE),
+     ("all", "5.66", WARNING), (None, "5.66", WARNING), (None, "5.82", FINE)],
+)  # fmt: skip
+def test_large_writes(mtu: str | None, bluez: str, severity: Severity) -> None:
+    line = "" if mtu is None else f"ExchangeMTU = {mtu}\n"
+    text = GOOD_CONF.replace("ExchangeMTU = 512\n", line)
+    assert severities(radio.SETTINGS, radio.Settings(text, bluez)) == [severity]
+
+
 # --- adapters -------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("adapter", "severity", "said"),
@@ -269,6 +283,22 @@ def test_no_adapter_no_bluetoothd_and_rfkill() -> None:
     ]
     two = replace(BLUETOOTH, adapters=(ADAPTER, replace(ADAPTER, name="hci1")))
     assert severities(radio.ADAPTERS, two) == [FINE, FINE]
+
+
+def test_adapters_that_the_configuration_names() -> None:
+    other = replace(ADAPTER, name="hci1", address="00:00:00:00:00:09", powered=False)
+    one_role = replace(ADAPTER, roles=frozenset({"central", "peripheral"}))
+    both = replace(BLUETOOTH, adapters=(one_role, other))
+    assert severities(radio.ADAPTERS, both) == [WARNING, ERROR]
+    assert severities(radio.ADAPTERS, replace(both, named=(ADAPTER.address,))) == [WARNING]
+    missing = replace(both, named=(ADAPTER.address, "00:00:00:00:00:08"))
+    assert about(radio.ADAPTERS, missing) == [
+        (ERROR, "00:00:00:00:00:08, which the configuration names, is not there"),
+        (FINE, f"hci0 ({ADAPTER.address}) has one role, and plays it"),
+    ]
+    assert severities(radio.ADAPTERS, replace(missing, adapters=())) == [ERROR]
+    silent = replace(both, adapters=(replace(ADAPTER, advertisements=0), other))
+    assert severities(radio.ADVERTISING, replace(silent, named=(ADAPTER.address,))) == [ERROR]
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,12 @@ def start_bus(share: Path) -> subprocess.Popen[bytes]:
 
 
 def start_monitor(share: Path) -> subprocess.Popen[bytes]:
-    """Everything that passes between the kernel and its radios, and between it and bluetoothd."""
-    return subprocess.Popen(
-        ["btmon", "-w", str(share / "btsnoop")], stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    """Everything that passes between the kernel and its radios, and between it and bluetoothd.
+
+    As text: with -w, btmon 5.66 ends at the first long ATT answer.
+    """
+    with (share / "btmon.txt").open("wb") as log:
+        return subprocess.Popen(["stdbuf", "-oL", "btmon", "-t"], stdout=log, stderr=log)
 
 
 def start_radio(share: Path) -> list[subprocess.Popen[bytes]]:

@@ -32,8 +32,7 @@ async def opens_again(house: House, stopwatch, after: str, within_s: float) -> N
 
 async def test_bluetoothd_is_killed_while_idle(house: House, stopwatch):
     stopwatch.lap_s()
-    house.bluetoothd.kill()
-    house.bluetoothd.start()  # as systemd does
+    house.bluetoothd.kill_and_restart()
     await opens_again(house, stopwatch, "bluetoothd killed and started", RECOVERY_S)
 
 
@@ -41,8 +40,7 @@ async def test_bluetoothd_is_killed_during_a_phone_session(house: House, stopwat
     guest = await house.phone("guest")
     link = await guest.central.dial(house.door_address)
     stopwatch.lap_s()
-    house.bluetoothd.kill()
-    house.bluetoothd.start()
+    house.bluetoothd.kill_and_restart()
     with contextlib.suppress(LinkClosedError):
         async with asyncio.timeout(10):
             await link.read()
@@ -60,8 +58,7 @@ async def test_bluetoothd_is_killed_during_an_unlock(house: House, stopwatch):
         await turning.wait()
     street.machine.on_turning = None
     stopwatch.lap_s()
-    house.bluetoothd.kill()
-    house.bluetoothd.start()
+    house.bluetoothd.kill_and_restart()
     report = await opening
     stopwatch.say(f"the phone heard {report.outcome.name} {report.reason.name}", stopwatch.lap_s())
     assert report.outcome is not Outcome.REFUSED  # the door did move

@@ -26,8 +26,7 @@ async def test_a_lock_is_dialled_again_after_bluetoothd_was_killed(
         link = await bluez.central.dial(LOCK)
         await radio.peripheral.accept()
         stopwatch.lap_s()
-        bluetoothd.kill()
-        bluetoothd.start()
+        bluetoothd.kill_and_restart()
         with contextlib.suppress(LinkClosedError):
             async with asyncio.timeout(5):
                 await link.read()

@@ -12,11 +12,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from bumble import hci
+
 from gatewayd.adapters.virtual_radio import AirController, VirtualAir
 
 VENDOR_PACKET: Final = 0xFF
 PRIMARY: Final = 0x00
 MAX_PACKET: Final = 4096
+
+
+class KernelController(AirController):
+    """A controller whose host is the kernel.
+
+    No link layer privacy: a host that sees it waits for the enhanced form of Connection Complete
+    (use_enhanced_conn_complete in hci_core.h), which bumble never sends. The kernel would hold up
+    all commands for four seconds, cancel a connection that exists, and never hang up on it.
+    """
+
+    le_features = AirController.le_features & ~hci.LeFeatureMask.LL_PRIVACY
 
 
 class KernelAdapter:
@@ -61,7 +74,7 @@ class KernelAdapter:
 @asynccontextmanager
 async def kernel_adapter(air: VirtualAir, address: str) -> AsyncIterator[KernelAdapter]:
     """Plug a radio into the kernel; unplugged at the end. OSError when there is no /dev/vhci."""
-    controller = AirController(air, address, name="kernel")
+    controller = KernelController(air, address, name="kernel")
     adapter = KernelAdapter(controller, os.open("/dev/vhci", os.O_RDWR | os.O_NONBLOCK))
     try:
         async with asyncio.timeout(10):

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--timeout", type=float, default=COMMAND_S, help="seconds")
         command.add_argument("--memory", type=int, default=2048, help="megabytes")
         command.add_argument(
-            "--monitor", action="store_true", help="btmon, for btmon -r .../btsnoop afterwards"
+            "--monitor", action="store_true", help="btmon writes btmon.txt: all HCI and MGMT"
         )
         command.add_argument(
             "--radio",
@@ -148,8 +148,11 @@ class Machine:
             print(f"{PREFIX}the machine does not end: killed", file=sys.stderr)
             return TIMED_OUT
         finally:
+            stopped = self._stopped()
             self.kill()
         self._reader.join(5)
+        if stopped:
+            print(f"{PREFIX}QEMU stands still: somebody sent it SIGSTOP", file=sys.stderr)
         try:
             return int((self._share / "exit-code").read_text())
         except (OSError, ValueError):
@@ -162,6 +165,14 @@ class Machine:
             if self._spoke.wait(0.2):
                 return True
         return self._spoke.is_set()
+
+    def _stopped(self) -> bool:
+        """Whether QEMU is alive but stopped by a signal, as on a machine kept quiet for others."""
+        try:
+            state = Path(f"/proc/{self._qemu.pid}/stat").read_text().rpartition(") ")[2][:1]
+        except OSError:
+            return False
+        return state == "T"
 
     def _explain(self) -> None:
         for name in ("qemu.log", "console.log"):

@@ -43,6 +43,7 @@ class Task(StrEnum):
 
     SERVE = "serve phones"
     DIAL = "dial locks"
+    HANG_UP = "hang up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Keeper:
         self._counts = counts
         self._wake = asyncio.Event()
         self._ladders = {task: Ladder() for task in Task}
-        self._complaints: list[str] = []
+        self._complaints: dict[Task, str] = {}
         self._lives: Counter[str] = Counter()
         self._ready: dict[str, _Life] = {}
         self._table: _Life | None = None
@@ -104,12 +105,20 @@ class Keeper:
 
     def complain(self, reason: str) -> None:
         """Dialling failed in a way that only the adapter can be blamed for."""
-        self._complaints.append(reason)
+        self._complaints[Task.DIAL] = reason
         self.wake()
 
     def dialled(self) -> None:
         """A dial worked."""
         self._ladders[Task.DIAL] = self._ladders[Task.DIAL].worked()
+
+    def hung_up(self, fault: str) -> None:
+        """A phone was told to go, and with what fault it did not."""
+        if fault:
+            self._complaints[Task.HANG_UP] = fault
+            self.wake()
+        else:
+            self._ladders[Task.HANG_UP] = self._ladders[Task.HANG_UP].worked()
 
     def _happened(self, news: News, path: str) -> None:
         if news is News.OWNER_LOST:
@@ -286,9 +295,9 @@ class Keeper:
 
     # --- what went wrong --------------------------------------------------------------------
     async def _answer_complaints(self) -> None:
-        complaints, self._complaints = self._complaints, []
-        if complaints:  # several dials may have met the same fault
-            await self._climb(Task.DIAL, complaints[-1])
+        complaints, self._complaints = self._complaints, {}
+        for task, reason in complaints.items():  # several dials may have met the same fault
+            await self._climb(task, reason)
 
     async def _climb(self, task: Task, reason: str) -> float:
         """Take the rung that is due; after how many seconds to try again. RadioError at the top."""

@@ -136,10 +136,6 @@ class LockSide:
         self._lost = self._lost or error
         self._all_died(str(error))
 
-    async def close(self) -> None:
-        """Hang up on every lock."""
-        await asyncio.gather(*(client.link.close() for client in list(self._clients.values())))
-
     # --- one try --------------------------------------------------------------------------
     async def _try(self, address: str, tries: _Tries) -> BluezLink | None:
         """None: worth another try. RadioError: it is not."""

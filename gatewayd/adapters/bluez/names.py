@@ -26,7 +26,6 @@ ALREADY_EXISTS: Final = ERROR + "AlreadyExists"
 DOES_NOT_EXIST: Final = ERROR + "DoesNotExist"
 NOT_PERMITTED: Final = ERROR + "NotPermitted"
 INVALID_OFFSET: Final = ERROR + "InvalidOffset"
-INVALID_LENGTH: Final = ERROR + "InvalidValueLength"
 
 UNKNOWN_OBJECT: Final = "org.freedesktop.DBus.Error.UnknownObject"
 

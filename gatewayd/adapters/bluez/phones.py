@@ -33,14 +33,21 @@ _DISCONNECT_S: Final = 8.0
 
 @dataclass(frozen=True, slots=True)
 class PhoneLimits:
-    """link_cap: phones connected at once. speak_s: how long one may be connected and silent."""
+    """link_cap: phones connected at once. speak_s: how long one may be connected and silent.
+
+    speak_s is also how long after one try to hang up the next one is made.
+    """
 
     link_cap: int = 5
     speak_s: float = 5.0
 
 
 class PhoneSide:
-    """`ports.Peripheral` over bluetoothd. `links_changed` is called when room may have changed."""
+    """`ports.Peripheral` over bluetoothd.
+
+    `links_changed` is called when room may have changed, `hung_up` after every try to hang up,
+    with what went wrong.
+    """
 
     def __init__(  # noqa: PLR0913 - what the phone side is wired to
         self,
@@ -51,6 +58,7 @@ class PhoneSide:
         info: bytes,
         spawn: Spawn,
         links_changed: Callable[[], None],
+        hung_up: Callable[[str], None],
         counts: Counter[str],
     ) -> None:
         self.adapter: str | None = None
@@ -62,8 +70,10 @@ class PhoneSide:
         self._info = info
         self._spawn = spawn
         self._links_changed = links_changed
+        self._hung_up = hung_up
         self._counts = counts
         self._visitors: dict[str, asyncio.TimerHandle] = {}
+        self._leaving: set[str] = set()
         self._links: dict[str, BluezLink] = {}
         self._arrivals: asyncio.Queue[BluezLink | None] = asyncio.Queue()
         self._lost: RadioError | None = None
@@ -147,6 +157,7 @@ class PhoneSide:
     def _gone(self, device: str, reason: str) -> None:
         if timer := self._visitors.pop(device, None):
             timer.cancel()
+        self._leaving.discard(device)
         if link := self._links.pop(device, None):
             link.died(reason)
         self._notifier.gone(device)
@@ -157,17 +168,26 @@ class PhoneSide:
             self._gone(device, reason)
 
     def _hang_up(self, device: str) -> None:
-        self._spawn(f"hang up {device}", self._disconnect(device))
+        if device not in self._leaving:
+            self._leaving.add(device)
+            self._spawn(f"hang up {device}", self._disconnect(device))
 
     async def _disconnect(self, device: str) -> None:
-        try:
-            await self._bluetoothd.call(device, names.DEVICE, "Disconnect", timeout_s=_DISCONNECT_S)
-        except BusError as error:
-            if error.name == names.UNKNOWN_OBJECT:
-                self._gone(device, "forgotten by bluetoothd")
-                return
-            _log.info("%s does not hang up: %s", device, error)
-            self._counts["disconnects refused"] += 1
+        """Until it is gone: a connection that leaks takes a place from everybody else."""
+        while device in self._leaving:
+            fault = ""
+            try:
+                await self._bluetoothd.call(
+                    device, names.DEVICE, "Disconnect", timeout_s=_DISCONNECT_S
+                )
+            except BusError as error:
+                if error.name == names.UNKNOWN_OBJECT:
+                    self._gone(device, "forgotten by bluetoothd")
+                    return
+                fault = f"{device} does not hang up: {error}"
+                self._counts["disconnects refused"] += 1
+            self._hung_up(fault)
+            await asyncio.sleep(self._limits.speak_s)
 
     # --- what bluetoothd asks of our objects ------------------------------------------------
     def called(self, call: Call) -> Reply | None:
@@ -197,7 +217,8 @@ class PhoneSide:
         if options.get("offset", 0):
             raise BusError(names.INVALID_OFFSET)  # no fragment is longer than the MTU
         device = str(options.get("device", ""))
-        if not device or device in self.dialled or names.adapter_of(device) != self.adapter:
+        unwelcome = device in self.dialled or device in self._leaving
+        if unwelcome or not device or names.adapter_of(device) != self.adapter:
             raise BusError(names.NOT_PERMITTED)
         self._from(device, int(options.get("mtu", MIN_ATT_MTU))).arrived(value)
         return Reply()

@@ -55,6 +55,7 @@ class BluezRadio:
             info=options.info,
             spawn=self._spawn,
             links_changed=self._links_changed,
+            hung_up=self._hung_up,
             counts=self.counts,
         )
         self.keeper = Keeper(bus, self._bluetoothd, self.peripheral, options, self.counts)
@@ -114,7 +115,10 @@ class BluezRadio:
         return self.peripheral.called(call) or self.keeper.called(call)
 
     def _links_changed(self) -> None:
-        self.keeper.links_changed()
+        self.keeper.links_changed()  # each of the two needs the other
+
+    def _hung_up(self, fault: str) -> None:
+        self.keeper.hung_up(fault)
 
     async def _watch_bus(self) -> None:
         await self._bus.wait_closed()
