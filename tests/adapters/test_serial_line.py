@@ -63,6 +63,7 @@ class LineSite(LockSite):
             await plug.close()
 
         task = asyncio.create_task(run(), name="lock under test")
+        await until(lambda: plug._port is not None, 5)  # what comes earlier is thrown away
         try:
             yield lock
         finally:
