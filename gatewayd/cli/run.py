@@ -70,8 +70,7 @@ COMMAND: Final = Command(
     when it returns.
 
     The log of events goes to standard error, one line each, in journald's form under systemd.
-    Started by systemd with Type=notify it reports when phones are being served, and feeds the
-    watchdog.
+    Started by systemd with Type=notify it reports when phones are being served.
     """,
     run=_run,
     arguments=_arguments,

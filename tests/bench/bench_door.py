@@ -96,8 +96,8 @@ def _profiles(openings: list[Opening]) -> list[Number]:
                 float(statistics.median(each.tap_to_command for each in found)),
                 "ms",
                 f"{condition}; medians of {len(found)}: {parts}; connection interval"
-                f" {AIR.connection_interval_s or 0:.3f} s, the gateway advertises every 0.1 to"
-                f" 0.15 s, a lock every {AWAKE_MS[0] / 1000:.1f} (mains) or"
+                f" {AIR.connection_interval_s or 0:.3f} s, the gateway advertises every 20 to"
+                f" 30 ms, a lock every {AWAKE_MS[0] / 1000:.1f} (mains) or"
                 f" {SLEEPING_MS[0] / 1000:.1f} s (asleep); tap and motor on one clock, the"
                 " gateway's steps from its journal",
             )
