@@ -43,6 +43,24 @@ class Framing(Protocol):
         ...
 
 
+class WholeFrames:
+    """No framing: for a transport that carries whole frames itself, as a serial line does."""
+
+    held: int = 0
+
+    def cut(self, message: bytes) -> list[bytes]:
+        """The message (1..2048 bytes), as it is."""
+        if not 1 <= len(message) <= MAX_MESSAGE_BYTES:
+            raise LocalProtocolError(f"a message has 1..{MAX_MESSAGE_BYTES} bytes")
+        return [message]
+
+    def receive(self, fragment: bytes) -> list[bytes]:
+        """The frame, as it is."""
+        if not 1 <= len(fragment) <= MAX_MESSAGE_BYTES:
+            raise RemoteProtocolError(Fault.MALFORMED, f"a frame of {len(fragment)} bytes")
+        return [fragment]
+
+
 class GattFraming:
     """Both directions of one connection.
 

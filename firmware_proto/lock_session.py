@@ -34,6 +34,7 @@ from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.session import Direction, HelloReceived, SessionEvent
 from firmware_proto.session_roles import InitiatorSession, ResponderSession
 from firmware_proto.session_tables import (
+    LINE_LOCK_SERVER,
     LOCK_CLIENT,
     LOCK_CLIENT_DEADLINES,
     LOCK_SERVER,
@@ -183,3 +184,22 @@ class LockServerSession(ResponderSession):
     def _completed(self, completed: Completed) -> None:
         super()._completed(completed)
         self._secret = ResumptionSecret.from_handshake(completed)
+
+
+class LineLockServerSession(LockServerSession):
+    """The lock's end on a serial line: says Hello when the gateway attaches, and not by itself.
+
+    `begin` is not for it. An Attach that comes again gets the same Hello;
+    one that comes after Resume or message_1 ends this session, and the caller
+    gives it to a new one.
+    """
+
+    TABLE: ClassVar = LINE_LOCK_SERVER
+
+    def _handshake(self, kind: Input, body: bytes) -> SessionEvent | None:
+        if kind is not Input.ATTACH:
+            return super()._handshake(kind, body)
+        if body:
+            raise RemoteProtocolError(Fault.MALFORMED, "Attach has no body")
+        self._queue(FrameKind.HELLO, self._hello_bytes)
+        return None

@@ -41,6 +41,7 @@ class Input(Enum):
     SEND = auto()
     REFUSE = auto()
     FAIL = auto()
+    ATTACH = auto()
     HELLO = auto()
     RESUME = auto()
     MESSAGE_1 = auto()
@@ -60,8 +61,9 @@ FRAMES: Final[Mapping[int, Input]] = {
     FrameKind.ERROR: Input.ERROR,
     FrameKind.HELLO: Input.HELLO,
     FrameKind.RESUME: Input.RESUME,
+    FrameKind.ATTACH: Input.ATTACH,
 }
-"""Frames that a session understands; message_4 and Attach are not for it."""
+"""Frames that a session understands; message_4 is not for it."""
 
 _S = SessionState
 _END: Final = {Input.REFUSE: _S.CLOSED, Input.FAIL: _S.CLOSED}
@@ -111,6 +113,18 @@ LOCK_SERVER: Final[Table] = {
         **_OPEN,
     },
     **_RESPONDER_TAIL,
+}
+
+# A line connects nobody: the gateway's Attach takes the place of a connection. It may come
+# again while it seems lost, and is answered with the same Hello, so that it matters to
+# neither side which of them got through. Later it is the beginning of another connection.
+LINE_LOCK_SERVER: Final[Table] = {
+    **LOCK_SERVER,
+    _S.START: {Input.ATTACH: _S.AWAITING_CHOICE, **_OPEN},
+    _S.AWAITING_CHOICE: {
+        **LOCK_SERVER[_S.AWAITING_CHOICE],
+        Input.ATTACH: _S.AWAITING_CHOICE,
+    },
 }
 
 OUR_TURN: Final = frozenset({_S.CHOOSING, _S.JUDGING})

@@ -11,30 +11,29 @@ import hashlib
 import logging
 import os
 import signal
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from firmware_proto import edhoc
-from firmware_proto.cose import key_id
 from gatewayd import __version__, sync
+from gatewayd.actuators import Workshop
 from gatewayd.adapters import sealing, systemd
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog, open_log
-from gatewayd.adapters.virtual_radio import LOCK, PHONE, Radio, RadioOptions, open_radio
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId
 from gatewayd.core.pull import origin_of
 from gatewayd.core.topics import GatewayTopics
-from gatewayd.daemon import Daemon, Work
+from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, DoorIdentity, Surroundings
-from gatewayd.lock_connection import GatewayIdentity, LockIdentity
-from gatewayd.locks import BleLock, LockTiming
+from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import AuditLog, Central, Entropy, Memory
+from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
@@ -45,8 +44,6 @@ REQUESTS_NAME: Final = "request naming"
 SECRET_BYTES: Final = 32
 ADVERTISING_MS: Final = (20.0, 30.0)
 """A gateway has mains power: it is found at once, and again at once after a link went."""
-UNUSED_LINK_S: Final = 12.0
-"""How long the link to a battery lock is kept after its last use."""
 
 
 async def run(config: Config, secrets: Secrets) -> int:
@@ -58,9 +55,10 @@ async def run(config: Config, secrets: Secrets) -> int:
     async with (
         open_log(config.gateway.state / LOG_FILE) as log,
         _radio(config) as radio,
+        AsyncExitStack() as stack,
         asyncio.TaskGroup() as tasks,
     ):
-        daemon = await _wire(config, secrets, log, radio.central, tasks)
+        daemon = await _wire(config, secrets, log, radio, stack, tasks)
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
@@ -74,22 +72,50 @@ async def run(config: Config, secrets: Secrets) -> int:
     return 0
 
 
-def _radio(config: Config) -> AbstractAsyncContextManager[Radio]:
+@dataclass(frozen=True, slots=True)
+class Radio:
+    """Both roles of a gateway, on whichever radio; `health` is for the operator's status."""
+
+    peripheral: Peripheral
+    central: Central
+    health: Callable[[], Mapping[str, str | int | bool]] = dict
+
+
+@asynccontextmanager
+async def _radio(config: Config) -> AsyncIterator[Radio]:
     """One radio in both roles.
 
     It holds one link more than phones may keep, so that a newcomer can be
-    let in to be judged.
+    let in to be judged. Only the libraries of the radio that is asked for are
+    loaded: a machine at a door has no simulator, and little memory.
     """
-    return open_radio(
-        config.radio.hci,
-        address=radio_address(config.gateway.id),
-        serves=PHONE,
-        dials=LOCK,
-        options=RadioOptions(
-            link_cap=config.radio.max_phone_links + 1,
+    link_cap = config.radio.max_phone_links + 1
+    if config.radio.kind == "bluez":
+        from gatewayd.adapters import bluez  # noqa: PLC0415 - see above
+
+        options = bluez.BluezOptions(
+            adapter=config.radio.adapter,
+            lock_adapter=config.radio.lock_adapter,
+            name=f"gatewayd {__version__} {config.gateway.id}",
+            info=f"gatewayd {__version__}".encode(),
+            link_cap=link_cap,
             advertising_interval_ms=ADVERTISING_MS,
+        )
+        async with bluez.open_bluez(options) as radio:
+            yield Radio(radio.peripheral, radio.central, radio.health)
+        return
+    from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
+
+    async with virtual_radio.open_radio(
+        config.radio.hci or "",
+        address=radio_address(config.gateway.id),
+        serves=virtual_radio.PHONE,
+        dials=virtual_radio.LOCK,
+        options=virtual_radio.RadioOptions(
+            link_cap=link_cap, advertising_interval_ms=ADVERTISING_MS
         ),
-    )
+    ) as simulated:
+        yield Radio(simulated.peripheral, simulated.central)
 
 
 def radio_address(gateway: str) -> str:
@@ -99,11 +125,12 @@ def radio_address(gateway: str) -> str:
     return ":".join(f"{octet:02X}" for octet in octets)
 
 
-async def _wire(
+async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     config: Config,
     secrets: Secrets,
     log: SqliteLog,
-    central: Central,
+    radio: Radio,
+    stack: AsyncExitStack,
     tasks: asyncio.TaskGroup,
 ) -> Daemon:
     """Everything together; nothing runs yet."""
@@ -116,17 +143,9 @@ async def _wire(
     secret = await _request_secret(log, entropy)
     refusals = Refusals(noticed, timekeeper)
     around = Surroundings(noticed, timekeeper, entropy, secrets.trust, secret, tasks, refusals)
-    locks = {
-        DoorId(door.id): BleLock(
-            central,
-            _lock_identity(door, secrets),
-            identity,
-            clock,
-            entropy,
-            timing=LockTiming(keep_s=None if door.lock.warm else UNUSED_LINK_S),
-        )
-        for door in config.doors
-    }
+    workshop = Workshop(radio.central, identity, secrets, clock, entropy, stack)
+    actuators = {DoorId(door.id): workshop.actuator(door) for door in config.doors}
+    locks = {door: actuator.lock for door, actuator in actuators.items()}
     doors = {
         DoorId(door.id): Door(
             DoorIdentity(DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.settings),
@@ -138,13 +157,13 @@ async def _wire(
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
     phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
     extra = [
-        Work(f"lock {door.id}", locks[DoorId(door.id)].keep_warm())
-        for door in config.doors
-        if door.lock.warm
+        Work(f"lock {door}", actuator.keep)
+        for door, actuator in actuators.items()
+        if actuator.keep is not None
     ]
     if config.uplink is not None:
-        uplink = _uplink(config, config.uplink, secrets, log, timekeeper, phones)
-        extra.append(Work("uplink", sync.run(uplink, grown)))
+        uplink = _uplink(config, config.uplink, secrets, log, timekeeper, phones, radio)
+        extra.append(Work("uplink", lambda pulse: sync.run(uplink, grown, pulse)))
     return Daemon(
         noticed,
         timekeeper,
@@ -155,12 +174,8 @@ async def _wire(
         systemd.from_environment(os.environ),
         tasks,
         tuple(extra),
+        watchdog_s=systemd.watchdog_interval_s(os.environ) or LOOK_S,
     )
-
-
-def _lock_identity(door: config_model.Door, secrets: Secrets) -> LockIdentity:
-    key = secrets.lock_keys[DoorId(door.id)]
-    return LockIdentity(door.lock.address, key, edhoc.ccs(door.id, key, key_id(key)), key_id(key))
 
 
 async def _request_secret(memory: Memory, entropy: Entropy) -> bytes:
@@ -204,6 +219,7 @@ def _uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     log: SqliteLog,
     timekeeper: Timekeeper,
     phones: Phones,
+    radio: Radio,
 ) -> sync.Uplink:
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway)
@@ -230,14 +246,14 @@ def _uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         clock=clock,
         jitter=entropy.fraction,
         seal=sealing.seal,
-        status=lambda: _status(timekeeper, phones),
+        status=lambda: _status(timekeeper, phones, radio),
         floor_s=lambda: timekeeper.reading().floor_s,
         question=time.question,
         answered=time.answered,
     )
 
 
-def _status(timekeeper: Timekeeper, phones: Phones) -> bytes:
+def _status(timekeeper: Timekeeper, phones: Phones, radio: Radio) -> bytes:
     """Health without persons."""
     reading = timekeeper.reading()
     return sync.status(
@@ -248,4 +264,5 @@ def _status(timekeeper: Timekeeper, phones: Phones) -> bytes:
             count for name, count in phones.counts.items() if name.startswith("stranger")
         ),
         faults=phones.counts["our fault"],
+        **radio.health(),
     )

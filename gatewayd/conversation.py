@@ -7,7 +7,8 @@ for its peer.
 from __future__ import annotations
 
 import asyncio
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import CHANNEL_BYTES, UNASSIGNED_CHANNEL
@@ -18,6 +19,9 @@ from gatewayd.ports import Entropy, Link, LinkClosedError
 
 _S = TypeVar("_S", bound=Session)
 
+WRITE_S: Final = 3.0
+"""How long a peer may take over one fragment of ours; its radio acknowledges within 0.1 s."""
+
 
 class NotSentError(LinkClosedError):
     """The link went before the last fragment of a message was handed over: it cannot have arrived.
@@ -26,6 +30,38 @@ class NotSentError(LinkClosedError):
     """
 
     may_have_happened = False
+
+
+class WatchedLink:
+    """A link that tells when a fragment came or went, and that does not wait for ever to write."""
+
+    def __init__(self, link: Link, active: Callable[[], None]) -> None:
+        self._link = link
+        self._active = active
+
+    @property
+    def mtu(self) -> int:
+        """See `ports.Link`."""
+        return self._link.mtu
+
+    async def read(self) -> bytes:
+        """See `ports.Link`."""
+        fragment = await self._link.read()
+        self._active()
+        return fragment
+
+    async def write(self, fragment: bytes) -> None:
+        """See `ports.Link`. LinkClosedError also after `WRITE_S`."""
+        try:
+            async with asyncio.timeout(WRITE_S):
+                await self._link.write(fragment)
+        except TimeoutError as error:
+            raise LinkClosedError("the peer takes nothing any more") from error
+        self._active()
+
+    async def close(self) -> None:
+        """See `ports.Link`."""
+        await self._link.close()
 
 
 class Conversation(Generic[_S]):
@@ -87,7 +123,7 @@ class Conversation(Generic[_S]):
                     await self.link.write(fragment)
                     written += 1
             except LinkClosedError as error:
-                if written < len(fragments) - 1:
+                if written < len(fragments) - 1 or not error.may_have_happened:
                     raise NotSentError(*error.args) from error
                 raise
             finally:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from firmware_proto.codes import Outcome, Reason
-from gatewayd.core.model import ClockState, DoorId, EntryKind, Fact, TimeReading, Verdict
+from gatewayd.core.model import ClockState, Command, DoorId, EntryKind, Fact, TimeReading, Verdict
 from gatewayd.door import Door
 from gatewayd.phones import Phones
-from gatewayd.ports import AuditLog, Lock, Peripheral, StorageError, Supervisor
+from gatewayd.ports import AuditLog, Lock, Peripheral, Pulse, StorageError, Supervisor
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
+from gatewayd.vitals import TaskPulse, Vitals
 
 _log: Final = logging.getLogger(__name__)
 
@@ -27,16 +29,26 @@ SETTLE_S: Final = 5.0
 RESOLVE_S: Final = 1.0
 """How soon a lock is asked about outcomes that are unknown; doubled while it cannot say."""
 RESOLVE_AT_MOST_S: Final = 300.0
+LOOK_S: Final = 5.0
+"""How often tasks are looked at when no supervisor asks for it more often."""
+FIRST_SIGN_S: Final = 30.0
+"""Within which every task shows its first sign of life."""
+ASKING_S: Final = 60.0
+"""More than one question to a lock takes, with the dial before it and the record after it."""
 CUT_SHORT: Final = Verdict(Outcome.UNKNOWN, Reason.RESTARTED)
 STARTED: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A task to run until the daemon stops."""
+    """A task to run until the daemon stops.
+
+    It is given a pulse and must show life by it: the watchdog is fed only
+    while every task does, and none of them may end by itself.
+    """
 
     name: str
-    task: Coroutine[object, object, None]
+    run: Callable[[Pulse], Coroutine[object, object, None]]
 
 
 @dataclass(slots=True)
@@ -54,18 +66,27 @@ class Daemon:
     extra: tuple[Work, ...] = ()
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it to stop in good order."""
+    watchdog_s: float = LOOK_S
+    """How often the supervisor wants to hear that we live."""
 
     async def serve(self, peripheral: Peripheral) -> None:
         """Start, serve phones until `stop` is set, then stop. Ends every task it started."""
         await self._begin()
         work = (
-            Work("phones", self.phones.serve(peripheral)),
-            Work("refusals", self.refusals.count()),
-            Work("clock", self.timekeeper.keep(self._clock_changed)),
-            *(Work(f"unknown outcomes {id_}", self._resolve(id_)) for id_ in self.doors),
+            Work("phones", lambda pulse: self.phones.serve(peripheral, pulse)),
+            Work("refusals", self.refusals.count),
+            Work("clock", lambda pulse: self.timekeeper.keep(self._clock_changed, pulse)),
+            *(Work(f"unknown outcomes {id_}", partial(self._resolve, id_)) for id_ in self.doors),
             *self.extra,
         )
-        running = [self.tasks.create_task(each.task, name=each.name) for each in work]
+        vitals = Vitals(lambda: self.timekeeper.instant().boottime_s)
+        running = [
+            self.tasks.create_task(
+                _watched(each, vitals.watch(each.name, FIRST_SIGN_S)), name=each.name
+            )
+            for each in work
+        ]
+        running.append(self.tasks.create_task(self._feed(vitals), name="watchdog"))
         self.supervisor.ready()
         self.supervisor.status(f"serving {len(self.doors)} doors")
         _log.info("serving %s", ", ".join(self.doors))
@@ -104,7 +125,7 @@ class Daemon:
         except StorageError as error:
             _log.error("not recorded: %s", error)
 
-    async def _resolve(self, door_id: DoorId) -> None:
+    async def _resolve(self, door_id: DoorId, pulse: Pulse) -> None:
         """Ask one lock what became of UNKNOWN commands; never send one again.
 
         More and more rarely, and sooner again after an opening: the lock may be back.
@@ -112,15 +133,11 @@ class Daemon:
         door = self.doors[door_id]
         wait_s: float | None = RESOLVE_S
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await door.ended.wait()
-                    door.ended.clear()
-                    wait_s = RESOLVE_S
-                    await asyncio.sleep(RESOLVE_S)
+            wait_s = await _rest(door, wait_s, pulse)
+            pulse.beat(ASKING_S)
             try:
                 answers = [
-                    await door.resolve(command)
+                    await _ask(door, command, pulse)
                     for command in await self.log.unresolved()
                     if command.door == door_id
                 ]
@@ -128,3 +145,40 @@ class Daemon:
                 _log.error("unknown outcomes: %s", error)
                 answers = [False]
             wait_s = None if all(answers) else min(2 * (wait_s or RESOLVE_S), RESOLVE_AT_MOST_S)
+
+    async def _feed(self, vitals: Vitals) -> None:
+        """Tell the supervisor that we live, for as long as every task has shown life."""
+        told: tuple[str, ...] = ()
+        while not self.stop.is_set():
+            silent = vitals.silent()
+            if not silent:
+                self.supervisor.alive()
+            elif silent != told:
+                _log.error("no sign of life, so the watchdog is not fed: %s", ", ".join(silent))
+            told = silent
+            await asyncio.sleep(self.watchdog_s)
+
+
+async def _rest(door: Door, wait_s: float | None, pulse: Pulse) -> float | None:
+    """Until a lock is to be asked again; None waits for the next opening. Returns the wait."""
+    pulse.waits()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await door.ended.wait()
+            door.ended.clear()
+            wait_s = RESOLVE_S
+            await asyncio.sleep(RESOLVE_S)
+    return wait_s
+
+
+async def _ask(door: Door, command: Command, pulse: Pulse) -> bool:
+    """Whether the lock could say what became of the command."""
+    pulse.beat(ASKING_S)
+    return await door.resolve(command)
+
+
+async def _watched(work: Work, pulse: TaskPulse) -> None:
+    try:
+        await work.run(pulse)
+    finally:
+        pulse.ended()

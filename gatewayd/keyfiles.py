@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, Pub
 MAX_FILE_BYTES: Final = 64 * 1024
 PRIVATE_MODE: Final = 0o600
 PUBLIC_MODE: Final = 0o644
+_HANDED_OVER_MODE: Final = 0o440
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -44,12 +45,13 @@ def read_file(path: Path, what: str, hint: str = "", *, private: bool = False) -
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if private and stat.S_IMODE(mode) & 0o077:
+            status = os.fstat(file.fileno())
+            if private and open_to_others(status):
                 if b"PUBLIC KEY" in file.read(MAX_FILE_BYTES):
                     raise _public(path, what)
+                mode = stat.S_IMODE(status.st_mode)
                 raise KeyFileError(
-                    f"{what} {path} can be read by others (mode {stat.S_IMODE(mode):04o})",
+                    f"{what} {path} can be read by others (mode {mode:04o})",
                     f"chmod 600 {path}; if others may have read it, make a new one",
                 )
             data = file.read(MAX_FILE_BYTES + 1)
@@ -71,6 +73,17 @@ def read_file(path: Path, what: str, hint: str = "", *, private: bool = False) -
     if len(data) > MAX_FILE_BYTES:
         raise KeyFileError(f"{what} {path} is too large to be one", "is it the right file?")
     return data
+
+
+def open_to_others(status: os.stat_result) -> bool:
+    """Whether anybody but a file's owner can do anything with it.
+
+    systemd hands credentials over as root's, with an access control list that
+    names our user; the group's bits are then the list's mask, and mean nobody.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    handed_over = (mode, status.st_uid, status.st_gid) == (_HANDED_OVER_MODE, 0, 0)
+    return bool(mode & 0o077) and not handed_over
 
 
 def read_private(path: Path, what: str) -> PrivateKey:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto.codes import ID_BYTES
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
-from firmware_proto.framing import GattFraming
+from firmware_proto.framing import Framing
 from firmware_proto.lock_session import LockClientSession
 from firmware_proto.messages import Hello, Message
 from firmware_proto.resumption import ResumptionSecret
@@ -26,7 +26,7 @@ from firmware_proto.session import (
     SecretEstablished,
     SessionEvent,
 )
-from gatewayd.conversation import Conversation, NotSentError, open_for_sending, random_channel
+from gatewayd.conversation import Conversation, NotSentError, open_for_sending
 from gatewayd.ports import Entropy, Link, LinkClosedError, RadioError
 
 
@@ -168,6 +168,7 @@ async def connect(  # noqa: PLR0913 - both ends' identities and what was remembe
     gateway: GatewayIdentity,
     entropy: Entropy,
     *,
+    framing: Framing,
     remembered: Remembered | None,
     heard: Callable[[Message], None],
 ) -> LockConnection:
@@ -177,7 +178,7 @@ async def connect(  # noqa: PLR0913 - both ends' identities and what was remembe
     RadioError when it does not come about; nothing was commanded.
     """
     session = LockClientSession(
-        GattFraming(link.mtu, random_channel(entropy)),
+        framing,
         ephemeral=entropy.private_key(),
         connection_id=entropy.token_bytes(1),
         static_key=gateway.key,

@@ -1,4 +1,4 @@
-"""A Bluetooth lock as a door sees it: the port `Lock` over a radio.
+"""A lock that speaks our protocol, as a door sees it: the port `Lock` over radio or a wire.
 
 A command leaves once and is never sent again. What is certain is said so: when
 the command cannot have left, REFUSED; when the link died or the lock fell
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from firmware_proto.codes import FAULTS, ID_BYTES, Fault, Outcome, Reason
+from firmware_proto.framing import Framing, GattFraming
 from firmware_proto.messages import (
     Done,
     FaultMessage,
@@ -23,7 +24,7 @@ from firmware_proto.messages import (
     State,
     Unlatch,
 )
-from gatewayd.conversation import NotSentError
+from gatewayd.conversation import NotSentError, random_channel
 from gatewayd.core.backoff import Backoff
 from gatewayd.core.model import CommandId, Verdict
 from gatewayd.lock_connection import (
@@ -33,10 +34,14 @@ from gatewayd.lock_connection import (
     Remembered,
     connect,
 )
-from gatewayd.ports import Central, Clock, Entropy, LinkClosedError, RadioError
+from gatewayd.ports import Central, Clock, Entropy, Link, LinkClosedError, Pulse, RadioError
+from gatewayd.vitals import UNWATCHED
 
 UNREACHABLE: Final = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
 SILENT: Final = Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT)
+
+CONNECTING_S: Final = 120.0
+"""More than connecting takes, also when others have their turn before."""
 
 _NOT_MOVED: Final = {Fault.BUSY: Reason.BUSY, Fault.CLOCK_EXPIRED: Reason.COMMAND_EXPIRED}
 
@@ -50,7 +55,9 @@ class LockTiming:
     may take over a movement. ttl_ms: how long a command stays valid on the
     lock's own clock. clock_stale_s: an older reading of that clock is taken
     anew. spacing_s: least time between commands. keep_s: an unused link is
-    dropped after so long; None keeps it.
+    dropped after so long; None keeps it. retry_at_most_s: the longest wait
+    before a link that is to be kept is dialled again; short where a dial
+    disturbs nobody.
     """
 
     ready_s: float = 8.0
@@ -60,6 +67,7 @@ class LockTiming:
     clock_stale_s: float = 600.0
     spacing_s: float = 0.25
     keep_s: float | None = None
+    retry_at_most_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +78,11 @@ class _Reading:
     at_s: float
 
 
-class BleLock:
+class RemoteLock:
     """`ports.Lock` for one lock. Its calls wait for each other; close it when done.
 
-    `on_state` hears every authenticated `State`, asked for or reported.
+    `framing` fits the links of `central`; GATT when left out. `on_state` hears
+    every authenticated `State`, asked for or reported.
     """
 
     def __init__(  # noqa: PLR0913 - what a lock client is made of
@@ -84,6 +93,7 @@ class BleLock:
         clock: Clock,
         entropy: Entropy,
         *,
+        framing: Callable[[Link], Framing] | None = None,
         timing: LockTiming | None = None,
         on_state: Callable[[State], None] | None = None,
     ) -> None:
@@ -92,6 +102,7 @@ class BleLock:
         self._gateway = gateway
         self._clock = clock
         self._entropy = entropy
+        self._framing = framing or self._gatt
         self._timing = timing or LockTiming()
         self._on_state = on_state
         self._turn = asyncio.Lock()
@@ -152,10 +163,11 @@ class BleLock:
                 self._idle.cancel()
             await self._drop()
 
-    async def keep_warm(self) -> None:
+    async def keep_warm(self, pulse: Pulse = UNWATCHED) -> None:
         """Stay connected until cancelled: a task for a door whose lock may be kept awake."""
         backoff = Backoff()
         while True:
+            pulse.beat(CONNECTING_S)
             try:
                 await self.prepare()
             except RadioError:
@@ -163,8 +175,11 @@ class BleLock:
             else:
                 backoff = backoff.connected(self._now_s())
                 if self._connection is not None:
+                    pulse.waits()
                     await self._connection.gone()
             backoff, wait_s = backoff.failed(self._now_s(), self._entropy.fraction())
+            wait_s = min(wait_s, self._timing.retry_at_most_s)
+            pulse.beat(wait_s + CONNECTING_S)
             await asyncio.sleep(wait_s)
 
     # --- connecting -------------------------------------------------------------------
@@ -210,11 +225,15 @@ class BleLock:
             self._lock,
             self._gateway,
             self._entropy,
+            framing=self._framing(link),
             remembered=self._remembered,
             heard=self._heard,
         )
         self._connection.start()
         return self._connection
+
+    def _gatt(self, link: Link) -> Framing:
+        return GattFraming(link.mtu, random_channel(self._entropy))
 
     async def _read_clock(self, connection: LockConnection) -> _Reading:
         """A reading that the lock has authenticated, unlike the one in its Hello."""

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
@@ -30,7 +30,7 @@ from firmware_proto.messages import FaultMessage, GetResult, Message, Open, Prep
 from firmware_proto.phone_session import GatewaySession
 from firmware_proto.session import CredentialReceived, MessageReceived
 from firmware_proto.session_tables import SessionState
-from gatewayd.conversation import Conversation
+from gatewayd.conversation import Conversation, WatchedLink
 from gatewayd.core import keytoken, receipt
 from gatewayd.core.admission import Evict, Links, Stay, Wait
 from gatewayd.core.keytoken import KeyToken, TokenRejected
@@ -40,15 +40,16 @@ from gatewayd.core.requests import request_key
 from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.opening import Answer
-from gatewayd.ports import Link, LinkClosedError, Peripheral, StorageError
+from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse, StorageError
+from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)
 
 UNKNOWN_DOOR: Final = Verdict(Outcome.REFUSED, Reason.UNKNOWN_DOOR)
-WRITE_S: Final = 3.0
-"""How long a phone may take over one fragment of ours; its radio acknowledges within 0.1 s."""
 SECOND_LOOK_S: Final = 0.01
 """Before a link is ended: a busy gateway may have something of it that is not read yet."""
+TURN_S: Final = 30.0
+"""More than letting somebody in or sending him away takes."""
 READY: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 
 
@@ -66,34 +67,6 @@ class _Strange(Exception):  # noqa: N818 - a way out of a conversation, not an e
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.name)
         self.reason = reason
-
-
-class _Watched:
-    """A link that tells when a fragment came or went, and that does not wait for ever to write."""
-
-    def __init__(self, link: Link, active: Callable[[], None]) -> None:
-        self._link = link
-        self._active = active
-
-    @property
-    def mtu(self) -> int:
-        return self._link.mtu
-
-    async def read(self) -> bytes:
-        fragment = await self._link.read()
-        self._active()
-        return fragment
-
-    async def write(self, fragment: bytes) -> None:
-        try:
-            async with asyncio.timeout(WRITE_S):
-                await self._link.write(fragment)
-        except TimeoutError as error:
-            raise LinkClosedError("the phone takes nothing any more") from error
-        self._active()
-
-    async def close(self) -> None:
-        await self._link.close()
 
 
 class Phones:
@@ -119,20 +92,25 @@ class Phones:
         self._newest = 0
         self._accepting: asyncio.Task[None] | None = None
         self._draining = False
+        self._leaving = 0
+        self._hanging_up: Pulse = UNWATCHED
 
-    async def serve(self, peripheral: Peripheral) -> None:
+    async def serve(self, peripheral: Peripheral, pulse: Pulse = UNWATCHED) -> None:
         """Accept phones until cancelled."""
+        self._hanging_up = pulse.part("hanging up")
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._make_room(), name="room for phones")
+            group.create_task(self._make_room(pulse.part("room")), name="room for phones")
             self._accepting = group.create_task(
-                self._accept(peripheral, group), name="phones arrive"
+                self._accept(peripheral, group, pulse), name="phones arrive"
             )
 
-    async def _accept(self, peripheral: Peripheral, group: asyncio.TaskGroup) -> None:
+    async def _accept(self, peripheral: Peripheral, group: asyncio.TaskGroup, pulse: Pulse) -> None:
         while True:
+            pulse.waits()
             while not self._links.room:
                 await self._change()
             link = await peripheral.accept()
+            pulse.beat(TURN_S)
             self._newest += 1
             number = self._newest
             self._update(self._links.opened(number, self._now_s()))
@@ -156,13 +134,15 @@ class Phones:
         while self._serving:
             await self._change()
 
-    async def _make_room(self) -> None:
+    async def _make_room(self, pulse: Pulse) -> None:
         """End links that have had their chance while there are too many; runs for ever."""
         while True:
+            pulse.waits()
             match self._links.decide(self._now_s()):
                 case Stay():
                     await self._change()
                 case Evict(number):
+                    pulse.beat(TURN_S)
                     await asyncio.sleep(SECOND_LOOK_S)
                     if self._links.decide(self._now_s()) != Evict(number):
                         continue
@@ -200,7 +180,21 @@ class Phones:
             _log.exception("phone %d: a fault of ours", number)
         finally:
             self._update(self._links.closed(number))
-            await asyncio.shield(link.close())
+            await asyncio.shield(self._hang_up(link))
+
+    async def _hang_up(self, link: Link) -> None:
+        """Disconnect; the pulse stops when a radio lets nobody go any more."""
+        if not self._leaving:
+            self._hanging_up.beat(TURN_S)
+        self._leaving += 1
+        try:
+            await link.close()
+        finally:
+            self._leaving -= 1
+            if self._leaving:
+                self._hanging_up.beat(TURN_S)
+            else:
+                self._hanging_up.waits()
 
     async def _converse(self, number: int, link: Link) -> None:
         entropy = self._around.entropy
@@ -211,7 +205,7 @@ class Phones:
             static_key=self._identity.key,
             credential=self._identity.credential,
         )
-        talk = Conversation(_Watched(link, lambda: self._active(number, session)), session)
+        talk = Conversation(WatchedLink(link, lambda: self._active(number, session)), session)
         token = await self._identify(talk)
         while token is not None and not self._draining:
             try:

@@ -7,10 +7,14 @@ port may raise says what it implies about delivery.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gatewayd.core.diagnosis_host import Access, Disk, Journal
+from gatewayd.core.diagnosis_host import Clock as ClockChips
+from gatewayd.core.diagnosis_radio import Bluetooth, Settings, Versions
 from gatewayd.core.model import Asked, Command, CommandId, Fact, Instant, PastRequest, Verdict
 
 
@@ -52,7 +56,10 @@ class Link(Protocol):
         ...
 
     async def write(self, fragment: bytes) -> None:
-        """Hand one fragment to the radio. LinkClosedError when the connection is gone."""
+        """Hand one fragment to the radio. LinkClosedError when the connection is gone.
+
+        Its `may_have_happened` is False where nothing of the fragment was handed over.
+        """
         ...
 
     async def close(self) -> None:
@@ -81,6 +88,22 @@ class Central(Protocol):
 
     async def scan(self, seconds: float) -> Sequence[str]:
         """Addresses advertising this relation's service, strongest first."""
+        ...
+
+
+class RadioHelper(Protocol):
+    """What a radio can do only for a privileged process. Addresses as F0:F1:F2:F3:F4:F5."""
+
+    async def strength_dbm(self, adapter: str, peer: str, *, public: bool) -> int | None:
+        """RSSI of a connected peer, None when it is not connected. RadioError otherwise.
+
+        `public` says of which kind the peer's address is. For people and for
+        convenience only: signal strength is no proof of nearness.
+        """
+        ...
+
+    async def restart(self, adapter: str) -> None:
+        """Switch an adapter off and on, which ends every connection. RadioError when it fails."""
         ...
 
 
@@ -165,6 +188,47 @@ class LogReader(Protocol):
         ...
 
 
+# --- the machine, as `gatewayd doctor` looks at it --------------------------------
+class NotSeenError(PortError):
+    """It could not be looked at. `remedy` says, in one line, how it can be; may be empty."""
+
+    def __init__(self, why: str, remedy: str = "") -> None:
+        super().__init__(why)
+        self.remedy = remedy
+
+
+class Machine(Protocol):
+    """Looks, and changes nothing but a small file of its own. NotSeenError wherever it cannot."""
+
+    async def versions(self) -> Versions:
+        """Of the kernel and of the bluetoothd that runs, or else is installed."""
+        ...
+
+    async def settings(self) -> Settings:
+        """What bluetoothd was told."""
+        ...
+
+    async def bluetooth(self) -> Bluetooth:
+        """Adapters, and who uses them."""
+        ...
+
+    async def clock(self, *, promised: bool | None) -> ClockChips:
+        """The clocks that outlive a power cut; `promised` is handed on."""
+        ...
+
+    async def disk(self, state: Path) -> Disk:
+        """The disk under the log's directory, or under the nearest parent that exists."""
+        ...
+
+    async def journal(self) -> Journal:
+        """Where journald writes."""
+        ...
+
+    async def access(self, state: Path) -> Access:
+        """Users, policies, and whose the log's directory is."""
+        ...
+
+
 # --- time, chance, supervision ----------------------------------------------------
 class Clock(Protocol):
     """All the clocks at once."""
@@ -219,6 +283,25 @@ class Supervisor(Protocol):
 
     def stopping(self) -> None:
         """The daemon has begun to stop."""
+        ...
+
+
+class Pulse(Protocol):
+    """How one long-running task shows that it is not hung; see `core.heartbeat`."""
+
+    def beat(self, within_s: float) -> None:
+        """I live; unless you hear of me within so many seconds, I hang."""
+        ...
+
+    def waits(self) -> None:
+        """I live, and wait for somebody outside, for as long as it takes.
+
+        Only before an await that cannot be stuck: a queue, an event, a stream.
+        """
+        ...
+
+    def part(self, name: str) -> Pulse:
+        """The pulse of a task within this task. It waits until it says otherwise."""
         ...
 
 

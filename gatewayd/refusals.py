@@ -15,13 +15,16 @@ from firmware_proto.codes import Outcome, Reason
 from gatewayd.core.admission import RecentUse, Strangers
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, Fact, Verdict
-from gatewayd.ports import AuditLog, StorageError
+from gatewayd.ports import AuditLog, Pulse, StorageError
 from gatewayd.timekeeper import Timekeeper
+from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)
 
 MOST_A_MINUTE: Final = 10
 MOST_HOLDERS: Final = 1024
+WRITE_S: Final = 30.0
+"""More than a look at the counts takes, and writing them down."""
 
 
 class Refusals:
@@ -54,9 +57,10 @@ class Refusals:
         """Somebody was refused who proved nothing."""
         self._strangers = self._strangers.refused(self._now_s())
 
-    async def count(self) -> None:
+    async def count(self, pulse: Pulse = UNWATCHED) -> None:
         """Write what was only counted, once a minute; runs for ever."""
         while True:
+            pulse.beat(WRITE_S)
             await asyncio.sleep(1)
             self._strangers, strangers = self._strangers.due(self._now_s())
             if strangers:

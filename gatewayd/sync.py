@@ -31,13 +31,16 @@ from gatewayd.core.pull import Ack, Batch, Pull, origin_of, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.core.trust import Trust
-from gatewayd.ports import Clock, LogReader, Memory, PortError, StorageError, Upstream
+from gatewayd.ports import Clock, LogReader, Memory, PortError, Pulse, StorageError, Upstream
+from gatewayd.vitals import UNWATCHED
 
 COSIGNED_NAME: Final = "cosigned checkpoint"
 """Under this name `ports.Memory` keeps the largest checkpoint that the cloud cosigned."""
 
 MAX_ORDER_BYTES: Final = 20 * 1024  # an acknowledgement carries a note of up to 16 KiB
 REMEMBERED_ORDERS: Final = 256
+STEP_S: Final = 180.0
+"""More than any step takes: connecting, an order carried out, a hint; the broker may be slow."""
 
 _log = logging.getLogger(__name__)
 
@@ -90,14 +93,15 @@ def status(*, online: bool, **fields: str | float | bool | None) -> bytes:
     return json.dumps({"online": online, **fields}, sort_keys=True).encode()
 
 
-async def run(uplink: Uplink, wake: asyncio.Event) -> None:
+async def run(uplink: Uplink, wake: asyncio.Event, pulse: Pulse = UNWATCHED) -> None:
     """Keep a session with the broker until cancelled; `wake` is set when the log has grown.
 
     Never raises but CancelledError: a fault up here must not close a door.
     """
-    gateway_side = _GatewaySide(uplink, wake)
+    gateway_side = _GatewaySide(uplink, wake, pulse)
     backoff = Backoff()
     while True:
+        pulse.beat(STEP_S)
         # A task of its own: a TaskGroup that fails while it is being cancelled
         # reports the failure instead, and then nobody would know of the other.
         session = asyncio.create_task(gateway_side.session(), name="uplink session")
@@ -112,6 +116,7 @@ async def run(uplink: Uplink, wake: asyncio.Event) -> None:
         if gateway_side.up_since_s is not None:
             backoff = backoff.connected(gateway_side.up_since_s)
         backoff, wait_s = backoff.failed(uplink.clock.instant().boottime_s, uplink.jitter())
+        pulse.beat(wait_s + STEP_S)
         await asyncio.sleep(wait_s)
 
 
@@ -131,9 +136,11 @@ def _report(error: BaseException | None) -> None:
 class _GatewaySide:
     """Both halves of a session, and what outlives a session."""
 
-    def __init__(self, uplink: Uplink, wake: asyncio.Event) -> None:
+    def __init__(self, uplink: Uplink, wake: asyncio.Event, pulse: Pulse) -> None:
         self._uplink = uplink
         self._wake = wake
+        self._pulse = pulse
+        self._listening = pulse.part("orders")
         self._topics = GatewayTopics(uplink.gateway)
         self._origin = origin_of(uplink.gateway)
         self._verifier = Verifier(self._origin, uplink.log_key.public_key().public_bytes_raw())
@@ -161,15 +168,19 @@ class _GatewaySide:
             await self._converse(upstream)
 
     async def _converse(self, upstream: Upstream) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(upstream), name="uplink orders")
-            group.create_task(self._tell(upstream), name="uplink hints")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(upstream), name="uplink orders")
+                group.create_task(self._tell(upstream), name="uplink hints")
+        finally:
+            self._listening.waits()
 
     # --- unasked -------------------------------------------------------------------
     async def _tell(self, upstream: Upstream) -> None:
         pace = self._uplink.pace
         told, told_size, told_s = b"", 0, float("-inf")
         while True:
+            self._pulse.beat(pace.hint_s + STEP_S)
             size = await self._uplink.log.size()
             now_s = self._uplink.clock.instant().boottime_s
             regular = now_s - told_s >= pace.hint_s
@@ -214,7 +225,9 @@ class _GatewaySide:
     # --- asked ---------------------------------------------------------------------
     async def _listen(self, upstream: Upstream) -> None:
         while True:
+            self._listening.waits()
             topic, payload = await upstream.receive()
+            self._listening.beat(STEP_S)
             counts = self._uplink.counts
             try:
                 await self._handle(upstream, topic, payload)

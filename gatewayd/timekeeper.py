@@ -17,7 +17,8 @@ from gatewayd.core.timekeeping import (
     Timekeeping,
     TimeRefusedError,
 )
-from gatewayd.ports import Clock, Entropy, Memory, StorageError
+from gatewayd.ports import Clock, Entropy, Memory, Pulse, StorageError
+from gatewayd.vitals import UNWATCHED
 
 MEMORY_NAME: Final = "timekeeping"
 ASK_S: Final = 6 * 3600.0
@@ -26,6 +27,8 @@ AGAIN_S: Final = 1.0
 """A question is not replaced sooner: its answer may be on the way."""
 KEEP_S: Final = 300.0
 """How often the floor is persisted: what a power cut may take back at most."""
+LOOK_S: Final = 30.0
+"""More than one look at the clock takes, with what is stored and told after it."""
 
 StateListener = Callable[[TimeReading], Awaitable[None]]
 
@@ -89,7 +92,7 @@ class Timekeeper:
         """A question with this nonce leaves now; an older one is dropped."""
         self._known = self._known.asked(nonce, self._clock.instant())
 
-    async def keep(self, changed: StateListener) -> None:
+    async def keep(self, changed: StateListener, pulse: Pulse = UNWATCHED) -> None:
         """Persist the floor now and then, and tell when the clock's state changes; runs for ever.
 
         A floor that cannot be stored is kept in memory and tried again: the
@@ -98,6 +101,7 @@ class Timekeeper:
         state: ClockState | None = None
         kept_s = self.instant().boottime_s
         while True:
+            pulse.beat(LOOK_S)
             reading = self.reading()
             if state is not None and reading.state is not state:
                 await changed(reading)

@@ -21,6 +21,12 @@ STANDARD = {
 WIRE = STANDARD | {"binascii", "cryptography", "firmware_proto"}
 CORE = STANDARD | {"base64", "cryptography", "datetime", "firmware_proto", "gatewayd", "zoneinfo"}
 
+# The program with a capability: nothing but the standard library, nothing of the daemon.
+HELPER = STANDARD | {
+    "contextlib", "ctypes", "gatewayd", "logging", "os", "pwd", "selectors", "socket", "sys",
+    "time",
+}  # fmt: skip
+
 
 def imported_from(package: str, graph: grimp.ImportGraph) -> set[str]:
     modules = {package} | graph.find_descendants(package)
@@ -34,6 +40,14 @@ def test_the_pure_parts_import_nothing_but_what_is_listed() -> None:
     )
     assert imported_from("firmware_proto", graph) <= WIRE
     assert imported_from("gatewayd.core", graph) <= CORE
+
+
+def test_the_privileged_helper_knows_nothing_of_the_daemon() -> None:
+    graph = grimp.build_graph("gatewayd", include_external_packages=True, cache_dir=None)
+    assert imported_from("gatewayd.radio_helper", graph) <= HELPER
+    parts = {"gatewayd.radio_helper"} | graph.find_descendants("gatewayd.radio_helper")
+    used = set().union(*(graph.find_modules_directly_imported_by(each) for each in parts))
+    assert {each for each in used if each.startswith("gatewayd")} <= parts
 
 
 def lint_imports(directory: Path) -> subprocess.CompletedProcess[str]:
@@ -70,6 +84,7 @@ def test_every_contract_is_kept(copy: Path) -> None:
         ("gatewayd/ports.py", "import gatewayd.adapters.clock"),
         ("gatewayd/adapters/clock.py", "import gatewayd.adapters.systemd"),
         ("gatewayd/cli/command.py", "import gatewayd.adapters.clock"),
+        ("gatewayd/radio_helper/wire.py", "import gatewayd.core.model"),
         ("gatewayd/emulators/__init__.py", "import gatewayd.config"),
     ],
 )

@@ -39,7 +39,7 @@ def test_the_documented_configuration_is_one() -> None:
     config, report = decode(reference.EXAMPLE, model.Config, ROOT)
     assert report.problems == []
     assert config is not None
-    assert [each.id for each in config.doors] == ["street", "cellar"]
+    assert [each.id for each in config.doors] == ["street", "cellar", "gate", "yard"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

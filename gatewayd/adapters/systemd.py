@@ -7,6 +7,7 @@ NOTIFY_SOCKET; a library for it would be larger than this module.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Mapping
 from typing import Final
@@ -78,6 +79,12 @@ def from_environment(environment: Mapping[str, str]) -> Supervisor:
 
 
 def watchdog_interval_s(environment: Mapping[str, str]) -> float | None:
-    """How often systemd wants to hear `alive`, halved as sd_watchdog_enabled(3) advises."""
+    """How often systemd wants to hear `alive`, halved as sd_watchdog_enabled(3) advises.
+
+    None when it does not, or when it means another process than this one.
+    """
     text = environment.get("WATCHDOG_USEC", "")
-    return int(text) / _MICROSECONDS / 2 if text.isascii() and text.isdigit() else None
+    meant = environment.get("WATCHDOG_PID", str(os.getpid()))
+    if not (text.isascii() and text.isdigit() and int(text) > 0) or meant != str(os.getpid()):
+        return None
+    return int(text) / _MICROSECONDS / 2

@@ -26,6 +26,7 @@ class Row(NamedTuple):
 TABLE: Final[dict[str, Row]] = {
     "run": Row("serve phones until told to stop", "gatewayd.cli.run"),
     "check": Row("report every problem in a configuration at once", "gatewayd.cli.check"),
+    "doctor": Row("say whether this machine is fit for a door", "gatewayd.cli.doctor"),
     "keys": Row("make, issue and inspect keys (operator)", "gatewayd.cli.keys"),
     "phone": Row("be a phone: open a door with a key from a wallet", "gatewayd.cli.phone"),
     "log": Row("show and verify this gateway's log", "gatewayd.cli.log"),

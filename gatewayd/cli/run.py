@@ -14,14 +14,15 @@ from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.ports import PortError, RadioError, StorageError
 
 _HINTS: Final[dict[type[BaseException], str]] = {
-    RadioError: "radio.hci names the controller: is it there, and may we use it?",
+    RadioError: "[radio] names the controller: is it there, and may we use it? gatewayd doctor",
     StorageError: "gateway.state holds the log: is the disk full, read-only or not ours?",
 }
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
-        settings, secrets = config.load_all(arguments.config)
+        handed_over = config.credentials.directory(os.environ)
+        settings, secrets = config.load_all(arguments.config, handed_over)
     except config.ConfigError as error:
         check.report(error.path, error.problems, output)
         return ExitCode.USAGE
@@ -70,7 +71,9 @@ COMMAND: Final = Command(
     when it returns.
 
     The log of events goes to standard error, one line each, in journald's form under systemd.
-    Started by systemd with Type=notify it reports when phones are being served.
+    Started by systemd with Type=notify it reports when phones are being served, and feeds the
+    watchdog while every one of its tasks shows life. Private keys that systemd hands over
+    (LoadCredential) are taken instead of the files of the same names.
     """,
     run=_run,
     arguments=_arguments,

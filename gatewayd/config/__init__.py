@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from gatewayd.config import checks, secrets
+from gatewayd.config import checks, credentials, secrets
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.lines import Lines
 from gatewayd.config.model import Config, Door, Radio, Uplink
@@ -14,7 +14,7 @@ from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
     "Config", "ConfigError", "Door", "Problem", "Radio", "Secrets", "Uplink",
-    "check", "load", "load_all", "load_keys",
+    "check", "credentials", "load", "load_all", "load_keys",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -35,9 +35,13 @@ def load(path: Path) -> Config:
     return _unless_problems(path, config, report)
 
 
-def load_all(path: Path) -> tuple[Config, Secrets]:
-    """The configuration and all keys that it names. ConfigError with every problem of both."""
-    config, report = _decode(path)
+def load_all(path: Path, handed_over: Path | None = None) -> tuple[Config, Secrets]:
+    """The configuration and all keys that it names. ConfigError with every problem of both.
+
+    A private key in `handed_over` (see `credentials.directory`) is taken
+    instead of the file of the same name.
+    """
+    config, report = _decode(path, handed_over)
     found = None if config is None else secrets.read(config, report)
     return _unless_problems(path, config, report), _unless_problems(path, found, report)
 
@@ -58,7 +62,7 @@ def check(path: Path) -> list[Problem]:
     return []
 
 
-def _decode(path: Path) -> tuple[Config | None, Report]:
+def _decode(path: Path, handed_over: Path | None = None) -> tuple[Config | None, Report]:
     try:
         text = read_file(path, "configuration", "name it with -c FILE").decode("utf-8")
     except KeyFileError as error:
@@ -68,6 +72,7 @@ def _decode(path: Path) -> tuple[Config | None, Report]:
         raise ConfigError(path, [Problem(line, "not UTF-8", "save it as UTF-8")]) from None
     config, report = decode(text, Config, path.parent)
     if config is not None:
+        config = credentials.place(config, handed_over)
         checks.check(config, report)
     return config, report
 

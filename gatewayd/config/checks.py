@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from gatewayd.config import doors
 from gatewayd.config.decode import Report
-from gatewayd.config.model import Config, Uplink
+from gatewayd.config.model import Config, Radio, Uplink
+from gatewayd.keyfiles import open_to_others
 
 _SCHEMES: Final = ("mqtt", "mqtts")
 
@@ -18,6 +20,7 @@ _SCHEMES: Final = ("mqtt", "mqtts")
 def check(config: Config, report: Report) -> None:
     """Add to `report` what is wrong across fields."""
     _state(config.gateway.state, report)
+    _radio(config.radio, report)
     _doors(config, report)
     if config.uplink is not None:
         _uplink(config.uplink, report)
@@ -31,10 +34,43 @@ def _state(state: Path, report: Report) -> None:
         report.add(place, f"{state.parent} does not exist", f"mkdir -p {state.parent}")
 
 
+def _radio(radio: Radio, report: Report) -> None:
+    virtual = radio.kind == "virtual"
+    if virtual and radio.hci is None:
+        report.add(
+            ("radio",),
+            "radio.hci is missing: a virtual radio needs its controller",
+            'hci = "unix:/run/air/gateway.hci", or kind = "bluez" for this machine\'s Bluetooth',
+        )
+    useless = {
+        "hci": not virtual and radio.hci is not None,
+        "adapter": virtual and radio.adapter is not None,
+        "lock_adapter": virtual and radio.lock_adapter is not None,
+    }
+    for name, there in useless.items():
+        if there:
+            report.add(
+                ("radio", name),
+                f'radio.{name} has no use with kind = "{radio.kind}"',
+                "leave it out, or choose the other kind",
+            )
+    if radio.lock_adapter is not None and radio.lock_adapter == radio.adapter:
+        report.add(
+            ("radio", "lock_adapter"),
+            "radio.lock_adapter is the adapter that serves phones",
+            "leave it out: one adapter then does both",
+        )
+    if radio.lock_adapter is not None and radio.adapter is None and not virtual:
+        report.add(
+            ("radio", "lock_adapter"),
+            "radio.lock_adapter is named, but radio.adapter is not",
+            "the first adapter there is could be the very same: name both",
+        )
+
+
 def _doors(config: Config, report: Report) -> None:
-    _distinct([each.id for each in config.doors], ("id",), report)
-    # a lock bound twice would open two doors with one key's worth of permission
-    _distinct([each.lock.address for each in config.doors], ("lock", "address"), report)
+    doors.distinct([each.id for each in config.doors], ("id",), report)
+    doors.check(config.doors, report)
     zones = zoneinfo.available_timezones()
     for index, door in enumerate(config.doors):
         if door.zone not in zones:
@@ -43,17 +79,6 @@ def _doors(config: Config, report: Report) -> None:
                 ("door", index, "zone"),
                 f"door[{index + 1}].zone: there is no time zone '{door.zone}'",
                 f"did you mean '{near[0]}'?" if near else "as Europe/Copenhagen; is tzdata there?",
-            )
-
-
-def _distinct(values: list[str], field: tuple[str, ...], report: Report) -> None:
-    for index, value in enumerate(values):
-        first = values.index(value)
-        if first != index:
-            report.add(
-                ("door", index, *field),
-                f"door[{index + 1}].{'.'.join(field)}: {value} is door[{first + 1}]'s already",
-                "every door has its own name and its own lock",
             )
 
 
@@ -96,7 +121,7 @@ def _tls_files(uplink: Uplink, scheme: str, report: Report) -> None:
             report.add(place, f"uplink.{name} has no use with mqtt://", "use mqtts://")
         elif not path.is_file():
             report.add(place, f"uplink.{name}: {path} does not exist", "see docs/configuration.md")
-        elif name == "key" and path.stat().st_mode & 0o077:
+        elif name == "key" and open_to_others(path.stat()):
             report.add(place, f"uplink.key: {path} can be read by others", f"chmod 600 {path}")
     if (uplink.certificate is None) != (uplink.key is None):
         report.add(

@@ -17,6 +17,8 @@ from gatewayd.core.policy import DEFAULTS, ClassSettings, DoorSettings
 _DAY_S: Final = 86_400
 
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_ADAPTER: Final = r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}$"
+_DEVICE: Final = r"^/dev/.+$"
 _ADDRESS: Final = r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?$"
 
 Name = Annotated[
@@ -76,16 +78,42 @@ class TrustFiles(Struct, frozen=True, kw_only=True):
 class Radio(Struct, frozen=True, kw_only=True):
     """How the gateway reaches phones and locks."""
 
-    hci: Annotated[
-        str,
-        Meta(
-            pattern=r"^unix:.+$",
-            description="where the virtual controller speaks HCI, as unix:/run/air/gateway.hci",
-        ),
-    ]
     kind: Annotated[
-        Literal["virtual"], Meta(description="virtual: a simulated controller on a socket")
+        Literal["virtual", "bluez"],
+        Meta(description="bluez: this machine's own Bluetooth; virtual: a simulated controller"),
     ] = "virtual"
+    hci: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^unix:.+$",
+                description="where the virtual controller speaks HCI, as unix:/run/air/gateway.hci",
+            ),
+        ]
+        | None
+    ) = None
+    adapter: (
+        Annotated[
+            str,
+            Meta(
+                pattern=_ADAPTER,
+                description="with bluez: the adapter by its address, as B8:27:EB:00:00:01; "
+                "the first one when left out",
+            ),
+        ]
+        | None
+    ) = None
+    lock_adapter: (
+        Annotated[
+            str,
+            Meta(
+                pattern=_ADAPTER,
+                description="with bluez: a second adapter that dials locks, so that phones never "
+                "wait for a dial",
+            ),
+        ]
+        | None
+    ) = None
     max_phone_links: Annotated[
         int,
         Meta(ge=1, le=64, description="phones connected at once, 1 to 64; a Pi's radio holds 4"),
@@ -106,20 +134,70 @@ class Uplink(Struct, frozen=True, kw_only=True):
 
 
 class LockFiles(Struct, frozen=True, kw_only=True):
-    """The lock that is bound to a door."""
+    """The lock that is bound to a door: by its Bluetooth address, or by its serial line."""
 
-    address: Annotated[
-        str,
-        Meta(
-            pattern=_ADDRESS,
-            description="Bluetooth address as F0:F1:F2:F3:F4:F5, with /P behind a public one",
-        ),
-    ]
     key: Annotated[Path, Meta(description="the lock's public key, from its label or maker")]
+    address: (
+        Annotated[
+            str,
+            Meta(
+                pattern=_ADDRESS,
+                description="Bluetooth address as F0:F1:F2:F3:F4:F5, with /P behind a public one",
+            ),
+        ]
+        | None
+    ) = None
     warm: Annotated[
         bool,
         Meta(description="true keeps the link to the lock of a busy door, at a battery's cost"),
     ] = False
+    serial: (
+        Annotated[
+            str,
+            Meta(
+                pattern=_DEVICE,
+                description="serial line with this lock alone on it, as /dev/serial/by-id/usb-…",
+            ),
+        ]
+        | None
+    ) = None
+    baud: Annotated[
+        int, Meta(ge=9_600, le=1_000_000, description="of the serial line, 9600 to 1000000")
+    ] = 115_200
+    half_duplex: Annotated[
+        bool, Meta(description="true for RS-485 on one pair of wires: the lock speaks when asked")
+    ] = False
+
+
+class Contact(Struct, frozen=True, kw_only=True):
+    """A contact that tells whether a door with a relay is closed."""
+
+    line: Annotated[int | str, Meta(description="GPIO line of the same chip: offset, or name")]
+    low: Annotated[bool, Meta(description="true when the line is low while the door is closed")] = (
+        True
+    )
+
+
+class Relay(Struct, frozen=True, kw_only=True):
+    """A door strike, or the contact of a door phone, on a GPIO line; instead of a lock."""
+
+    chip: Annotated[
+        str, Meta(min_length=1, description="GPIO chip: label (as pinctrl-rp1), name or path")
+    ]
+    line: Annotated[int | str, Meta(description="GPIO line: offset, or name (as GPIO17)")]
+    active_low: Annotated[bool, Meta(description="true when a low line pulls the relay")] = False
+    pulse_ms: (
+        Annotated[
+            int,
+            Meta(
+                ge=50,
+                le=30_000,
+                description="a pulse shorter than latch_ms, where the door holds itself open",
+            ),
+        ]
+        | None
+    ) = None
+    contact: Contact | None = None
 
 
 class ClassPolicy(Struct, frozen=True, kw_only=True):
@@ -173,10 +251,11 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 
 class Door(Struct, frozen=True, kw_only=True):
-    """One door, with its lock."""
+    """One door, with either its lock or its relay."""
 
     id: Name
-    lock: LockFiles
+    lock: LockFiles | None = None
+    relay: Relay | None = None
     latch_ms: Annotated[
         int, Meta(ge=500, le=30_000, description="how long the latch is held, 500 to 30000 ms")
     ] = 5000

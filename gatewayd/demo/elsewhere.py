@@ -25,7 +25,7 @@ from gatewayd.conversation import Conversation
 from gatewayd.core.model import GatewayId
 from gatewayd.demo.world import GATEWAY, LOCK_ADDRESSES, STAIRS, STREET, World
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
-from gatewayd.locks import BleLock
+from gatewayd.locks import RemoteLock
 from gatewayd.ports import LinkClosedError, Peripheral, RadioError
 
 WORKSHOP: Final = "F0:00:00:00:00:0E"
@@ -33,7 +33,7 @@ WORKSHOP: Final = "F0:00:00:00:00:0E"
 
 # --- a gateway that was replaced -----------------------------------------------------
 @contextlib.asynccontextmanager
-async def old_gateway(world: World, generation: int) -> AsyncIterator[tuple[str, BleLock]]:
+async def old_gateway(world: World, generation: int) -> AsyncIterator[tuple[str, RemoteLock]]:
     """A box with a genuine credential of an earlier generation: its address, and a lock it knows.
 
     It has everything but the present: its own key, and the operator's signature.
@@ -50,7 +50,7 @@ async def old_gateway(world: World, generation: int) -> AsyncIterator[tuple[str,
     controller = AirController(world.air, WORKSHOP)
     async with open_radio(controller, address=WORKSHOP, serves=PHONE, dials=LOCK) as radio:
         serving = asyncio.create_task(_serve(radio.peripheral, identity), name="old gateway")
-        client = BleLock(
+        client = RemoteLock(
             radio.central, _lock_identity(world), identity, SystemClock(), SystemEntropy()
         )
         try:
@@ -62,7 +62,7 @@ async def old_gateway(world: World, generation: int) -> AsyncIterator[tuple[str,
                 await serving
 
 
-async def accepted_by_lock(client: BleLock) -> bool:
+async def accepted_by_lock(client: RemoteLock) -> bool:
     """Whether the lock on the stairs would take commands from this gateway."""
     try:
         await client.prepare()

@@ -1,4 +1,4 @@
-"""An emulated lock on the air: connections, sessions and who may command.
+"""An emulated lock on the air or on a line: connections, sessions and who may command.
 
 Everything real but the steel: it speaks the whole protocol over the port
 `Peripheral`, keeps its memory on disk and survives losing power at any point.
@@ -20,7 +20,6 @@ from firmware_proto.codes import ID_BYTES
 from firmware_proto.credential import GatewayCredential, verify
 from firmware_proto.edhoc import ccs
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.framing import GattFraming
 from firmware_proto.lock_session import LockServerSession
 from firmware_proto.messages import Hello, Message
 from firmware_proto.session import (
@@ -39,6 +38,7 @@ from gatewayd.emulators.lock_machine import Machine
 from gatewayd.emulators.lock_memory import LockMemory
 from gatewayd.emulators.lock_state import Limits
 from gatewayd.emulators.lock_store import LockStore
+from gatewayd.emulators.lock_wire import RADIO, Wire
 from gatewayd.ports import Clock, Entropy, Link, LinkClosedError, Peripheral
 
 _MAX_REQUESTS: Final = 16
@@ -47,12 +47,14 @@ _PEER_ERRORS: Final = (LinkClosedError, RemoteProtocolError, TimeoutError, async
 
 @dataclass(frozen=True, slots=True)
 class LockSettings:
-    """How an emulated lock treats its radio; `body` and `label` go to its body.
+    """How an emulated lock treats those who connect; `limits` and `label` go to its body.
 
-    handshake_s: from connection to the first sealed record. handshakes and
-    refill_s: the token bucket. links: connections served at once.
+    wire: what carries its words. handshake_s: from connection to the first
+    sealed record. handshakes and refill_s: the token bucket. links:
+    connections served at once.
     """
 
+    wire: Wire = RADIO
     handshake_s: float = 8.0
     handshakes: int = 8
     refill_s: float = 5.0
@@ -134,9 +136,9 @@ class LockEmulator:
 
     def session(self, link: Link) -> LockServerSession:
         """A fresh session for one connection."""
-        memory = self.body.memory
-        return LockServerSession(
-            HandshakeGate(GattFraming(link.mtu, None), self._bucket, self._now_s),
+        memory, wire = self.body.memory, self.settings.wire
+        return wire.session(
+            HandshakeGate(wire.framing(link), self._bucket, self._now_s),
             hello=self.hello(),
             secret=memory.secret,
             ephemeral=self._entropy.private_key(),
@@ -193,7 +195,8 @@ class _Connection:
 
     async def run(self) -> None:
         """Until the gateway goes, errs, asks too much or takes too long."""
-        self._talk.session.begin()
+        if self._lock.settings.wire.greets:
+            self._talk.session.begin()
         push = self._changed.set
         self._lock.subscribe(push)
         tasks = {
@@ -249,8 +252,15 @@ class _Connection:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._talk.session.state is SessionState.ESTABLISHED and not self._lock.faults.mute:
+            if self._may_report:
                 await self._send(self._lock.body.state(None))
+
+    @property
+    def _may_report(self) -> bool:
+        """Whether the gateway may be told something that it has not asked for."""
+        lock = self._lock
+        established = self._talk.session.state is SessionState.ESTABLISHED
+        return established and lock.settings.wire.reports and not lock.faults.mute
 
     async def _send(self, message: Message) -> None:
         if not open_for_sending(self._talk.session):

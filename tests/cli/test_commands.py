@@ -52,7 +52,7 @@ def test_no_such_command() -> None:
     ran = run("open-sesame" * 10)
     assert ran.code == ExitCode.USAGE
     assert ran.err.startswith("error: there is no command 'open-sesameopen-sesame")
-    assert "hint: one of run, check, keys" in ran.err
+    assert "hint: one of run, check, doctor" in ran.err
     assert len(ran.err) < 300
 
 

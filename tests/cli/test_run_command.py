@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shlex
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,15 +52,19 @@ async def air(directory: Path) -> AsyncIterator[None]:
         yield
 
 
-async def spawn(*arguments: str | Path) -> asyncio.subprocess.Process:
+async def spawn(*arguments: str | Path, **environment: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        PROGRAM, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        PROGRAM,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
     )
 
 
 @asynccontextmanager
-async def daemon(site: Site) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await spawn("run", "-c", site.config)
+async def daemon(site: Site, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await spawn("run", "-c", site.config, **environment)
     assert process.stderr is not None
     try:
         async with asyncio.timeout(30):
@@ -110,7 +116,7 @@ def test_run_without_a_controller(site: Site) -> None:
     ran = run("run", "-c", site.config)
     assert ran.code == ExitCode.FAILED
     assert "error: no controller at unix:" in ran.err
-    assert "hint: radio.hci names the controller" in ran.err
+    assert "hint: [radio] names the controller" in ran.err
 
 
 def test_run_on_a_log_that_is_none(site: Site) -> None:
@@ -166,6 +172,26 @@ async def test_a_phone_knocks_and_the_daemon_stops_cleanly(site: Site) -> None:
         stopped = await finished(process)
         assert stopped.code == 0, stopped
         assert "Traceback" not in stopped.err
+
+
+async def test_systemd_is_told_that_the_daemon_lives_and_that_it_stops(site: Site) -> None:
+    heard = asyncio.Queue[bytes]()
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(site.directory / "notify"))
+        ear.setblocking(False)
+        loop.add_reader(ear, lambda: heard.put_nowait(ear.recv(500)))
+        told = {"NOTIFY_SOCKET": str(site.directory / "notify"), "WATCHDOG_USEC": "200000"}
+        async with air(site.directory), daemon(site, **told) as process, asyncio.timeout(30):
+            assert await heard.get() == b"READY=1"
+            fed = 0
+            while fed < 5:
+                fed += await heard.get() == b"WATCHDOG=1"
+            process.send_signal(signal.SIGTERM)
+            while await heard.get() != b"STOPPING=1":
+                pass
+            assert (await finished(process)).code == 0
+        loop.remove_reader(ear)
 
 
 # --- phone ---------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from gatewayd.demo.world import build
 from gatewayd.door import Ask
 from gatewayd.emulators.lock_state import Part, Position
 from gatewayd.emulators.phone import Report
-from gatewayd.ports import RadioError
+from gatewayd.ports import Pulse, RadioError
 from gatewayd.timekeeper import KEEP_S
 from tests.support.gateway import (
     GATEWAY_ADDRESS,
@@ -90,16 +90,18 @@ async def test_it_starts_serves_and_stops_leaving_nothing_behind(tmp_path: Path)
     async with gateway(tmp_path, serving=False) as site:
         before = names()
 
-        async def idle() -> None:
+        async def idle(_: Pulse) -> None:
             await asyncio.Event().wait()
 
-        async with run(site, Work("uplink", idle()), watcher=watcher):
+        async with run(site, Work("uplink", idle), watcher=watcher):
             assert (await opened(site)).outcome is Outcome.CONFIRMED
             assert names() >= {"phones", "refusals", "clock", "uplink", "unknown outcomes street"}
         left = names() - before
         assert not {name for name in left if not name.startswith(("lock", "Task"))}
         assert site.kinds() == [EntryKind.STARTED, EntryKind.INTENT, EntryKind.OUTCOME]
-        assert watcher.heard == ["ready", "serving 1 doors", "stopping"]
+        told = [word for word in watcher.heard if word != "alive"]
+        assert told == ["ready", "serving 1 doors", "stopping"]
+        assert "alive" in watcher.heard
 
 
 async def test_who_waits_for_an_answer_gets_it_before_the_daemon_stops(tmp_path: Path) -> None:

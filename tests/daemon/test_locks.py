@@ -21,7 +21,7 @@ from firmware_proto.codes import (
 from firmware_proto.messages import FaultMessage, Message
 from gatewayd.core.model import CommandId, Verdict
 from gatewayd.emulators.lock_faults import PowerCut
-from gatewayd.locks import SILENT, UNREACHABLE, BleLock
+from gatewayd.locks import SILENT, UNREACHABLE, RemoteLock
 from gatewayd.ports import Lock, RadioError
 from tests.support.household import (
     DOOR,
@@ -45,14 +45,14 @@ def site(tmp_path: Path) -> LockSite:
 
 
 @pytest.fixture
-async def client(site: LockSite) -> AsyncIterator[BleLock]:
+async def client(site: LockSite) -> AsyncIterator[RemoteLock]:
     client = site.client()
     yield client
     await client.close()
 
 
 @pytest.fixture
-async def impatient(site: LockSite) -> AsyncIterator[BleLock]:
+async def impatient(site: LockSite) -> AsyncIterator[RemoteLock]:
     client = site.client(timing=IMPATIENT)
     yield client
     await client.close()
@@ -63,14 +63,14 @@ def test_it_is_a_lock(site: LockSite) -> None:
     assert port is not None
 
 
-async def test_opens(site: LockSite, client: BleLock) -> None:
+async def test_opens(site: LockSite, client: RemoteLock) -> None:
     async with site.power():
         assert await client.unlatch(ONE, 100) == OPENED
     assert site.machine.openings_for(ONE) == 1
 
 
 @pytest.mark.parametrize("mtu", [23, 24, 100, 247, 517])
-async def test_opens_at_every_mtu(site: LockSite, client: BleLock, mtu: int) -> None:
+async def test_opens_at_every_mtu(site: LockSite, client: RemoteLock, mtu: int) -> None:
     site.air.mtu = mtu
     async with site.power():
         assert await client.unlatch(ONE, 100) == OPENED
@@ -78,7 +78,7 @@ async def test_opens_at_every_mtu(site: LockSite, client: BleLock, mtu: int) -> 
         assert await client.unlatch(TWO, 100) == OPENED
 
 
-async def test_a_prepared_link_opens_without_a_dial(site: LockSite, client: BleLock) -> None:
+async def test_a_prepared_link_opens_without_a_dial(site: LockSite, client: RemoteLock) -> None:
     async with site.power():
         await client.prepare()
         before = len(site.air.sent)
@@ -89,7 +89,7 @@ async def test_a_prepared_link_opens_without_a_dial(site: LockSite, client: BleL
     assert command.connection == 0
 
 
-async def test_the_second_connection_resumes(site: LockSite, client: BleLock) -> None:
+async def test_the_second_connection_resumes(site: LockSite, client: RemoteLock) -> None:
     async with site.power():
         await client.prepare()
         first = len(b"".join(site.air.fragments(0)))
@@ -100,7 +100,9 @@ async def test_the_second_connection_resumes(site: LockSite, client: BleLock) ->
     assert not handshakes
 
 
-async def test_the_secret_survives_a_restart_of_the_lock(site: LockSite, client: BleLock) -> None:
+async def test_the_secret_survives_a_restart_of_the_lock(
+    site: LockSite, client: RemoteLock
+) -> None:
     async with site.power():
         await client.prepare()
     await client.close()
@@ -111,7 +113,7 @@ async def test_the_secret_survives_a_restart_of_the_lock(site: LockSite, client:
         assert lock.body.memory.secret.session == session
 
 
-async def test_a_new_epoch_means_a_handshake(site: LockSite, client: BleLock) -> None:
+async def test_a_new_epoch_means_a_handshake(site: LockSite, client: RemoteLock) -> None:
     async with site.power():
         await client.prepare()
     await client.close()
@@ -121,7 +123,7 @@ async def test_a_new_epoch_means_a_handshake(site: LockSite, client: BleLock) ->
 
 
 async def test_another_secret_under_the_same_name_means_a_handshake(
-    site: LockSite, client: BleLock
+    site: LockSite, client: RemoteLock
 ) -> None:
     async with site.power():
         await client.prepare()
@@ -134,14 +136,16 @@ async def test_another_secret_under_the_same_name_means_a_handshake(
     assert len(site.air.dials) == 3
 
 
-async def test_an_absent_lock_is_unreachable(site: LockSite, client: BleLock) -> None:
+async def test_an_absent_lock_is_unreachable(site: LockSite, client: RemoteLock) -> None:
     assert await client.unlatch(ONE, 100) == UNREACHABLE
     assert await client.result_of(ONE) is None
     with pytest.raises(RadioError):
         await client.prepare()
 
 
-async def test_a_lock_that_says_nothing_is_unreachable(site: LockSite, impatient: BleLock) -> None:
+async def test_a_lock_that_says_nothing_is_unreachable(
+    site: LockSite, impatient: RemoteLock
+) -> None:
     site.air.peripheral(LOCK_ADDRESS, LOCK_SERVICE_UUID)
     assert await impatient.unlatch(ONE, 100) == UNREACHABLE
 
@@ -209,7 +213,7 @@ async def test_a_higher_generation_ends_the_lower_one_for_good(site: LockSite) -
 
 
 async def test_a_jam_is_told_and_stays_until_a_good_movement(
-    site: LockSite, client: BleLock
+    site: LockSite, client: RemoteLock
 ) -> None:
     site.machine.blocked = True
     async with site.power() as lock:
@@ -221,7 +225,9 @@ async def test_a_jam_is_told_and_stays_until_a_good_movement(
     assert site.machine.openings_for(ONE) == 0
 
 
-async def test_low_battery_and_lost_calibration_are_told(site: LockSite, client: BleLock) -> None:
+async def test_low_battery_and_lost_calibration_are_told(
+    site: LockSite, client: RemoteLock
+) -> None:
     async with site.power() as lock:
         lock.body.set_battery(2)
         assert await client.unlatch(ONE, 1) == Verdict(Outcome.REFUSED, Reason.LOW_VOLTAGE)
@@ -233,14 +239,14 @@ async def test_low_battery_and_lost_calibration_are_told(site: LockSite, client:
         assert await client.unlatch(three, 1) == Verdict(Outcome.REFUSED, Reason.UNCALIBRATED)
 
 
-async def test_a_late_answer_counts(site: LockSite, client: BleLock) -> None:
+async def test_a_late_answer_counts(site: LockSite, client: RemoteLock) -> None:
     async with site.power():
         await client.prepare()
         site.faults.answer_after_s = 0.2
         assert await client.unlatch(ONE, 1) == OPENED
 
 
-async def test_silence_is_unknown_and_resolved_later(site: LockSite, impatient: BleLock) -> None:
+async def test_silence_is_unknown_and_resolved_later(site: LockSite, impatient: RemoteLock) -> None:
     async with site.power():
         await impatient.prepare()
         site.faults.mute = True
@@ -252,7 +258,7 @@ async def test_silence_is_unknown_and_resolved_later(site: LockSite, impatient: 
     assert site.machine.openings_for(ONE) == 1
 
 
-async def test_a_movement_under_way_is_waited_for(site: LockSite, client: BleLock) -> None:
+async def test_a_movement_under_way_is_waited_for(site: LockSite, client: RemoteLock) -> None:
     site.machine.motor_ms = 150
     async with site.power():
         await client.prepare()
@@ -266,7 +272,7 @@ async def test_a_movement_under_way_is_waited_for(site: LockSite, client: BleLoc
 
 
 async def test_a_movement_that_never_ends_is_not_waited_for(
-    site: LockSite, impatient: BleLock
+    site: LockSite, impatient: RemoteLock
 ) -> None:
     site.machine.motor_ms = 100_000
     async with site.power():
@@ -280,7 +286,7 @@ async def test_a_movement_that_never_ends_is_not_waited_for(
 
 @pytest.mark.parametrize("cut", PowerCut)
 async def test_power_loss_is_never_called_refused_when_it_moved(
-    site: LockSite, client: BleLock, cut: PowerCut
+    site: LockSite, client: RemoteLock, cut: PowerCut
 ) -> None:
     async with site.power():
         await client.prepare()
@@ -333,7 +339,7 @@ async def test_cut_at_every_step(site: LockSite, resumed: bool, loses: bool) -> 
     assert step > 2
 
 
-async def test_captured_bytes_open_nothing_again(site: LockSite, client: BleLock) -> None:
+async def test_captured_bytes_open_nothing_again(site: LockSite, client: RemoteLock) -> None:
     async with site.power():
         assert await client.unlatch(ONE, 1) == OPENED
         await client.close()
@@ -368,7 +374,9 @@ async def test_a_command_that_arrives_too_late_moves_nothing(site: LockSite) -> 
     await client.close()
 
 
-async def test_an_old_reading_of_the_clock_is_taken_anew(site: LockSite, client: BleLock) -> None:
+async def test_an_old_reading_of_the_clock_is_taken_anew(
+    site: LockSite, client: RemoteLock
+) -> None:
     async with site.power():
         await client.prepare()
         before = len(site.states)
@@ -380,7 +388,7 @@ async def test_an_old_reading_of_the_clock_is_taken_anew(site: LockSite, client:
 
 
 async def test_a_dead_link_found_while_reading_the_clock_is_replaced(
-    site: LockSite, impatient: BleLock
+    site: LockSite, impatient: RemoteLock
 ) -> None:
     async with site.power():
         await impatient.prepare()
@@ -401,7 +409,7 @@ async def test_commands_are_spaced_and_wait_for_each_other(site: LockSite) -> No
     await client.close()
 
 
-async def test_reports_reach_the_door(site: LockSite, client: BleLock) -> None:
+async def test_reports_reach_the_door(site: LockSite, client: RemoteLock) -> None:
     async with site.power() as lock:
         assert await client.unlatch(ONE, 50) == OPENED
         lock.body.move_door(is_open=True)
@@ -435,7 +443,7 @@ async def test_a_link_in_use_is_not_let_go(site: LockSite) -> None:
     await client.close()
 
 
-async def test_a_warm_link_comes_back_by_itself(site: LockSite, client: BleLock) -> None:
+async def test_a_warm_link_comes_back_by_itself(site: LockSite, client: RemoteLock) -> None:
     warm = asyncio.create_task(client.keep_warm())
     await asyncio.sleep(0.01)
     async with site.power():
@@ -447,7 +455,7 @@ async def test_a_warm_link_comes_back_by_itself(site: LockSite, client: BleLock)
         await warm
 
 
-async def test_cancelling_a_caller_harms_nobody(site: LockSite, client: BleLock) -> None:
+async def test_cancelling_a_caller_harms_nobody(site: LockSite, client: RemoteLock) -> None:
     site.machine.motor_ms = 60
     async with site.power():
         await client.prepare()
@@ -459,7 +467,7 @@ async def test_cancelling_a_caller_harms_nobody(site: LockSite, client: BleLock)
         assert await client.result_of(ONE) == OPENED
 
 
-async def test_cancelling_a_dial_leaves_no_link(site: LockSite, client: BleLock) -> None:
+async def test_cancelling_a_dial_leaves_no_link(site: LockSite, client: RemoteLock) -> None:
     site.air.delay_s = 0.05
     async with site.power():
         preparing = asyncio.create_task(client.prepare())
@@ -471,7 +479,7 @@ async def test_cancelling_a_dial_leaves_no_link(site: LockSite, client: BleLock)
 
 
 async def test_a_lock_that_answers_nonsense_is_not_believed(
-    site: LockSite, client: BleLock
+    site: LockSite, client: RemoteLock
 ) -> None:
     async with site.power() as lock:
         await client.prepare()
@@ -505,7 +513,7 @@ async def test_a_lock_that_answers_nonsense_is_not_believed(
 
 
 async def test_a_link_lost_before_the_command_left_is_no_unknown(
-    site: LockSite, client: BleLock
+    site: LockSite, client: RemoteLock
 ) -> None:
     site.air.mtu = 23
     async with site.power():
@@ -516,7 +524,7 @@ async def test_a_link_lost_before_the_command_left_is_no_unknown(
 
 
 async def test_without_a_listener_reports_are_dropped(site: LockSite) -> None:
-    client = BleLock(
+    client = RemoteLock(
         site.air.central(LOCK_SERVICE_UUID),
         site.identity,
         site.operator.gateway(),

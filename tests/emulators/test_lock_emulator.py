@@ -66,6 +66,7 @@ async def connected(site: LockSite, heard: list[Message]) -> AsyncIterator[LockC
         site.identity,
         site.operator.gateway(),
         site.dice,
+        framing=GattFraming(link.mtu, strangers.CHANNEL),
         remembered=None,
         heard=heard.append,
     )

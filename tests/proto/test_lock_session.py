@@ -18,8 +18,8 @@ from firmware_proto.codes import (
     Reason,
 )
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
-from firmware_proto.framing import GattFraming
-from firmware_proto.lock_session import LockServerSession
+from firmware_proto.framing import GattFraming, WholeFrames
+from firmware_proto.lock_session import LineLockServerSession, LockServerSession
 from firmware_proto.messages import (
     Battery,
     Done,
@@ -57,6 +57,8 @@ from tests.support.wire import (
     Pump,
     choosing_handshake,
     key,
+    line_client,
+    line_server,
     lock_client,
     lock_server,
     resuming,
@@ -264,6 +266,104 @@ def test_reports_and_deadlines():
     assert client.deadline_s is None
 
 
+# --- on a serial line -------------------------------------------------------------------------
+ATTACH = frame(FrameKind.ATTACH, b"")
+
+
+def lock_on_a_line(**changes) -> LineLockServerSession:
+    session = line_server(**changes)
+    assert session.deadline_s is None
+    assert session.data_to_send() == []
+    return session
+
+
+def answered(session, *frames: bytes) -> list[bytes]:
+    """What the lock says to these frames, in the frames of the line."""
+    for each in frames:
+        session.receive_data(each)
+    drain(session, resuming(SECRET))
+    return session.data_to_send()
+
+
+def test_a_lock_on_a_line_says_hello_when_the_gateway_attaches():
+    session = lock_on_a_line()
+    with pytest.raises(LocalProtocolError):
+        session.begin()
+    assert answered(session, ATTACH) == [HELLO]
+    assert session.deadline_s == 2
+
+
+@pytest.mark.parametrize("secret", [SECRET, None])
+def test_an_attach_that_comes_again_gets_the_same_hello(secret):
+    session = lock_on_a_line(secret=secret)
+    (first,) = answered(session, ATTACH)
+    assert answered(session, ATTACH, ATTACH) == [first, first]
+
+
+@pytest.mark.parametrize("attaches", [1, 3])
+@pytest.mark.parametrize("answer", [resuming(SECRET), choosing_handshake])
+def test_a_connection_on_a_line(answer, attaches):
+    client, server = line_client(), lock_on_a_line()
+    pump = Pump(client, server, answer)
+    hello, *copies = answered(server, *[ATTACH] * attaches)
+    assert copies == [hello] * (attaches - 1)
+    client.receive_data(hello)
+    pump.run()
+    client.send(UNLATCH)
+    pump.run()
+    server.send(DONE)
+    pump.run()
+    assert MessageReceived(UNLATCH) in pump.heard_by_responder
+    assert MessageReceived(DONE) in pump.heard_by_initiator
+    # nobody hangs up on a line: another Attach begins another connection
+    server.receive_data(ATTACH)
+    assert fault_of(server) is Fault.UNEXPECTED
+
+
+def test_no_two_ends_of_a_line_say_the_same():
+    for answer in (resuming(SECRET), choosing_handshake):
+        client, server = line_client(), lock_on_a_line()
+        pump = Pump(client, server, answer)
+        client.receive_data(answered(server, ATTACH)[0])
+        pump.run()
+        client.send(UNLATCH)
+        pump.run()
+        server.send(DONE)
+        pump.run()
+        assert not {ATTACH, *pump.bytes_from(0)} & {HELLO, *pump.bytes_from(1)}
+
+
+@pytest.mark.parametrize(
+    ("frames", "fault"),
+    [
+        ([ATTACH + b"\x00"], Fault.MALFORMED),
+        ([ATTACH, ATTACH + b"\x00"], Fault.MALFORMED),
+        ([CAPTURED_COMMAND], Fault.UNEXPECTED),
+        ([CAPTURED_RESUME], Fault.UNEXPECTED),
+        ([MESSAGE_1], Fault.UNEXPECTED),
+        ([HELLO], Fault.UNEXPECTED),
+        ([ATTACH, CAPTURED_COMMAND], Fault.UNEXPECTED),
+        ([ATTACH, CAPTURED_RESUME, ATTACH], Fault.UNEXPECTED),
+        ([ATTACH, MESSAGE_1, ATTACH], Fault.UNEXPECTED),
+        ([b""], Fault.MALFORMED),
+        ([bytes(2049)], Fault.MALFORMED),
+    ],
+)
+def test_disorder_on_a_line_ends_in_the_constant_error(frames, fault):
+    session = lock_on_a_line()
+    for each in frames:
+        session.receive_data(each)
+    assert fault_of(session) is fault
+    assert session.state is SessionState.CLOSED
+    assert session.data_to_send()[-1] == ERROR_FRAME
+
+
+def test_a_gateway_is_not_attached_to():
+    session = line_client()
+    session.receive_data(ATTACH)
+    assert fault_of(session) is Fault.UNEXPECTED
+
+
 # --- local errors -----------------------------------------------------------------------------
 def test_the_caller_cannot_do_things_out_of_order():
     client, server = lock_client(), lock_server()
@@ -328,7 +428,7 @@ def test_a_hello_must_fit_the_secret(session, secret):
         ([HELLO], Fault.UNEXPECTED),
         ([MESSAGE_2], Fault.UNEXPECTED),
         ([MESSAGE_1[:-1]], Fault.MALFORMED),
-        ([frame(FrameKind.ATTACH, b"")], Fault.UNSUPPORTED),
+        ([frame(FrameKind.ATTACH, b"")], Fault.UNEXPECTED),
     ],
 )
 def test_disorder_gets_the_constant_error_and_nothing_else(frames, fault):
@@ -512,7 +612,7 @@ def test_a_captured_lock_cannot_be_played_to_a_gateway(make):
 # --- anything at all ------------------------------------------------------------------------------
 FRAMES = [
     *(CAPTURED_RESUME, CAPTURED_COMMAND, MESSAGE_1, MESSAGE_2, MESSAGE_3),
-    *(CAPTURED_RECORD, HELLO, CAPTURED_ANSWER, ERROR_FRAME, b"\x00"),
+    *(CAPTURED_RECORD, HELLO, CAPTURED_ANSWER, ERROR_FRAME, ATTACH, b"\x00"),
 ]
 
 
@@ -538,3 +638,24 @@ def test_whatever_frames_come_only_remote_errors_come_out(frames, as_lock, resum
     # Nothing captured elsewhere, and nothing invented, proves anybody.
     assert not session.authenticated
     assert session.held <= 2048
+
+
+@given(st.lists(st.sampled_from(FRAMES) | st.binary(max_size=60), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_whatever_comes_down_a_line_only_remote_errors_come_out(frames):
+    session = line_server(nonce=5, ephemeral=55)
+    for each in (ATTACH, *frames):
+        session.receive_data(each)
+    try:
+        drain(session, resuming(SECRET))
+    except RemoteProtocolError:
+        assert session.state is SessionState.CLOSED
+    assert not session.authenticated
+    assert session.held <= 2048
+
+
+def test_a_line_carries_messages_within_the_limits():
+    for size in (0, 2049):
+        with pytest.raises(LocalProtocolError):
+            WholeFrames().cut(bytes(size))
+    assert WholeFrames().cut(bytes(2048)) == WholeFrames().receive(bytes(2048)) == [bytes(2048)]

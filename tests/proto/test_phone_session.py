@@ -355,7 +355,7 @@ MESSAGE_2, ANSWER = whole(established().bytes_from(1))
         ([MESSAGE_3], Fault.UNEXPECTED),
         ([RECORD], Fault.UNEXPECTED),
         ([bytes([FrameKind.MESSAGE_4])], Fault.UNSUPPORTED),
-        ([bytes([FrameKind.ATTACH])], Fault.UNSUPPORTED),
+        ([bytes([FrameKind.ATTACH])], Fault.UNEXPECTED),
         ([bytes([FrameKind.HELLO])], Fault.UNEXPECTED),
         ([bytes([FrameKind.RESUME])], Fault.UNEXPECTED),
         ([b"\x00"], Fault.UNSUPPORTED),

@@ -25,6 +25,7 @@ ENDS = {
     "gateway": (tables.GATEWAY, tables.GATEWAY_DEADLINES, S.AWAITING_MESSAGE_1),
     "lock client": (tables.LOCK_CLIENT, tables.LOCK_CLIENT_DEADLINES, S.AWAITING_HELLO),
     "lock server": (tables.LOCK_SERVER, tables.LOCK_SERVER_DEADLINES, S.START),
+    "line lock server": (tables.LINE_LOCK_SERVER, tables.LOCK_SERVER_DEADLINES, S.START),
 }
 every_end = pytest.mark.parametrize("end", ENDS)
 
@@ -108,7 +109,8 @@ def test_whoever_waits_before_authentication_has_a_deadline(end):
     for state in reachable(table, start, {Input.TRUST}):
         waits = set(table[state]) - LOCAL - {Input.ERROR}
         if waits and state is not S.ESTABLISHED and Input.SEND not in table[state]:
-            expected = state is not S.HEARD
+            # the line is there whether or not anybody attaches
+            expected = state is not S.HEARD and waits != {Input.ATTACH}
             assert (deadlines[state].idle_s is not None) is expected
 
 
@@ -120,8 +122,15 @@ def test_a_lock_drops_a_silent_gateway_in_time():
     assert tables.GATEWAY_DEADLINES[S.AWAITING_MESSAGE_3].idle_s == 3
 
 
+def test_attach_comes_only_before_the_choice_and_only_on_a_line():
+    for end, (table, _, _) in ENDS.items():
+        allowed = {state for state, row in table.items() if Input.ATTACH in row}
+        assert allowed == ({S.START, S.AWAITING_CHOICE} if end == "line lock server" else set())
+    assert Input.BEGIN not in tables.LINE_LOCK_SERVER[S.START]
+
+
 def test_frames_are_those_of_the_codes():
-    assert set(FRAMES) == set(FrameKind) - {FrameKind.MESSAGE_4, FrameKind.ATTACH}
+    assert set(FRAMES) == set(FrameKind) - {FrameKind.MESSAGE_4}
     assert set(FRAMES.values()) == set(Input) - LOCAL
 
 
@@ -132,16 +141,18 @@ SAYS = {
     Input.CHOOSE_HANDSHAKE: Input.MESSAGE_1,
     Input.MESSAGE_1: Input.MESSAGE_2,
     Input.SEND: Input.RECORD,
+    Input.ATTACH: Input.HELLO,
 }
 FIRST_WORDS = {"phone": Input.MESSAGE_1, "lock server": Input.HELLO}
 
 
-def walk(initiator: str, responder: str) -> set[tuple[SessionState, SessionState]]:
+def walk(initiator: str, responder: str, *first: Input) -> set[tuple[SessionState, SessionState]]:
     """Every pair of states of two ends that behave, with at most two frames under way.
 
-    Asserts on the way that no frame ever arrives that the other end does not allow.
+    `first`: what the transport itself has sent to the responder. Asserts on the
+    way that no frame ever arrives that the other end does not allow.
     """
-    begun = (ENDS[initiator][2], ENDS[responder][2], (), ())
+    begun = (ENDS[initiator][2], ENDS[responder][2], first, ())
     seen, todo = {begun}, deque([begun])
     while todo:
         here = todo.popleft()
@@ -176,10 +187,15 @@ def moved(here, side, state, said, incoming):
 
 
 @pytest.mark.parametrize(
-    ("initiator", "responder"), [("phone", "gateway"), ("lock client", "lock server")]
+    ("initiator", "responder", "first"),
+    [
+        ("phone", "gateway", ()),
+        ("lock client", "lock server", ()),
+        ("lock client", "line lock server", (Input.ATTACH,)),
+    ],
 )
-def test_joint_rules(initiator, responder):
-    pairs = walk(initiator, responder)
+def test_joint_rules(initiator, responder, first):
+    pairs = walk(initiator, responder, *first)
     assert (S.ESTABLISHED, S.ESTABLISHED) in pairs
     for ours, theirs in pairs:
         # The initiator is established only when the responder heard and answered it.

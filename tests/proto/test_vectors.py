@@ -21,7 +21,7 @@ from firmware_proto.resumption import records as resumed_records
 from firmware_proto.serial_framing import SerialFraming
 from firmware_proto.session import CredentialReceived, Session
 from firmware_proto.session_tables import SessionState
-from gatewayd.app import _lock_identity
+from gatewayd.actuators import lock_identity
 from gatewayd.emulators.lock import LockEmulator
 from gatewayd.emulators.visit import TurnedAwayError, judge
 from tests.vectorgen import document, example, vectors
@@ -171,6 +171,9 @@ def run_credential(vector: Read) -> None:
 
 def run_session(vector: Read) -> None:
     end, uses = vector.word("end"), vector.word("uses")
+    if end == "line":
+        run_line_session(vector)
+        return
     if end == "gateway":
         session, peer = example.gateway_session(), "phone"
     elif end == "phone":
@@ -213,6 +216,19 @@ def joined(fragments: list[bytes]) -> list[bytes]:
         else:
             frames[-1] += fragment[3:]
     return frames
+
+
+def run_line_session(vector: Read) -> None:
+    session = example.line_session(example.secret())
+    hello = b"\x07" + messages.encode(example.hello(example.secret()))
+    *before, last = vector.all("frame")
+    for frame in before:
+        take(session, [frame], "gateway")
+        assert session.data_to_send() == ([hello] if frame == b"\x09" else [])
+    try:
+        take(session, [last], "gateway")
+    finally:
+        assert session.data_to_send() == vector.all("answer")
 
 
 RUN = {
@@ -266,8 +282,7 @@ def test_every_layer_and_many_faults_are_covered():
 def test_the_daemon_makes_the_published_credential_of_a_lock():
     published = read(ROOT / "vectors" / "handshake-lock.txt")
     key = example.KEYS["lock"].public_key()
-    door = SimpleNamespace(id=example.DOOR, lock=SimpleNamespace(address="F0:F1:F2:F3:F4:01"))
-    made = _lock_identity(door, SimpleNamespace(lock_keys={example.DOOR: key}))
+    made = lock_identity(example.DOOR, "F0:F1:F2:F3:F4:01", key)
     assert made.credential == published.one("responder CRED")
     assert b"\xa1\x04\x48" + made.key_id == published.one("responder ID_CRED")
 

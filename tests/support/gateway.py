@@ -43,7 +43,7 @@ from gatewayd.emulators.phone import Patience, Phone
 from gatewayd.emulators.visit import Visit
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
-from gatewayd.locks import BleLock, LockTiming
+from gatewayd.locks import LockTiming, RemoteLock
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
 from gatewayd.refusals import Refusals
@@ -171,7 +171,7 @@ class Gateway:
     log: AuditLog
     timekeeper: Timekeeper
     around: Surroundings
-    locks: Mapping[DoorId, BleLock]
+    locks: Mapping[DoorId, RemoteLock]
     doors: Mapping[DoorId, Door]
     phones: Phones
     tasks: asyncio.TaskGroup
@@ -221,7 +221,7 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     )
     identity = building.identity
     locks = {
-        DoorId(door): BleLock(
+        DoorId(door): RemoteLock(
             central, lock.identity, identity, building.clock, entropy, timing=timing
         )
         for door, lock in building.locks.items()

@@ -26,7 +26,7 @@ from gatewayd.emulators.lock_state import Limits
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
-from gatewayd.locks import BleLock, LockTiming
+from gatewayd.locks import LockTiming, RemoteLock
 from tests.support.links import FakeAir
 
 NOW = 1_790_000_000
@@ -168,8 +168,8 @@ class LockSite:
 
     def client(
         self, gateway: GatewayIdentity | None = None, timing: LockTiming = TIMING
-    ) -> BleLock:
-        return BleLock(
+    ) -> RemoteLock:
+        return RemoteLock(
             self.air.central(LOCK_SERVICE_UUID),
             self.identity,
             gateway or self.operator.gateway(),

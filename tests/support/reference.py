@@ -31,7 +31,8 @@ root = "root.pub.pem"
 bundle = "trust.cose"
 
 [radio]
-hci = "unix:/run/air/gateway.hci"
+kind = "bluez"
+adapter = "B8:27:EB:00:00:01"
 
 [uplink]
 broker = "mqtts://broker.example:8883"
@@ -50,6 +51,17 @@ latch_ms = 3000
 lock = { address = "F0:F1:F2:F3:F4:02", key = "cellar.pub.pem", warm = true }
 policy.resident.unknown_time = false
 policy.guest = { rate = 5, stale_list_days = 1 }
+
+[[door]]
+id = "gate"
+lock.serial = "/dev/serial/by-id/usb-FTDI_USB-RS485_Cable_FT1A2B3C-if00-port0"
+lock.key = "gate.pub.pem"
+lock.half_duplex = true
+
+[[door]]
+id = "yard"
+latch_ms = 4000
+relay = { chip = "pinctrl-rp1", line = "GPIO17", contact = { line = "GPIO27" } }
 """
 
 SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
@@ -60,6 +72,8 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("[uplink]", model.Uplink),
     ("[[door]]", model.Door),
     ("[door.lock]", model.LockFiles),
+    ("[door.relay]", model.Relay),
+    ("[door.relay.contact]", model.Contact),
     ("[door.policy.CLASS]", model.ClassPolicy),
     ("[door.policy.resident]", model.ResidentPolicy),
 )
@@ -111,8 +125,8 @@ def configuration() -> str:
 
 
 def _has_value(field: msgspec.structs.FieldInfo) -> bool:
-    kind = field.type
-    return not (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+    kinds = typing.get_args(field.type) or (field.type,)
+    return not any(isinstance(kind, type) and issubclass(kind, msgspec.Struct) for kind in kinds)
 
 
 def _row(field: msgspec.structs.FieldInfo) -> str:

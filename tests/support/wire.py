@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import cbor, cose, edhoc
-from firmware_proto.framing import GattFraming
-from firmware_proto.lock_session import LockClientSession, LockServerSession
+from firmware_proto.framing import Framing, GattFraming, WholeFrames
+from firmware_proto.lock_session import (
+    LineLockServerSession,
+    LockClientSession,
+    LockServerSession,
+)
 from firmware_proto.messages import Hello
 from firmware_proto.phone_session import GatewaySession, PhoneSession
 from firmware_proto.resumption import ResumptionSecret
@@ -78,8 +83,16 @@ def gateway(mtu: int = 185, *, ephemeral: int = 2) -> GatewaySession:
 
 
 def lock_client(mtu: int = 185, *, ephemeral: int = 3, nonce: int = 1) -> LockClientSession:
+    return _client(GattFraming(mtu, CHANNEL), ephemeral, nonce)
+
+
+def line_client(*, ephemeral: int = 3, nonce: int = 1) -> LockClientSession:
+    return _client(WholeFrames(), ephemeral, nonce)
+
+
+def _client(framing: Framing, ephemeral: int, nonce: int) -> LockClientSession:
     return LockClientSession(
-        GattFraming(mtu, CHANNEL),
+        framing,
         ephemeral=key(ephemeral),
         connection_id=b"\x0c",
         static_key=GATEWAY_KEY,
@@ -95,8 +108,27 @@ def lock_server(
     nonce: int = 9,
     secret: ResumptionSecret | None = SECRET,
 ) -> LockServerSession:
-    return LockServerSession(
-        GattFraming(mtu, None),
+    return _server(LockServerSession, GattFraming(mtu, None), ephemeral, nonce, secret)
+
+
+def line_server(
+    *, ephemeral: int = 4, nonce: int = 9, secret: ResumptionSecret | None = SECRET
+) -> LineLockServerSession:
+    return _server(LineLockServerSession, WholeFrames(), ephemeral, nonce, secret)
+
+
+_Server = TypeVar("_Server", bound=LockServerSession)
+
+
+def _server(
+    cls: type[_Server],
+    framing: Framing,
+    ephemeral: int,
+    nonce: int,
+    secret: ResumptionSecret | None,
+) -> _Server:
+    return cls(
+        framing,
         hello=Hello(None if secret is None else secret.session, EPOCH, bytes([nonce]) * 16, 5000),
         secret=secret,
         ephemeral=key(ephemeral),

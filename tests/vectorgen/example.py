@@ -13,8 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto import credential, edhoc, messages
 from firmware_proto.codes import Action, FrameKind, KeyClass, Outcome, Presence, Reason
 from firmware_proto.cose import key_id
-from firmware_proto.framing import GattFraming
-from firmware_proto.lock_session import LockClientSession, LockServerSession
+from firmware_proto.framing import GattFraming, WholeFrames
+from firmware_proto.lock_session import (
+    LineLockServerSession,
+    LockClientSession,
+    LockServerSession,
+)
 from firmware_proto.messages import Done, Hello, Open, Result, Resume, Unlatch
 from firmware_proto.phone_session import GatewaySession, PhoneSession
 from firmware_proto.resumption import ResumptionSecret
@@ -178,6 +182,19 @@ def client_session(mtu: int = 185) -> LockClientSession:
 def lock_session(secret: ResumptionSecret | None, mtu: int = 185) -> LockServerSession:
     return LockServerSession(
         GattFraming(mtu, None),
+        hello=hello(secret),
+        secret=secret,
+        ephemeral=KEYS["lock ephemeral"],
+        connection_id=LOCK_ID,
+        static_key=KEYS["lock"],
+        credential=LOCK_CCS,
+        key_id=LOCK_KEY_ID,
+    )
+
+
+def line_session(secret: ResumptionSecret | None) -> LineLockServerSession:
+    return LineLockServerSession(
+        WholeFrames(),
         hello=hello(secret),
         secret=secret,
         ephemeral=KEYS["lock ephemeral"],

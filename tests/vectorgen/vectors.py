@@ -424,6 +424,7 @@ def _sessions() -> Iterator[Vector]:
     yield from _gateway_sessions()
     yield from _phone_sessions()
     yield from _lock_sessions()
+    yield from _line_sessions()
 
 
 def _gateway_sessions() -> Iterator[Vector]:
@@ -438,7 +439,7 @@ def _gateway_sessions() -> Iterator[Vector]:
         ("record-first", "a record before any key", Fault.UNEXPECTED, [record], _ERROR),
         ("twice", "message_1 twice", Fault.UNEXPECTED, [message_1, message_1], _ERROR),
         ("garbage", "a frame of an unknown kind", Fault.UNSUPPORTED, [b"\xff\x00"], _ERROR),
-        ("attach", "Attach is for serial lines", Fault.UNSUPPORTED, [b"\x09"], _ERROR),
+        ("attach", "Attach is for serial lines", Fault.UNEXPECTED, [b"\x09"], _ERROR),
         ("message-4", "message_4 is not used", Fault.UNSUPPORTED,
          [message_1, b"\x04\x48" + bytes(8)], _ERROR),
         ("hello", "Hello is for locks", Fault.UNEXPECTED,
@@ -525,6 +526,8 @@ def _lock_sessions() -> Iterator[Vector]:
         ("handshake-too", "message_1 after Resume", Fault.UNEXPECTED,
          [resume, message_1], _ERROR),
         ("resume-too", "Resume after message_1", Fault.UNEXPECTED, [message_1, resume], _ERROR),
+        ("attach", "Attach is for serial lines", Fault.UNEXPECTED,
+         [frame(FrameKind.ATTACH, b"")], _ERROR),
         ("direction", "a gateway says Done", Fault.UNEXPECTED,
          [resume, _said(lock, 0, example.DONE)], (_fault(lock, Fault.UNEXPECTED),)),
         ("no-command", "GetResult without a command is for gateways", Fault.UNEXPECTED,
@@ -539,6 +542,20 @@ def _lock_sessions() -> Iterator[Vector]:
          [message_1, _flipped(message_3)], _ERROR),
     ):  # fmt: skip
         yield _session("lock", name, about, fault, frames, answer, "handshake-lock")
+
+
+def _line_sessions() -> Iterator[Vector]:
+    lock = example.resumption_trace()
+    attach = frame(FrameKind.ATTACH, b"")
+    resume = frame(FrameKind.RESUME, lock["Resume"])
+    command = frame(FrameKind.RECORD, lock["first record of the initiator"])
+    for name, about, fault, frames in (
+        ("attach-body", "Attach has no body", Fault.MALFORMED, [attach + b"\x00"]),
+        ("attach-late", "Attach after Resume is for the next connection",
+         Fault.UNEXPECTED, [attach, attach, resume, attach]),
+        ("record-first", "a record before Attach", Fault.UNEXPECTED, [command]),
+    ):  # fmt: skip
+        yield _session("line", name, about, fault, frames, _ERROR, "resumption")
 
 
 def _session(  # noqa: PLR0913, PLR0917 - the parts of a vector

@@ -1,0 +1,135 @@
+"""What moves each door: a lock over radio, a lock on a wire, or a relay. Part of the composition.
+
+Libraries of wires and relays are extras, loaded only where a door needs them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from firmware_proto import edhoc
+from firmware_proto.codes import DoorState
+from firmware_proto.cose import key_id
+from firmware_proto.framing import WholeFrames
+from gatewayd.config import Secrets
+from gatewayd.config import model as config_model
+from gatewayd.core.model import DoorId
+from gatewayd.lock_connection import GatewayIdentity, LockIdentity
+from gatewayd.locks import LockTiming, RemoteLock
+from gatewayd.ports import Central, Clock, Entropy, Lock, PortError, Pulse
+
+_log: Final = logging.getLogger(__name__)
+
+UNUSED_LINK_S: Final = 12.0
+"""How long the link to a battery lock is kept after its last use."""
+WIRED: Final = LockTiming(state_s=2.0, clock_stale_s=5.0, retry_at_most_s=10.0)
+"""A wire is never busy and costs no battery: its link is kept, and looked at before a command."""
+
+
+class MissingExtraError(PortError):
+    """A door needs a library that is not installed."""
+
+    def __init__(self, door: str, extra: str) -> None:
+        super().__init__(f"door {door} needs an extra: pip install 'gatewayd[{extra}]'")
+
+
+@dataclass(frozen=True, slots=True)
+class Actuator:
+    """`keep`, where there is one, is to run as long as the daemon does."""
+
+    lock: Lock
+    keep: Callable[[Pulse], Coroutine[object, object, None]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What locks are made with. `stack` closes what they hold when the daemon ends."""
+
+    central: Central
+    gateway: GatewayIdentity
+    secrets: Secrets
+    clock: Clock
+    entropy: Entropy
+    stack: AsyncExitStack
+
+    def actuator(self, door: config_model.Door) -> Actuator:
+        """The one of this door. MissingExtraError."""
+        if door.relay is not None:
+            return _relay(door.id, door.relay, door.latch_ms)
+        if door.lock is None:
+            raise AssertionError("the configuration was not checked")
+        if door.lock.serial is not None:
+            return self._wired(door.id, door.lock, door.lock.serial)
+        return self._radio(door.id, door.lock)
+
+    def _radio(self, door: str, lock: config_model.LockFiles) -> Actuator:
+        timing = LockTiming(keep_s=None if lock.warm else UNUSED_LINK_S)
+        remote = RemoteLock(
+            self.central,
+            self._identity(door, lock.address or ""),
+            self.gateway,
+            self.clock,
+            self.entropy,
+            timing=timing,
+        )
+        return Actuator(remote, remote.keep_warm if lock.warm else None)
+
+    def _wired(self, door: str, lock: config_model.LockFiles, path: str) -> Actuator:
+        try:
+            from gatewayd.adapters.serial_line import (  # noqa: PLC0415 - an extra
+                LineSettings,
+                SerialCentral,
+            )
+        except ImportError:
+            raise MissingExtraError(door, "serial") from None
+        line = SerialCentral(path, LineSettings(baud=lock.baud, half_duplex=lock.half_duplex))
+        self.stack.push_async_callback(line.close)
+        remote = RemoteLock(
+            line,
+            self._identity(door, path),
+            self.gateway,
+            self.clock,
+            self.entropy,
+            framing=lambda _: WholeFrames(),
+            timing=WIRED,
+        )
+        return Actuator(remote, remote.keep_warm)
+
+    def _identity(self, door: str, address: str) -> LockIdentity:
+        return lock_identity(door, address, self.secrets.lock_keys[DoorId(door)])
+
+
+def lock_identity(door: str, address: str, key: ec.EllipticCurvePublicKey) -> LockIdentity:
+    """Whom we expect at `address`; its credential is made of what we know, never sent."""
+    return LockIdentity(address, key, edhoc.ccs(door, key, key_id(key)), key_id(key))
+
+
+def _relay(door: str, wiring: config_model.Relay, latch_ms: int) -> Actuator:
+    try:
+        from gatewayd.adapters.relay.line import Contact, RelaySettings  # noqa: PLC0415 - an extra
+        from gatewayd.adapters.relay.relay import Relay  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise MissingExtraError(door, "relay") from None
+
+    def heard(state: DoorState) -> None:
+        _log.info("door %s: its contact says %s", door, state.name.lower())
+
+    contact = wiring.contact
+    pulse_ms = min(latch_ms, wiring.pulse_ms or latch_ms)
+    relay = Relay(
+        RelaySettings(
+            wiring.chip,
+            wiring.line,
+            active_low=wiring.active_low,
+            limit_ms=pulse_ms,
+            contact=None if contact is None else Contact(contact.line, low=contact.low),
+        ),
+        on_door=heard,
+    )
+    return Actuator(relay, relay.keep)

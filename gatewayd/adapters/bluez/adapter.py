@@ -1,0 +1,90 @@
+"""One adapter made ready: switched on, not pairable, nobody connected from an earlier life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Final
+
+from gatewayd.adapters.bluez import names
+from gatewayd.adapters.bluez.bluetoothd import Bluetoothd
+from gatewayd.adapters.bluez.bus import BusError, Variant
+
+_log: Final = logging.getLogger(__name__)
+
+POWER_TRIES: Final = 40
+POWER_RETRY_S: Final = 0.1
+OFF_S: Final = 0.5
+BOTH_ROLES: Final = "central-peripheral"
+HANG_UP_S: Final = 8.0
+
+
+async def switch_on(bluetoothd: Bluetoothd, adapter: str) -> None:
+    """Power, and no pairing: a phone must never see a prompt. BusError when it stays off.
+
+    Just after bluetoothd started it answers Busy for a moment.
+    """
+    if not bluetoothd.objects.powered(adapter):
+        await _power(bluetoothd, adapter, on=True)
+        await _until_powered(bluetoothd, adapter)
+    for name in ("Pairable", "Discoverable"):
+        if (bluetoothd.objects.get(adapter, names.ADAPTER) or {}).get(name):
+            await bluetoothd.set(adapter, names.ADAPTER, name, Variant("b", False))
+
+
+async def _until_powered(bluetoothd: Bluetoothd, adapter: str) -> None:
+    """The property follows the reply."""
+    for _ in range(POWER_TRIES):
+        if bluetoothd.objects.powered(adapter):
+            return
+        await asyncio.sleep(POWER_RETRY_S)
+    raise BusError(names.FAILED, "the adapter says that it is on, and is not")
+
+
+async def power_cycle(bluetoothd: Bluetoothd, adapter: str) -> None:
+    """Off and on again. BusError when it does not come back."""
+    await _power(bluetoothd, adapter, on=False)
+    await asyncio.sleep(OFF_S)
+    await _power(bluetoothd, adapter, on=True)
+
+
+async def _power(bluetoothd: Bluetoothd, adapter: str, *, on: bool) -> None:
+    for last in (*[False] * (POWER_TRIES - 1), True):
+        try:
+            await bluetoothd.set(adapter, names.ADAPTER, "Powered", Variant("b", on))
+        except BusError as error:
+            if last or error.name not in {names.BUSY, names.IN_PROGRESS}:
+                raise
+            await asyncio.sleep(POWER_RETRY_S)
+        else:
+            return
+
+
+def both_roles(bluetoothd: Bluetoothd, adapter: str) -> bool:
+    """Whether the kernel says that phones and locks may be connected at the same time.
+
+    Without it a dial pauses advertising, and may be refused while a phone is
+    connected (bluez issue 584). It needs `KernelExperimental =
+    671b10b5-42c0-4696-9227-eb28d1b049d6` in main.conf.
+    """
+    known = bluetoothd.objects.get(adapter, names.ADAPTER) or {}
+    return BOTH_ROLES in known.get("Roles", ())
+
+
+async def close_stale(bluetoothd: Bluetoothd, adapter: str, counts: Counter[str]) -> None:
+    """Disconnect everybody: bluetoothd keeps links of clients that are no more (bluez issue 89)."""
+    stale = list(bluetoothd.objects.connected(adapter))
+    counts["stale connections closed"] += len(stale)
+    hung_up = await asyncio.gather(
+        *(
+            bluetoothd.call(device, names.DEVICE, "Disconnect", timeout_s=HANG_UP_S)
+            for device in stale
+        ),
+        return_exceptions=True,
+    )
+    for device, result in zip(stale, hung_up, strict=True):
+        if isinstance(result, BusError):
+            _log.warning("%s is connected from an earlier life and stays so: %s", device, result)
+        elif isinstance(result, BaseException):
+            raise result

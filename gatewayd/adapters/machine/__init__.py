@@ -1,0 +1,73 @@
+"""This machine as the port `Machine`: files below a root, and a few programs of the system's own.
+
+Runs in a process that ends soon, so it may be slow; it must not change
+anything, and must not fail where a machine lacks something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gatewayd.adapters.machine import bus, files, storage
+from gatewayd.core.diagnosis_host import Access, Clock, Disk, Journal
+from gatewayd.core.diagnosis_radio import Bluetooth, Settings, Versions
+from gatewayd.ports import NotSeenError
+
+__all__ = ["ThisMachine"]
+
+
+class ThisMachine:
+    """`ports.Machine`. `root` stands before every file's name; `environment` is for programs."""
+
+    def __init__(
+        self, root: Path = Path("/"), environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._root = root
+        self._programs = bus.Programs(dict(os.environ if environment is None else environment))
+
+    async def versions(self) -> Versions:
+        """See `ports.Machine`."""
+        return Versions(os.uname().release, await self._bluez())
+
+    async def settings(self) -> Settings:
+        """See `ports.Machine`."""
+        text = files.main_conf(self._root)
+        return Settings(text, await self._bluez())
+
+    async def bluetooth(self) -> Bluetooth:
+        """See `ports.Machine`."""
+        objects = await self._programs.managed_objects()
+        return Bluetooth(
+            running=objects is not None,
+            adapters=bus.adapters(objects or {}),
+            blocked=files.blocked(self._root),
+            serving=await self._programs.is_active("gatewayd.service"),
+        )
+
+    async def clock(self, *, promised: bool | None) -> Clock:
+        """See `ports.Machine`."""
+        return files.clock(self._root, promised=promised)
+
+    async def disk(self, state: Path) -> Disk:
+        """See `ports.Machine`."""
+        return await asyncio.to_thread(storage.disk, state, self._root)
+
+    async def journal(self) -> Journal:
+        """See `ports.Machine`."""
+        return files.journal(self._root)
+
+    async def access(self, state: Path) -> Access:
+        """See `ports.Machine`."""
+        return files.access(self._root, state)
+
+    async def _bluez(self) -> str:
+        """Of the bluetoothd that runs, or else of the installed one."""
+        try:
+            objects = await self._programs.managed_objects()
+        except NotSeenError:
+            objects = None
+        found = bus.running_version(objects or {})
+        return found or await self._programs.installed_version(self._root)

@@ -1,0 +1,103 @@
+"""What files say: main.conf, rfkill, real-time clocks, journald, users."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import time
+from pathlib import Path
+from typing import Final
+
+from gatewayd.core.diagnosis_host import Access, Chip, Clock, Journal, State
+from gatewayd.core.diagnosis_radio import key_file
+from gatewayd.ports import NotSeenError
+
+USER: Final = "gatewayd"
+MAIN_CONF: Final = "etc/bluetooth/main.conf"
+POLICIES: Final = (
+    "usr/share/dbus-1/system.d/gatewayd.conf",
+    "etc/dbus-1/system.d/gatewayd.conf",
+)
+HELPER: Final = "run/gatewayd-radio-helper.socket"
+JOURNALD: Final = (
+    "usr/lib/systemd/journald.conf.d", "run/systemd/journald.conf.d", "etc/systemd/journald.conf.d",
+)  # fmt: skip
+
+
+def read(path: Path) -> str | None:
+    """The text of a small file; None where it cannot be read."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def main_conf(root: Path) -> str:
+    """Its text. A bluetoothd without one has its defaults, which is as good as an empty one."""
+    path = root / MAIN_CONF
+    text = read(path)
+    if text is None and path.exists():
+        raise NotSeenError(f"{path} cannot be read", "ask as root: sudo")
+    return text or ""
+
+
+def blocked(root: Path) -> tuple[str, ...]:
+    """The Bluetooth adapters that rfkill holds."""
+    found = []
+    for directory in sorted((root / "sys/class/rfkill").glob("*")):
+        soft, hard = read(directory / "soft"), read(directory / "hard")
+        if (read(directory / "type") or "").strip() == "bluetooth" and "1" in f"{soft}{hard}":
+            found.append((read(directory / "name") or directory.name).strip())
+    return tuple(found)
+
+
+def clock(root: Path, *, promised: bool | None) -> Clock:
+    """Every real-time clock."""
+    directory = root / "sys/class/rtc"
+    chips = tuple(_chip(each) for each in sorted(directory.glob("rtc*")))
+    return Clock(chips, int(time.time()), promised)
+
+
+def _chip(directory: Path) -> Chip:
+    name = (read(directory / "name") or directory.name).strip()
+    text = (read(directory / "since_epoch") or "").strip()
+    return Chip(name, int(text) if text.isascii() and text.isdigit() else None)
+
+
+def journal(root: Path) -> Journal:
+    """journald.conf and its drop-ins, in the order in which they count (journald.conf(5))."""
+    if not (root / "etc/systemd").is_dir():
+        raise NotSeenError("there is no systemd here")
+    texts = [read(root / "etc/systemd/journald.conf")]
+    drop_ins: dict[str, Path] = {}
+    for directory in JOURNALD:  # of two with one name the later directory's counts
+        drop_ins.update({each.name: each for each in (root / directory).glob("*.conf")})
+    texts += [read(drop_ins[name]) for name in sorted(drop_ins)]
+    storage = "auto"
+    for text in texts:
+        storage = key_file(text or "").get(("Journal", "Storage"), storage)
+    return Journal(storage.lower(), (root / "var/log/journal").is_dir())
+
+
+def access(root: Path, state: Path) -> Access:
+    """Users, policies, and whose the log's directory is."""
+    users = (read(root / "etc/passwd") or "").splitlines()
+    return Access(
+        user=any(each.startswith(f"{USER}:") for each in users),
+        policy=any((root / each).is_file() for each in POLICIES),
+        helper=(root / HELPER).exists(),
+        state=_state(state),
+    )
+
+
+def _state(state: Path) -> State | None:
+    try:
+        status = state.stat()
+    except OSError:
+        return None
+    try:
+        owner = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        owner = str(status.st_uid)
+    return State(os.fspath(state), owner, stat.S_IMODE(status.st_mode))

@@ -1,0 +1,87 @@
+"""`gatewayd doctor`: is this machine fit to be left alone at a door?"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import Final
+
+from gatewayd.cli import check
+from gatewayd.cli.command import Command, ExitCode, Output
+from gatewayd.core.diagnosis import CHECKS, passes, worst
+from gatewayd.core.findings import Finding, Severity
+
+_WIDTH: Final = max(len(each.name) for each in CHECKS)
+_SEVERITY_WIDTH: Final = max(len(each.word) for each in Severity)
+
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    from gatewayd import doctor  # noqa: PLC0415 - help stays quick
+
+    findings = asyncio.run(doctor.examine(arguments.config))
+    return tell(findings, output, strict=arguments.strict)
+
+
+def tell(findings: tuple[Finding, ...], output: Output, *, strict: bool) -> int:
+    """Every finding, a remedy below each that has one, and what it comes to."""
+    passed = passes(findings, strict=strict)
+    for each in findings:
+        output.line(
+            f"{each.severity.word:<{_SEVERITY_WIDTH}}  {each.check:<{_WIDTH}}  {each.message}"
+        )
+        if each.remedy:
+            output.line(f"{'':<{_SEVERITY_WIDTH + _WIDTH + 4}}-> {each.remedy}")
+    output.document(
+        {
+            "passed": passed,
+            "worst": worst(findings).word,
+            "findings": [
+                {
+                    "check": each.check,
+                    "severity": each.severity.word,
+                    "message": each.message,
+                    "remedy": each.remedy,
+                }
+                for each in findings
+            ],
+        }
+    )
+    output.line("")
+    output.line(_summary(findings))
+    return ExitCode.DONE if passed else ExitCode.FAILED
+
+
+def _summary(findings: tuple[Finding, ...]) -> str:
+    counted = {
+        severity: sum(each.severity is severity for each in findings)
+        for severity in sorted(Severity, reverse=True)
+    }
+    return ", ".join(f"{count} {severity.word}" for severity, count in counted.items() if count)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    check.add_config_argument(parser)
+    parser.add_argument(
+        "--strict", action="store_true", help="fail on warnings and on what could not be looked at"
+    )
+
+
+COMMAND: Final = Command(
+    name="doctor",
+    summary="say whether this machine is fit for a door",
+    description="""
+    Looks at the configuration and its keys; at the kernel and BlueZ, alone and together, for pairs
+    that are known to fail; at bluetoothd's settings, its adapters, their roles, and whether
+    anything is advertised while the daemon runs; at users and policies; at the clock's battery;
+    at the disk under the log and at the journal. Every finding has its remedy in one line. What
+    could not be looked at here is said, and is never called fine.
+
+    Run it as root, before the daemon is started and again while it runs. It changes nothing, and
+    measures the disk with a small file that it removes.
+
+    Fails when a finding is an error; with --strict also on warnings and on what was not seen.
+    """,
+    run=_run,
+    arguments=_arguments,
+    examples=("gatewayd doctor", "gatewayd doctor --strict --json"),
+)

@@ -1,0 +1,198 @@
+"""gatewayd doctor: on this very machine, and on machines that are made up."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gatewayd import doctor
+from gatewayd.cli import doctor as command
+from gatewayd.cli.command import ExitCode, Output
+from gatewayd.core import diagnosis_host as host
+from gatewayd.core import diagnosis_radio as radio
+from gatewayd.core.diagnosis import CHECKS
+from gatewayd.core.findings import Finding, Severity
+from gatewayd.ports import NotSeenError
+from tests.support.commands import run
+from tests.support.site import CONFIG, Site, make_site
+
+
+@dataclass
+class MadeUp:
+    """A machine where everything can be seen and is fine, except for what `fails`."""
+
+    fails: dict[str, Exception] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    promised: bool | None = None
+    state: Path = Path()
+    adapter: radio.Adapter | None = None
+
+    def look(self, name: str) -> None:
+        self.asked.append(name)
+        if name in self.fails:
+            raise self.fails[name]
+
+    async def versions(self) -> radio.Versions:
+        self.look("versions")
+        return radio.Versions("6.12.47", "5.82")
+
+    async def settings(self) -> radio.Settings:
+        self.look("settings")
+        return radio.Settings("", "5.82")
+
+    async def bluetooth(self) -> radio.Bluetooth:
+        self.look("bluetooth")
+        adapters = () if self.adapter is None else (self.adapter,)
+        return radio.Bluetooth(running=True, adapters=adapters, blocked=(), serving=True)
+
+    async def clock(self, *, promised: bool | None) -> host.Clock:
+        self.look("clock")
+        self.promised = promised
+        return host.Clock((), 0, promised)
+
+    async def disk(self, state: Path) -> host.Disk:
+        self.look("disk")
+        self.state = state
+        return host.Disk(str(state), "ext4", 10**10, None, (1.0,))
+
+    async def journal(self) -> host.Journal:
+        self.look("journal")
+        return host.Journal("volatile", on_disk=False)
+
+    async def access(self, state: Path) -> host.Access:
+        self.look("access")
+        return host.Access(user=True, policy=True, helper=True, state=None)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path)
+
+
+def by_check(findings: tuple[Finding, ...]) -> dict[str, list[Severity]]:
+    found: dict[str, list[Severity]] = {}
+    for each in findings:
+        found.setdefault(each.check, []).append(each.severity)
+    return found
+
+
+async def test_without_a_configuration_the_machine_is_still_examined(tmp_path: Path) -> None:
+    machine = MadeUp()
+    found = by_check(await doctor.examine(tmp_path / "absent.toml", machine))
+    assert list(found) == [each.name for each in CHECKS]
+    assert found[host.CONFIGURATION] == [Severity.ERROR]
+    assert found[radio.ADAPTERS] == found[radio.ADVERTISING] == [Severity.ERROR]
+    assert machine.state == doctor.STATE
+    assert machine.promised is None
+
+
+async def test_a_simulated_radio_is_not_looked_at(site: Site) -> None:
+    site.replace(
+        "gatewayd.toml", CONFIG.replace("[radio]", "battery_clock = true\n[radio]").encode()
+    )
+    machine = MadeUp()
+    found = by_check(await doctor.examine(site.config, machine))
+    assert found[host.CONFIGURATION] == [Severity.FINE]
+    for name in (radio.VERSIONS, radio.SETTINGS, radio.ADAPTERS, radio.ADVERTISING):
+        assert found[name] == [Severity.NOT_LOOKED_AT]
+    assert machine.asked == ["access", "clock", "disk", "journal"]
+    assert machine.promised is True
+    assert machine.state == site.directory / "state"
+
+
+async def test_the_adapters_of_the_configuration_are_the_ones_that_matter(site: Site) -> None:
+    radio_section = 'kind = "bluez"\nadapter = "B8:27:EB:00:00:01"'
+    site.replace("gatewayd.toml", CONFIG.replace('hci = "unix:air.sock"', radio_section).encode())
+    machine = MadeUp(adapter=radio.Adapter("hci0", "00:09", True, frozenset(), None))
+    findings = await doctor.examine(site.config, machine)
+    said = [each.message for each in findings if each.check == radio.ADAPTERS]
+    assert said == ["B8:27:EB:00:00:01, which the configuration names, is not there"]
+
+
+async def test_problems_with_keys_are_findings(site: Site) -> None:
+    (site.directory / "log.pem").chmod(0o644)
+    findings = await doctor.examine(site.config, MadeUp())
+    (problem,) = [each for each in findings if each.check == host.CONFIGURATION]
+    assert problem.severity is Severity.ERROR
+    assert "can be read by others" in problem.message
+    assert problem.remedy.startswith("chmod 600")
+
+
+async def test_a_look_that_fails_hides_no_other(tmp_path: Path) -> None:
+    machine = MadeUp(
+        {
+            "versions": NotSeenError("no bluetoothd", "apt install bluez"),
+            "disk": OSError(errno.EIO, "Input/output error", "/var"),
+            "journal": OSError("odd"),
+            "bluetooth": TimeoutError(),
+        }
+    )
+    findings = await doctor.examine(tmp_path / "absent.toml", machine)
+    unseen = {each.check: each for each in findings if each.severity is Severity.NOT_LOOKED_AT}
+    assert unseen[radio.VERSIONS].message == "no bluetoothd"
+    assert unseen[radio.VERSIONS].remedy == "apt install bluez"
+    assert unseen[host.STORAGE].message == "/var: Input/output error"
+    assert unseen[host.JOURNAL].message == "it: odd"
+    assert unseen[radio.ADAPTERS].message == unseen[radio.ADVERTISING].message
+    assert set(unseen) == {
+        radio.VERSIONS, radio.ADAPTERS, radio.ADVERTISING, host.STORAGE, host.JOURNAL,
+    }  # fmt: skip
+
+
+async def test_a_look_that_hangs_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hung(MadeUp):
+        async def journal(self) -> host.Journal:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(doctor, "DEADLINE_S", 0.05)
+    found = by_check(await doctor.examine(tmp_path / "absent.toml", Hung()))
+    assert found[host.JOURNAL] == [Severity.NOT_LOOKED_AT]
+
+
+# --- the command ------------------------------------------------------------------------
+FINDINGS = (
+    Finding("clock battery", Severity.FINE, "knows the time"),
+    Finding("storage", Severity.WARNING, "slow", "another card"),
+)
+
+
+def test_what_a_person_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.tell(FINDINGS, Output(as_json=False), strict=False) == ExitCode.DONE
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "fine           clock battery     knows the time",
+        "warning        storage           slow",
+        "                                 -> another card",
+        "",
+        "1 warning, 1 fine",
+    ]
+
+
+def test_what_a_program_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.tell(FINDINGS, Output(as_json=True), strict=True) == ExitCode.FAILED
+    document = json.loads(capsys.readouterr().out)
+    assert (document["passed"], document["worst"]) == (False, "warning")
+    assert document["findings"][1] == {
+        "check": "storage", "severity": "warning", "message": "slow", "remedy": "another card",
+    }  # fmt: skip
+
+
+def test_on_this_machine(site: Site) -> None:
+    ran = run("doctor", "-c", site.config, "--json")
+    document = ran.json
+    assert ran.code == (ExitCode.DONE if document["passed"] else ExitCode.FAILED)
+    seen = {each["check"]: each["severity"] for each in document["findings"]}
+    assert set(seen) == {each.name for each in CHECKS}
+    assert seen[host.CONFIGURATION] == "fine"
+    assert seen[radio.ADAPTERS] == "not looked at"
+    ran = run("doctor", "-c", site.directory / "absent.toml", "--strict")
+    assert ran.code == ExitCode.FAILED
+    assert "absent.toml does not exist" in ran.out

@@ -1,0 +1,268 @@
+"""Run a command in a virtual machine that has Bluetooth: `python3 -m tests.system.vm run -- CMD`.
+
+QEMU in software (no KVM needed), the host's root read-only below a tmpfs, no
+network. The command's output comes back line by line with a prefix, its exit
+code is ours. See docs/system-tests.md. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TextIO
+
+from tests.system import image
+
+PREFIX: Final = "vm| "
+RUNS: Final = image.CACHE / "runs"
+KEPT_RUNS: Final = 10
+BOOT_S: Final = 180.0
+"""How long the machine may take until the guest's part begins to speak."""
+GRACE_S: Final = 45.0
+"""On top of the command's own time: the services before it and the power-off after it."""
+COMMAND_S: Final = 600.0
+TIMED_OUT: Final = 124
+BROKEN: Final = 125
+"""Exit code when the machine itself failed, not the command (as in `timeout` and `env`)."""
+CONSOLE_TAIL: Final = 25
+PYTEST: Final = (
+    *("-m", "system", "-s", "-v", "-l", "--tb=short", "--color=no", "--durations=15"),
+    # imports are what takes long in there
+    *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:pytest_cov"),
+)
+PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to do in the guest. radio: one controller, bluetoothd, powered on, before the command.
+
+    timeout_s: of the command. monitor: btmon writes down everything between kernel and radio.
+    """
+
+    command: Sequence[str]
+    radio: bool = True
+    monitor: bool = False
+    timeout_s: float = COMMAND_S
+    memory_mb: int = 2048
+    python: str = ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.what == "prepare":
+            made = image.prepare()
+            print(f"kernel {made.version} and its initramfs are in {made.kernel.parents[1]}")
+            return 0
+        command = [word for word in options.command if word != "--"]
+        if options.what == "test":
+            command = [_python(), "-m", "pytest", *PYTEST, *(command or ["tests/system"])]
+        job = Job(
+            command, options.radio, options.monitor, options.timeout, options.memory, _python()
+        )
+        return run(job)
+    except image.PreparationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BROKEN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.system.vm", description=__doc__)
+    commands = parser.add_subparsers(dest="what", required=True)
+    commands.add_parser("prepare", help="install, download and unpack what is needed, no more")
+    for name, text in (
+        ("run", "boot, start bluetoothd on one virtual controller, run the command, power off"),
+        ("test", "the same for pytest -m system; the tests make their controllers themselves"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--timeout", type=float, default=COMMAND_S, help="seconds")
+        command.add_argument("--memory", type=int, default=2048, help="megabytes")
+        command.add_argument(
+            "--monitor", action="store_true", help="btmon writes btmon.txt: all HCI and MGMT"
+        )
+        command.add_argument(
+            "--radio",
+            action=argparse.BooleanOptionalAction,
+            default=name == "run",
+            help="a controller and bluetoothd before the command starts",
+        )
+        command.add_argument("command", nargs=argparse.REMAINDER, metavar="...")
+    return parser
+
+
+def run(job: Job) -> int:
+    """Boot, run, power off. Returns the command's exit code, TIMED_OUT or BROKEN."""
+    made = image.prepare()
+    image.compile_python(job.python or _python())
+    share = _share(job, made)
+    started = time.monotonic()
+    machine = Machine(job, made, share)
+    try:
+        code = machine.wait()
+    finally:
+        machine.kill()
+    took = time.monotonic() - started
+    print(f"{PREFIX}exit code {code} after {took:.0f} s in all; files in {share}", flush=True)
+    return code
+
+
+class Machine:
+    """One QEMU process; dies with us."""
+
+    def __init__(self, job: Job, made: image.Image, share: Path) -> None:
+        self._job = job
+        self._share = share
+        self._spoke = threading.Event()
+        self._qemu = subprocess.Popen(
+            _qemu_command(job, made, share),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=(share / "qemu.log").open("wb"),
+            start_new_session=True,  # ^C is for us: we then end the machine
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads yet
+        )
+        self._reader = threading.Thread(target=self._echo, name="output", daemon=True)
+        self._reader.start()
+
+    def wait(self) -> int:
+        """Until it has powered off, or its time is over."""
+        booted = self._wait_for_first_word()
+        try:
+            if booted:
+                self._qemu.wait(self._job.timeout_s + GRACE_S)
+        except subprocess.TimeoutExpired:
+            print(f"{PREFIX}the machine does not end: killed", file=sys.stderr)
+            return TIMED_OUT
+        finally:
+            stopped = self._stopped()
+            self.kill()
+        self._reader.join(5)
+        if stopped:
+            print(f"{PREFIX}QEMU stands still: somebody sent it SIGSTOP", file=sys.stderr)
+        try:
+            return int((self._share / "exit-code").read_text())
+        except (OSError, ValueError):
+            self._explain()
+            return BROKEN
+
+    def _wait_for_first_word(self) -> bool:
+        deadline = time.monotonic() + BOOT_S
+        while time.monotonic() < deadline and self._qemu.poll() is None:
+            if self._spoke.wait(0.2):
+                return True
+        return self._spoke.is_set()
+
+    def _stopped(self) -> bool:
+        """Whether QEMU is alive but stopped by a signal, as on a machine kept quiet for others."""
+        try:
+            state = Path(f"/proc/{self._qemu.pid}/stat").read_text().rpartition(") ")[2][:1]
+        except OSError:
+            return False
+        return state == "T"
+
+    def _explain(self) -> None:
+        for name in ("qemu.log", "console.log"):
+            path = self._share / name
+            lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+            for line in lines[-CONSOLE_TAIL:]:
+                print(f"{name}| {line}", file=sys.stderr)
+        print(f"error: the machine broke down; see {self._share}", file=sys.stderr)
+
+    def _echo(self) -> None:
+        if self._qemu.stdout is None:
+            raise TypeError("QEMU was started without a pipe")
+        for line in self._qemu.stdout:
+            self._spoke.set()
+            _print_line(line, sys.stdout)
+
+    def kill(self) -> None:
+        """Make sure that nothing is left running."""
+        if self._qemu.poll() is None:
+            self._qemu.kill()
+        self._qemu.wait()
+
+
+def _print_line(line: bytes, out: TextIO) -> None:
+    text = line.decode(errors="replace").rstrip("\r\n")
+    print(f"{PREFIX}{text}", file=out, flush=True)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _qemu_command(job: Job, made: image.Image, share: Path) -> list[str]:
+    line = (
+        "console=ttyS0 loglevel=5 panic=-1 mitigations=off nokaslr random.trust_cpu=on "
+        "no_timer_check tsc=reliable"
+    )
+    shared = "local,security_model=none,multidevs=remap"
+    return [
+        "qemu-system-x86_64",
+        *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(job.memory_mb)),
+        *("-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"),
+        *("-device", "virtio-rng-pci"),
+        *("-kernel", str(made.kernel), "-initrd", str(made.initramfs), "-append", line),
+        *("-virtfs", f"{shared},path=/,mount_tag=root,readonly=on"),
+        *("-virtfs", f"{shared},path={share},mount_tag=share"),
+        *("-serial", f"file:{share / 'console.log'}"),
+        *("-chardev", "stdio,id=output,signal=off", "-serial", "chardev:output"),
+    ]
+
+
+def _share(job: Job, made: image.Image) -> Path:
+    """The one directory that both sides write to: the job goes in, logs and exit code come out."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    for old in sorted(RUNS.iterdir())[: -KEPT_RUNS + 1]:
+        shutil.rmtree(old, ignore_errors=True)
+    share = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    share.mkdir()
+    (share / "job.json").write_text(
+        json.dumps(
+            {
+                "command": list(job.command),
+                "radio": job.radio,
+                "monitor": job.monitor,
+                "timeout_s": job.timeout_s,
+                "environment": _environment(),
+            }
+        )
+    )
+    values = {
+        "VERSION": made.version,
+        "MODULES": made.modules,
+        "CHECKOUT": image.CHECKOUT,
+        "PYTHON": job.python or _python(),
+    }
+    (share / "job.sh").write_text(
+        "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
+    )
+    return share
+
+
+def _environment() -> dict[str, str]:
+    """What the command sees besides PATH and HOME: our own variables, nothing secret."""
+    return {name: value for name, value in os.environ.items() if name.startswith("GATEWAYD_")}
+
+
+def _python() -> str:
+    ours = image.CHECKOUT / ".venv" / "bin" / "python"
+    return str(ours) if ours.exists() else sys.executable
+
+
+if __name__ == "__main__":
+    sys.exit(main())

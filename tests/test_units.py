@@ -1,0 +1,310 @@
+"""The files for systemd and D-Bus: their scores, what they name, and what the bus makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from dbus_fast import RequestNameReply
+from dbus_fast.aio import MessageBus
+
+from gatewayd.adapters.radio_helper import SOCKET
+from gatewayd.config.model import Keys
+
+ROOT = Path(__file__).parent.parent
+UNITS = ROOT / "systemd"
+SCORES = ROOT / ".ci" / "unit-scores"
+DAEMON, HELPER = "gatewayd.service", "gatewayd-radio-helper.service"
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="apt install systemd"
+)
+needs_bus = pytest.mark.skipif(
+    os.getuid() != 0 or not all(map(shutil.which, ("dbus-daemon", "dbus-send", "setpriv"))),
+    reason="apt install dbus, as root",
+)
+
+
+def settings(path: Path, section: str = "Service") -> dict[str, list[str]]:
+    """The settings of one section, each with all its values."""
+    found: dict[str, list[str]] = {}
+    current = ""
+    for line in path.read_text("utf-8").splitlines():
+        if line.startswith("["):
+            current = line.strip("[]")
+        elif current == section and "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def scores(units: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCORES], env={**os.environ, "UNITS": str(units)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+# --- scores -------------------------------------------------------------------------------
+@needs_systemd
+def test_every_unit_with_every_combination_is_below_its_limit() -> None:
+    said = scores(UNITS)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout.count("limit 2.0") == 3
+    drop_ins = {each.stem for each in (UNITS / "drop-ins").glob("*.conf")}
+    assert drop_ins == {name for name in drop_ins if name in said.stdout}
+
+
+@needs_systemd
+@pytest.mark.parametrize(
+    ("unit", "line"),
+    [
+        (DAEMON, "NoNewPrivileges=yes"),
+        (DAEMON, "CapabilityBoundingSet="),
+        (DAEMON, "SystemCallFilter=~@privileged @resources"),
+        (HELPER, "SystemCallFilter=@system-service"),
+        (HELPER, "RestrictNamespaces=yes"),
+    ],
+)
+def test_a_unit_that_gives_away_more_is_noticed(tmp_path: Path, unit: str, line: str) -> None:
+    shutil.copytree(UNITS, tmp_path / "units")
+    path = tmp_path / "units" / unit
+    text = path.read_text("utf-8")
+    assert f"\n{line}\n" in text
+    # no single line is worth so much, but this one with those that protect the system is
+    without = [each for each in text.splitlines() if each != line and "Protect" not in each]
+    path.write_text("\n".join(without), "utf-8")
+    assert scores(tmp_path / "units").returncode == 1
+
+
+@needs_systemd
+def test_systemd_understands_every_line() -> None:
+    files = [*UNITS.glob("*.service"), *UNITS.glob("*.socket")]
+    said = subprocess.run(
+        [str(shutil.which("systemd-analyze")), "verify", "--man=no", *files],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    ours = [line for line in said.stderr.splitlines() if "gatewayd" in line]
+    assert [line for line in ours if "is not executable" not in line] == []
+
+
+# --- what units name ---------------------------------------------------------------------
+def test_credentials_are_the_keys_that_the_daemon_takes() -> None:
+    loaded = settings(UNITS / DAEMON)["LoadCredential"]
+    names = [each.partition(":")[0] for each in loaded]
+    assert names == [str(getattr(Keys(), each)) for each in ("gateway", "log", "receipt")]
+    assert all(
+        each.endswith(f":/etc/gatewayd/{name}") for each, name in zip(loaded, names, strict=True)
+    )
+    closed = (UNITS / "gatewayd.tmpfiles.conf").read_text("utf-8")
+    for name in (*names, "tls.key"):
+        assert f"z /etc/gatewayd/{name} 0600 root root -\n" in closed
+
+
+def test_the_daemon_and_its_helper_know_the_same_socket_and_user() -> None:
+    socket = settings(UNITS / "gatewayd-radio-helper.socket", "Socket")
+    daemon, helper = settings(UNITS / DAEMON), settings(UNITS / HELPER)
+    assert socket["ListenSequentialPacket"] == [str(SOCKET)]
+    assert socket["SocketUser"] == daemon["User"] == ["gatewayd"]
+    assert socket["SocketMode"] == ["0600"]
+    assert helper["ExecStart"] == ["/usr/bin/gatewayd-radio-helper gatewayd"]
+    assert helper["CapabilityBoundingSet"] == helper["AmbientCapabilities"] == ["CAP_NET_ADMIN"]
+    assert daemon["CapabilityBoundingSet"] == daemon["AmbientCapabilities"] == [""]
+    users = (UNITS / "gatewayd.sysusers.conf").read_text("utf-8")
+    assert re.search(r"^u gatewayd ", users, re.MULTILINE)
+
+
+def test_the_programs_are_installed_by_these_names() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    for unit in (DAEMON, HELPER):
+        program = settings(UNITS / unit)["ExecStart"][0].split()[0].rpartition("/")[2]
+        assert f'\n{program} = "' in project
+
+
+def test_the_watchdog_is_slower_than_the_longest_stop() -> None:
+    daemon = settings(UNITS / DAEMON)
+    assert daemon["Type"] == ["notify"]
+    assert int(daemon["WatchdogSec"][0]) > int(daemon["TimeoutStopSec"][0])
+    assert daemon["Restart"] == ["always"]
+
+
+def test_every_file_is_known_to_the_installer() -> None:
+    page = (ROOT / "docs/install.md").read_text("utf-8")
+    for path in UNITS.rglob("*"):
+        if path.is_file():
+            assert str(path.relative_to(ROOT)) in page, path
+
+
+# --- the bus ---------------------------------------------------------------------------------
+# As Debian 12 ships both, in what matters here: everybody may call bluetoothd.
+HEAD = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+"""
+SYSTEM_BUS = (
+    HEAD
+    + """
+  <type>system</type>
+  <listen>{address}</listen>
+  <policy context="default">
+    <allow user="*"/>
+    <deny own="*"/>
+    <deny send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
+    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
+    <allow send_destination="org.freedesktop.DBus"
+           send_interface="org.freedesktop.DBus.Introspectable"/>
+  </policy>
+  <policy user="root"><allow own="*"/><allow send_destination="*"/></policy>
+  <includedir>{directory}/policies</includedir>
+</busconfig>
+"""
+)
+DISTRIBUTION = (
+    HEAD
+    + """
+  <policy context="default">
+    <allow send_destination="org.bluez"/>
+    <allow send_destination="org.freedesktop.hostname1"/>
+    <allow send_destination="org.freedesktop.systemd1"/>
+  </policy>
+</busconfig>
+"""
+)
+BLUEZ, OTHER_SERVICE, THE_BUS = "org.bluez", "org.freedesktop.hostname1", "org.freedesktop.DBus"
+SYSTEMD = "org.freedesktop.systemd1"
+PING = "org.freedesktop.DBus.Peer.Ping"
+# users that every Debian has, in the places of the daemon's user and of anybody's
+OURS, ANYBODY = "nobody", "daemon"
+
+
+class Bus:
+    """A system bus on which root owns two names, and users that call them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.address = f"unix:path={directory}/bus"
+
+    def write(self, policies: Sequence[str]) -> None:
+        self.directory.chmod(0o755)
+        (self.directory / "policies").mkdir()
+        for number, text in enumerate(policies):
+            (self.directory / "policies" / f"{number}.conf").write_text(text, "utf-8")
+        text = SYSTEM_BUS.format(address=self.address, directory=self.directory)
+        (self.directory / "bus.conf").write_text(text, "utf-8")
+
+    async def call(self, user: str, destination: str, method: str = PING, *words: str) -> str:
+        """What `user` is told: `ok`, or the last word of the error's name."""
+        entry = pwd.getpwnam(user)
+        process = await asyncio.create_subprocess_exec(
+            "setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups",
+            "dbus-send", f"--bus={self.address}", "--print-reply", f"--dest={destination}",
+            "/", method, *words,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, said = await process.communicate()
+        return "ok" if process.returncode == 0 else said.decode().split(":")[0].split(".")[-1]
+
+
+@asynccontextmanager
+async def bus_with(*policies: str) -> AsyncIterator[Bus]:
+    with tempfile.TemporaryDirectory(prefix="gatewayd-bus") as name:
+        directory = Path(name)
+        bus = Bus(directory)
+        bus.write(policies)
+        process = await asyncio.create_subprocess_exec(
+            "dbus-daemon", "--nofork", "--nopidfile", "--print-address",
+            f"--config-file={directory}/bus.conf", stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert await process.stdout.readline()
+        # a connection of its own for each: who owns a name may be called by it alone
+        owners = [await MessageBus(bus.address).connect() for _ in range(3)]
+        for owner, each in zip(owners, (BLUEZ, OTHER_SERVICE, SYSTEMD), strict=True):
+            assert await owner.request_name(each) is RequestNameReply.PRIMARY_OWNER
+        try:
+            async with asyncio.timeout(30):
+                yield bus
+        finally:
+            for owner in owners:
+                owner.disconnect()
+                await owner.wait_for_disconnect()
+            process.terminate()
+            await process.communicate()
+
+
+def our_policy() -> str:
+    text = (UNITS / "gatewayd.dbus.conf").read_text("utf-8")
+    assert text.count('user="gatewayd"') == 1
+    return text.replace('user="gatewayd"', f'user="{OURS}"')
+
+
+@needs_bus
+async def test_without_our_policy_anybody_may_call_anybody() -> None:
+    async with bus_with(DISTRIBUTION) as bus:
+        for user in (OURS, ANYBODY):
+            assert await bus.call(user, BLUEZ) == "ok"
+            assert await bus.call(user, OTHER_SERVICE) == "ok"
+
+
+@needs_bus
+async def test_with_our_policy_only_the_daemon_calls_bluetoothd_and_it_calls_nobody_else() -> None:
+    async with bus_with(DISTRIBUTION, our_policy()) as bus:
+        assert await bus.call(OURS, BLUEZ) == "ok"
+        assert await bus.call(OURS, OTHER_SERVICE) == "AccessDenied"
+        assert await bus.call(ANYBODY, BLUEZ) == "AccessDenied"
+        assert await bus.call(ANYBODY, OTHER_SERVICE) == "ok"
+        assert await bus.call("root", BLUEZ) == "ok"
+
+
+@needs_bus
+async def test_with_our_policy_the_daemon_can_use_the_bus_and_own_no_name() -> None:
+    async with bus_with(DISTRIBUTION, our_policy()) as bus:
+        prefix = "org.freedesktop.DBus"
+        assert await bus.call(OURS, THE_BUS, f"{prefix}.GetNameOwner", f"string:{BLUEZ}") == "ok"
+        rule = "string:type='signal',sender='org.bluez'"
+        assert await bus.call(OURS, THE_BUS, f"{prefix}.AddMatch", rule) == "ok"
+        own = ("string:org.bluez.x", "uint32:0")
+        assert await bus.call(OURS, THE_BUS, f"{prefix}.RequestName", *own) == "AccessDenied"
+        environment = "dict:string:string:A,B"
+        denied = await bus.call(OURS, THE_BUS, f"{prefix}.UpdateActivationEnvironment", environment)
+        assert denied == "AccessDenied"
+
+
+@needs_bus
+async def test_of_systemd_the_daemon_may_ask_for_one_thing() -> None:
+    async with bus_with(DISTRIBUTION, our_policy()) as bus:
+        manager = f"{SYSTEMD}.Manager"
+        words = ("string:bluetooth.service", "string:replace")
+        # the owner of the name here has no such method, which is only known once it is called
+        assert await bus.call(OURS, SYSTEMD, f"{manager}.RestartUnit", *words) == "UnknownMethod"
+        for other in ("StartUnit", "StopUnit", "Reboot"):
+            assert await bus.call(OURS, SYSTEMD, f"{manager}.{other}", *words) == "AccessDenied"
+
+
+def test_polkit_lets_the_daemon_restart_bluetoothd_and_nothing_else() -> None:
+    rule = (UNITS / "50-gatewayd-bluetooth.rules").read_text("utf-8")
+    for condition in (
+        'action.id == "org.freedesktop.systemd1.manage-units"',
+        'action.lookup("unit") == "bluetooth.service"',
+        'action.lookup("verb") == "restart"',
+        'subject.user == "gatewayd"',
+    ):
+        assert rule.count(condition) == 1
+    assert rule.count("&&") == 3
+    assert rule.count("polkit.Result") == 1
