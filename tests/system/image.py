@@ -1,18 +1,21 @@
-"""What the virtual machine boots: Debian's own kernel, unpacked, and a small initramfs.
+"""What the virtual machine boots: Debian's kernel source, compiled as a user-mode Linux.
 
-Nothing is installed on the host but the programs of `PACKAGES`; the kernel
-package is downloaded and unpacked under build/system of the checkout and found
-there again by its version. Standard library only: it runs before anything else.
+User-mode Linux is the kernel as an ordinary process: at the speed of the host,
+without KVM, and in a few megabytes. Debian's ready-made one has no Bluetooth,
+so it is made from Debian's source with `kernel.config`, once per version of the
+source and of that file, under build/system. Standard library only: this runs
+before anything else.
 """
 
 from __future__ import annotations
 
-import gzip
+import hashlib
 import os
 import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,38 +23,27 @@ from typing import Final
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = CHECKOUT / "build" / "system"
 INIT: Final = Path(__file__).with_name("init.sh")
+CONFIG: Final = Path(__file__).with_name("kernel.config")
 
 PACKAGES: Final = {
-    "/usr/bin/qemu-system-x86_64": "qemu-system-x86",
     "/usr/libexec/bluetooth/bluetoothd": "bluez",
     "/usr/bin/bluetoothctl": "bluez",
     "/usr/bin/dbus-daemon": "dbus",
     "/bin/busybox": "busybox-static",
-    "/usr/bin/cpio": "cpio",
-    "/sbin/depmod": "kmod",
     "/lib/systemd/systemd": "systemd",
 }
-KERNEL: Final = "linux-image-amd64"
-
-MODULES: Final = (
-    # the root file system
-    *("virtio_pci", "9pnet_virtio", "9p", "overlay"),
-    # bluetooth checks its own ECDH when it is loaded, and for that draws randomness
-    *(
-        "virtio-rng",
-        "sha512_generic",
-        "sha3_generic",
-        "aes_generic",
-        "ctr",
-        "jitterentropy_rng",
-        "drbg",
-        "ecdh_generic",
-    ),
-    # SMP and the random addresses of LE
-    *("cmac", "ecb"),
-    *("bluetooth", "hci_vhci", "uhid"),
-)
-"""Loaded by init in this order, each after what it depends on."""
+"""What runs in the guest, which sees the host's programs."""
+BUILD_PACKAGES: Final = {
+    "/usr/bin/gcc": "gcc",
+    "/usr/include/stdio.h": "libc6-dev",
+    "/usr/bin/make": "make",
+    "/usr/bin/flex": "flex",
+    "/usr/bin/bison": "bison",
+    "/usr/bin/bc": "bc",
+    "/usr/bin/xz": "xz-utils",
+}
+SOURCE: Final = "linux-source"
+"""Debian's meta package for the source of its kernel."""
 
 
 class PreparationError(Exception):
@@ -60,49 +52,32 @@ class PreparationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """version: of the kernel. modules: the tree that is /lib/modules/<version> in the guest."""
+    """version: of the source's package. kernel: an executable of the host."""
 
     version: str
     kernel: Path
-    initramfs: Path
-    modules: Path
 
 
 def prepare() -> Image:
-    """Install and unpack what is missing. PreparationError when that fails."""
+    """Install, download and compile what is missing. PreparationError when that fails."""
     if platform.machine() != "x86_64":
         raise PreparationError(
             f"only x86_64 machines have been tried, this is {platform.machine()}"
         )
-    install_packages()
+    _install(PACKAGES)
     CACHE.mkdir(parents=True, exist_ok=True)
-    package = _kernel_package()
-    root = CACHE / package
-    if not (root / ".unpacked").exists():
-        _unpack(package, root)
-    (modules,) = (root / "lib" / "modules").iterdir()
-    version = modules.name
-    initramfs = root / "initramfs.gz"
-    order = module_files(modules, MODULES)
-    _pack_initramfs(initramfs, modules, order)
-    return Image(version, root / "boot" / f"vmlinuz-{version}", initramfs, modules)
-
-
-def install_packages() -> None:
-    """apt-get install what is missing; needs root for that, and only then."""
-    missing = sorted({name for path, name in PACKAGES.items() if not Path(path).exists()})
-    if not missing:
-        return
-    if os.geteuid() != 0:
-        names = " ".join(missing)
-        raise PreparationError(f"missing: {names}\nhint: run as root, or: apt-get install {names}")
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    _run(["apt-get", "update", "-qq"], env=environment)
-    _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], env=environment)
+    package, version = _source()
+    config = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:12]
+    root = CACHE / f"linux-{version}-{config}"
+    kernel = root / "linux"
+    if not kernel.exists():
+        _install(BUILD_PACKAGES)
+        _make(package, version, root)
+    return Image(version, kernel)
 
 
 def compile_python(python: str) -> None:
-    """Byte code of everything the guest may import, so that it does not compile in software."""
+    """Byte code of everything the guest may import, which cannot keep it."""
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     libraries = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     ours = [str(CHECKOUT / name) for name in ("gatewayd", "firmware_proto", "tests")]
@@ -114,84 +89,83 @@ def compile_python(python: str) -> None:
     )
 
 
-def _kernel_package() -> str:
-    """The kernel that Debian's meta package stands for now; else the newest one in the cache."""
-    answer = subprocess.run(
-        ["apt-cache", "depends", KERNEL], capture_output=True, text=True, check=False
-    )
-    if found := re.search(r"Depends: (linux-image-\S+)", answer.stdout):
-        return found.group(1)
-    cached = sorted(CACHE.glob("linux-image-*/.unpacked"))
-    if not cached:
-        raise PreparationError(f"apt knows no {KERNEL}\nhint: apt-get update, on Debian 12")
-    return cached[-1].parent.name
+def _install(packages: dict[str, str]) -> None:
+    """apt-get install what is missing; needs root for that, and only then."""
+    missing = sorted({name for path, name in packages.items() if not Path(path).exists()})
+    if not missing:
+        return
+    if os.geteuid() != 0:
+        names = " ".join(missing)
+        raise PreparationError(f"missing: {names}\nhint: run as root, or: apt-get install {names}")
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    _run(["apt-get", "update", "-qq"], env=environment)
+    _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], env=environment)
 
 
-def _unpack(package: str, root: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir()
-    # as root apt would warn that its own user cannot write here
-    _run(["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package], cwd=root)
-    (archive,) = root.glob("*.deb")
-    _run(["dpkg-deb", "--extract", str(archive), str(root)])
-    archive.unlink()
-    (modules,) = (root / "lib" / "modules").iterdir()
-    _run(["/sbin/depmod", "--basedir", str(root), modules.name])
-    (root / ".unpacked").touch()
+def _source() -> tuple[str, str]:
+    """Name and version of the package that Debian's meta package stands for now."""
+    depends = _ask("apt-cache", "depends", SOURCE)
+    name = re.search(r"Depends: (linux-source-\S+)", depends)
+    version = name and re.search(r"Candidate: (\S+)", _ask("apt-cache", "policy", name.group(1)))
+    if name is None or version is None:
+        raise PreparationError(f"apt knows no {SOURCE}\nhint: apt-get update, on Debian 12")
+    return name.group(1), version.group(1)
 
 
-def module_files(tree: Path, wanted: tuple[str, ...]) -> list[Path]:
-    """Paths below `tree`, dependencies first; modules that are built in are left out.
-
-    PreparationError when the kernel has no such module.
-    """
-    needs: dict[str, list[str]] = {}
-    for line in (tree / "modules.dep").read_text().splitlines():
-        path, _, rest = line.partition(":")
-        needs[path] = rest.split()
-    by_name = {_module_name(path): path for path in needs}
-    built_in = {_module_name(line) for line in (tree / "modules.builtin").read_text().split()}
-    order: dict[str, None] = {}
-    for name in map(_module_name, wanted):
-        if name in by_name:
-            # modules.dep lists the nearest dependency first
-            order |= dict.fromkeys([*reversed(needs[by_name[name]]), by_name[name]])
-        elif name not in built_in:
-            raise PreparationError(f"this kernel has no module {name}")
-    return [Path(path) for path in order]
+def _ask(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def _module_name(path: str) -> str:
-    return Path(path).name.removesuffix(".ko").replace("-", "_")
-
-
-def _pack_initramfs(target: Path, tree: Path, order: list[Path]) -> None:
-    """busybox, the modules, and init. Made anew every time: it takes a tenth of a second."""
-    stage = target.with_suffix(f".{os.getpid()}")
-    (stage / "bin").mkdir(parents=True)
-    (stage / "modules").mkdir()
-    shutil.copy("/bin/busybox", stage / "bin" / "busybox")
-    for number, module in enumerate(order):
-        shutil.copy(tree / module, stage / "modules" / f"{number:02}-{module.name}")
-    shutil.copy(INIT, stage / "init")
-    (stage / "init").chmod(0o755)
+def _make(package: str, version: str, root: Path) -> None:
+    """Download, unpack, compile; only the kernel stays. Takes some minutes, and says so."""
+    print(f"compiling the kernel of {package} {version}: once, some minutes", flush=True)
+    for old in CACHE.glob("linux-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    stage = CACHE / f"linux-stage.{os.getpid()}"
+    stage.mkdir()
     try:
-        names = "\n".join(str(path.relative_to(stage)) for path in sorted(stage.rglob("*")))
-        packed = subprocess.run(
-            ["cpio", "--quiet", "--create", "--format=newc", "--owner=+0:+0"],
-            cwd=stage,
-            input=names.encode(),
-            capture_output=True,
-            check=True,
+        # as root apt would warn that its own user cannot write here
+        fetch = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root"]
+        _run([*fetch, f"{package}={version}"], cwd=stage)
+        (archive,) = stage.glob("*.deb")
+        _run(["dpkg-deb", "--extract", str(archive), str(stage)])
+        (packed,) = (stage / "usr" / "src").glob("*.tar.xz")
+        _run(
+            ["tar", "--extract", "--file", str(packed), "--exclude=Documentation/*/*/*"], cwd=stage
         )
-        finished = target.with_suffix(f".{os.getpid()}.gz")
-        finished.write_bytes(gzip.compress(packed.stdout, 1))
-        finished.replace(target)
+        (tree,) = (path.parent for path in stage.glob("*/Kbuild"))
+        made = _compile(tree)
+        (stage / "done").mkdir()
+        _run(["strip", "--output-file", str(stage / "done" / "linux"), str(made)])
+        (stage / "done").replace(root)
     finally:
-        shutil.rmtree(stage)
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _compile(tree: Path) -> Path:
+    make = ["make", "ARCH=um", f"-j{os.cpu_count() or 1}"]
+    _run([*make, "tinyconfig"], cwd=tree)
+    with (tree / ".config").open("a") as config:
+        config.write(CONFIG.read_text())
+    _run([*make, "olddefconfig"], cwd=tree)
+    _check_config((tree / ".config").read_text().splitlines())
+    _run([*make, "linux"], cwd=tree)
+    return tree / "linux"
+
+
+def _check_config(made: Sequence[str]) -> None:
+    """Whatever was asked for is in; a newer kernel may have renamed it."""
+    asked = [line for line in CONFIG.read_text().splitlines() if line.startswith("CONFIG_")]
+    if missing := sorted(set(asked) - set(made)):
+        raise PreparationError(f"this kernel has no {', '.join(missing)}; see {CONFIG}")
 
 
 def _run(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
-        raise PreparationError(f"{' '.join(command)} failed with exit code {done.returncode}")
+        said = "\n".join(done.stderr.splitlines()[-10:])
+        raise PreparationError(
+            f"{' '.join(command)} failed with exit code {done.returncode}\n{said}"
+        )

@@ -1,53 +1,45 @@
 #!/bin/busybox sh
-# PID 1 of the virtual machine, in its initramfs. Makes the host's root visible
-# (read-only, over 9p) with a tmpfs laid over it for whatever is written, runs
-# the guest's part of the harness in there, and powers off, whatever happened.
+# PID 1 of the virtual machine. Its root is the host's, read-only; a tmpfs is
+# laid over it for whatever is written. Runs the guest's part of the harness in
+# there, or hands over to systemd, which does; powers off, whatever happened.
+# Arguments: the directory shared with the host.
 
-/bin/busybox --install -s /bin
-mkdir -p /proc /sys /dev /host /scratch /root
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+box=/bin/busybox
+share=$1
+$box mount -t tmpfs -o mode=755 scratch /mnt
 
 power_off() {
     [ -z "$1" ] || echo "init: $1"
-    sync
-    echo o >/proc/sysrq-trigger
-    sleep 60 # the kernel does it from a queue
+    $box sync
+    $box poweroff -f
 }
 
-for module in /modules/*; do
-    insmod "$module" || power_off "cannot load $module"
-done
+$box mkdir /mnt/written /mnt/work /mnt/root
+$box mount -t tmpfs -o size=60% written /mnt/written || power_off "no tmpfs"
+$box mkdir /mnt/written/upper /mnt/written/work
+$box mount -t overlay root /mnt/root \
+    -o lowerdir=/,upperdir=/mnt/written/upper,workdir=/mnt/written/work || power_off "no overlay"
+cd /mnt/root || power_off "no root"
+$box pivot_root . mnt || power_off "no new root"
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
-# the host does not change below us while a run lasts: cache as much as possible
-mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose root /host ||
-    power_off "no root from the host"
-mount -t tmpfs -o size=60% scratch /scratch || power_off "no tmpfs"
-mkdir /scratch/upper /scratch/work
-mount -t overlay -o lowerdir=/host,upperdir=/scratch/upper,workdir=/scratch/work root /root ||
-    power_off "no overlay"
+$box mount -t proc proc /proc
+$box mount -t sysfs sys /sys
+$box mount -t devtmpfs dev /dev
+$box mkdir -p /dev/pts /dev/shm
+$box mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+$box mount -t tmpfs shm /dev/shm
+$box mount -t tmpfs -o mode=755 run /run
+$box mount -t tmpfs -o mode=1777 tmp /var/tmp
+$box mkdir -p /var/lib/bluetooth /run/share
+$box mount -t tmpfs -o mode=700 bluetooth /var/lib/bluetooth # nothing of the host's
+$box mount -t hostfs -o "$share" share /run/share || power_off "no directory to share with the host"
+$box mount -t configfs configfs /sys/kernel/config
 
-mount --move /dev /root/dev
-mkdir -p /root/dev/pts /root/dev/shm
-mount -t devpts -o mode=620,ptmxmode=666 devpts /root/dev/pts
-mount -t tmpfs shm /root/dev/shm
-mount -t proc proc /root/proc
-mount -t sysfs sys /root/sys
-mount -t tmpfs -o mode=755 run /root/run
-mount -t tmpfs var-tmp /root/var/tmp
-mkdir -p /root/var/lib/bluetooth /root/run/share
-mount -t tmpfs -o mode=700 bluetooth /root/var/lib/bluetooth # nothing of the host's
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 share /root/run/share ||
-    power_off "no directory to share with the host"
-
-hostname gatewayd-vm
-ip link set lo up
-stty -F /root/dev/ttyS1 raw -echo
-. /root/run/share/job.sh # VERSION CHECKOUT MODULES PYTHON
-mkdir -p /root/lib/modules
-ln -sfn "$MODULES" "/root/lib/modules/$VERSION"
-
-chroot /root /bin/sh -c "cd '$CHECKOUT' && exec '$PYTHON' -m tests.system.guest /run/share" \
-    </root/dev/null >/root/dev/ttyS1 2>&1
+$box hostname gatewayd-vm
+$box ip link set lo up
+$box stty -F /dev/ttyS0 raw -echo
+. /run/share/job.sh # CHECKOUT PYTHON
+cd "$CHECKOUT" || power_off "no checkout"
+"$PYTHON" -m tests.system.guest /run/share </dev/null >/dev/ttyS0 2>&1
 power_off

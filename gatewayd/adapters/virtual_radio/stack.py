@@ -39,7 +39,7 @@ class RadioOptions:
     """What a radio asks for; the air may be modelled otherwise.
 
     link_cap: centrals served at once. subscribe_s: how long a central may hold one of those
-    places without subscribing; hurried_s: the same while no place is free. dial_s: after how long
+    places without subscribing; hurried_s: the same while none of several is free. dial_s: after how long
     a dial fails, all steps together. turn_s: after how long one dial lets the next one try; longer
     than the longest advertising interval.
     """
@@ -233,7 +233,8 @@ class Stack:
             self.options.subscribe_s, link.drop
         )
         self._advertiser.links_changed(stopped=True)
-        if not self._has_room():
+        # a lock has one place: BlueZ takes two seconds to discover it, and nobody is faster
+        if not self._has_room() and self.options.link_cap > 1:
             self._hurry()
 
     def _hurry(self) -> None:
