@@ -20,7 +20,7 @@ from firmware_proto.codes import (
     PHONE_SERVICE_UUID,
 )
 from gatewayd.adapters.bluez import BluezOptions, BluezRadio, open_bluez
-from gatewayd.adapters.bluez.link import BluezLink
+from gatewayd.adapters.gatt.link import GattLink
 from gatewayd.ports import Central, LinkClosedError, Peripheral, RadioError
 from tests.support.fake_bluez import (
     ADAPTER,
@@ -52,8 +52,8 @@ class FakeLock:
 
     def __init__(self, world: FakeBluezWorld, address: str, service: str, base: int = 0x10) -> None:
         self.world, self.address, self.service, self.base = world, address, service, base
-        self.link: BluezLink | None = None
-        self.arrivals: asyncio.Queue[BluezLink] = asyncio.Queue()
+        self.link: GattLink | None = None
+        self.arrivals: asyncio.Queue[GattLink] = asyncio.Queue()
         self.adapter = HCI
         self.stale = False
         """bluetoothd remembers an older table."""
@@ -65,7 +65,7 @@ class FakeLock:
     def characteristic(self, offset: int) -> str:
         return f"{self.path}/service{self.base:04x}/char{self.base + offset:04x}"
 
-    async def accept(self) -> BluezLink:
+    async def accept(self) -> GattLink:
         return await self.arrivals.get()
 
     def connected(self) -> None:
@@ -88,7 +88,7 @@ class FakeLock:
             await asyncio.sleep(0)
             self.world.bluez.change(self.characteristic(3), CHARACTERISTIC, Value=fragment)
 
-        self.link = BluezLink(self.path, self.world.mtu, notify, self.disconnected)
+        self.link = GattLink(self.path, self.world.mtu, notify, self.disconnected)
         self.arrivals.put_nowait(self.link)
 
     def disconnected(self) -> None:
@@ -106,13 +106,13 @@ class FakePhone:
 
     def __init__(self, world: FakeBluezWorld, address: str) -> None:
         self.world, self.address = world, address
-        self.link: BluezLink | None = None
+        self.link: GattLink | None = None
 
     @property
     def path(self) -> str:
         return path_of(self.address)
 
-    async def dial(self, address: str) -> BluezLink:
+    async def dial(self, address: str) -> GattLink:
         try:
             async with asyncio.timeout(self.world.dial_s):
                 while not self.world.can_be_dialled(address):  # noqa: ASYNC110 - as phones do
@@ -121,10 +121,10 @@ class FakePhone:
         except (TimeoutError, RefusedError) as error:
             raise RadioError(f"{address} does not answer") from error
 
-    async def _connect(self) -> BluezLink:
+    async def _connect(self) -> GattLink:
         world = self.world
         world.bluez.add_device(self.path, Connected=True)
-        link = BluezLink(self.path, world.mtu, self._write, self.disconnected)
+        link = GattLink(self.path, world.mtu, self._write, self.disconnected)
         self.link = link
         try:
             await world.bluez.characteristic(PHONE_RESPONSE_UUID, "StartNotify", "", [])

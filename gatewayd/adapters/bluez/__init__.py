@@ -1,7 +1,7 @@
 """The machine's own Bluetooth, through BlueZ: phones connect to us, we connect to locks.
 
 `bus` is the one module that imports dbus-fast; `lock_client` tells bleak what it
-must know. Every work-around says which issue explains it. Needs the extra `bluez`.
+must know of BlueZ. Every work-around says which issue explains it. Needs the extra `bluez`.
 """
 
 from gatewayd.adapters.bluez.options import BluezOptions

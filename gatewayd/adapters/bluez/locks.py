@@ -27,10 +27,11 @@ from gatewayd.adapters.bluez import lock_client, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BusError
 from gatewayd.adapters.bluez.keeper import Keeper
-from gatewayd.adapters.bluez.link import BluezLink
-from gatewayd.adapters.bluez.lock_client import FAULTS, LockClient, NoSuchTableError
+from gatewayd.adapters.bluez.lock_client import LockClient
 from gatewayd.adapters.bluez.options import BluezOptions
 from gatewayd.adapters.bluez.phones import PhoneSide, Spawn
+from gatewayd.adapters.gatt.client import FAULTS, NoSuchTableError
+from gatewayd.adapters.gatt.link import GattLink
 from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class LockSide:
         self._lost: RadioError | None = None
         bluetoothd.listen(self._happened)
 
-    async def dial(self, address: str) -> BluezLink:
+    async def dial(self, address: str) -> GattLink:
         """Connect, find the table, subscribe. RadioError when no link came about in time."""
         tries = _Tries()
         try:
@@ -127,7 +128,7 @@ class LockSide:
         return sorted(heard, key=lambda address: -heard[address])
 
     @property
-    def links(self) -> list[BluezLink]:
+    def links(self) -> list[GattLink]:
         """Every lock that is connected."""
         return [client.link for client in self._clients.values()]
 
@@ -137,7 +138,7 @@ class LockSide:
         self._all_died(str(error))
 
     # --- one try --------------------------------------------------------------------------
-    async def _try(self, address: str, tries: _Tries) -> BluezLink | None:
+    async def _try(self, address: str, tries: _Tries) -> GattLink | None:
         """None: worth another try. RadioError: it is not."""
         async with self._in_line():
             adapter = self._adapter()
@@ -184,7 +185,7 @@ class LockSide:
 
     async def _in_turn(
         self, path: str, address: str, adapter: str, tries: _Tries
-    ) -> BluezLink | None:
+    ) -> GattLink | None:
         """One attempt, ended after its turn when the air is needed by another, or by phones.
 
         One that has come as far as a connection may go on; the dial's own bound holds.
@@ -207,7 +208,7 @@ class LockSide:
         tries.last = "does not answer"
         return None
 
-    async def _end(self, attempt: asyncio.Task[BluezLink | None], tries: _Tries) -> None:
+    async def _end(self, attempt: asyncio.Task[GattLink | None], tries: _Tries) -> None:
         """Cancel, and do not wait for ever: bluetoothd may not answer any more."""
         attempt.cancel()
         await asyncio.wait({attempt}, timeout=ENDED_S)
@@ -220,7 +221,7 @@ class LockSide:
 
     async def _attempt(
         self, path: str, address: str, adapter: str, tries: _Tries
-    ) -> BluezLink | None:
+    ) -> GattLink | None:
         """None: a fault that may pass. NoSuchTableError."""
         if self._bluetoothd.objects.get(path, names.DEVICE) is None:
             await self._find(adapter, path, tries)
@@ -339,7 +340,7 @@ class LockSide:
         self._hang_up(client)
 
 
-def _let_go(attempt: asyncio.Task[BluezLink | None]) -> None:
+def _let_go(attempt: asyncio.Task[GattLink | None]) -> None:
     """A link that came about when nobody wanted it any more."""
     if not attempt.cancelled() and attempt.exception() is None:
         link = attempt.result()

@@ -21,8 +21,8 @@ from firmware_proto.codes import MIN_ATT_MTU
 from gatewayd.adapters.bluez import gatt_table, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BusError, Call, Reply
-from gatewayd.adapters.bluez.link import BluezLink
 from gatewayd.adapters.bluez.notifier import Notifier
+from gatewayd.adapters.gatt.link import GattLink
 from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
@@ -74,12 +74,12 @@ class PhoneSide:
         self._counts = counts
         self._visitors: dict[str, asyncio.TimerHandle] = {}
         self._leaving: set[str] = set()
-        self._links: dict[str, BluezLink] = {}
-        self._arrivals: asyncio.Queue[BluezLink | None] = asyncio.Queue()
+        self._links: dict[str, GattLink] = {}
+        self._arrivals: asyncio.Queue[GattLink | None] = asyncio.Queue()
         self._lost: RadioError | None = None
         bluetoothd.listen(self._happened)
 
-    async def accept(self) -> BluezLink:
+    async def accept(self) -> GattLink:
         """The next phone that wrote and is still there; RadioError: the radio was given up."""
         while True:
             link = await self._arrivals.get()
@@ -100,7 +100,7 @@ class PhoneSide:
         return bool(self._visitors)
 
     @property
-    def links(self) -> list[BluezLink]:
+    def links(self) -> list[GattLink]:
         """Every phone that has spoken and is still connected."""
         return list(self._links.values())
 
@@ -223,7 +223,7 @@ class PhoneSide:
         self._from(device, int(options.get("mtu", MIN_ATT_MTU))).arrived(value)
         return Reply()
 
-    def _from(self, device: str, mtu: int) -> BluezLink:
+    def _from(self, device: str, mtu: int) -> GattLink:
         """The link of this phone; its first write makes it."""
         link = self._links.get(device)
         if link is None:
@@ -233,7 +233,7 @@ class PhoneSide:
             async def notify(fragment: bytes) -> None:
                 await self._notifier.notify(device, fragment)
 
-            link = BluezLink(device, mtu, notify, lambda: self._hang_up(device))
+            link = GattLink(device, mtu, notify, lambda: self._hang_up(device))
             self._links[device] = link
             self._visitors[device].cancel()
             self._arrivals.put_nowait(link)

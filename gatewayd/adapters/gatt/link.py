@@ -1,4 +1,4 @@
-"""One connection as the ports see it, whichever side of it bluetoothd plays.
+"""One connection as the ports see it, whichever side of it this machine plays.
 
 What arrived before the connection died can still be read. Reading too slowly
 costs the link. Hanging up takes bluetoothd two seconds (DISCONNECT_TIMER in its
@@ -20,8 +20,8 @@ MAX_ATTRIBUTE_BYTES: Final = 512  # Core Vol 3 Part F 3.2.9
 HANG_UP_S: Final = 5.0
 
 
-class BluezLink:
-    """A `ports.Link`. `transmit` hands one fragment to bluetoothd, `hang_up` asks to disconnect.
+class GattLink:
+    """A `ports.Link`. `transmit` hands one fragment to the radio, `hang_up` asks to disconnect.
 
     `hang_up` must return at once; `died` follows when the connection is gone.
     """
@@ -89,7 +89,7 @@ class BluezLink:
             async with asyncio.timeout(HANG_UP_S):
                 await self._gone.wait()
         except TimeoutError:
-            self.died("bluetoothd does not hang up")
+            self.died("nobody hangs up")
 
     def drop(self) -> None:
         """Disconnect without waiting for anything; what has not been read is discarded."""

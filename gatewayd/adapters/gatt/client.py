@@ -1,0 +1,147 @@
+"""One dialled peer, through bleak: connect, find the table, subscribe, write, hang up.
+
+The same on Linux, macOS and Windows. What one of them has to be told is told here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bleak import BleakClient
+from bleak.backends.characteristic import BleakGATTCharacteristic
+from bleak.backends.device import BLEDevice
+from bleak.exc import BleakError
+
+from firmware_proto.codes import (
+    LOCK_REQUEST_UUID,
+    LOCK_RESPONSE_UUID,
+    LOCK_SERVICE_UUID,
+    PHONE_REQUEST_UUID,
+    PHONE_RESPONSE_UUID,
+    PHONE_SERVICE_UUID,
+)
+from gatewayd.adapters.gatt.link import ATT_HEADER_BYTES, GattLink
+from gatewayd.ports import LinkClosedError
+
+_log: Final = logging.getLogger(__name__)
+
+HANG_UP_S: Final = 8.0
+FAULTS: Final = (BleakError, OSError, EOFError, TimeoutError)
+"""What bleak raises for what the radio, the system's Bluetooth or its bus does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The UUIDs of one relation (PROTOCOL.md, "GATT")."""
+
+    service: str
+    request: str
+    response: str
+
+
+PHONE: Final = Table(PHONE_SERVICE_UUID, PHONE_REQUEST_UUID, PHONE_RESPONSE_UUID)
+LOCK: Final = Table(LOCK_SERVICE_UUID, LOCK_REQUEST_UUID, LOCK_RESPONSE_UUID)
+
+
+class NoSuchTableError(Exception):
+    """The peer does not serve the table, or the system remembers an older one."""
+
+
+class GattClient:
+    """A connection to one peer. `disconnect` always, whatever happened before."""
+
+    def __init__(
+        self,
+        device: BLEDevice,
+        table: Table,
+        peer: str,
+        hang_up: Callable[[], None],
+        *,
+        fresh: bool = False,
+    ) -> None:
+        """`peer` is its name for people. `fresh`: Windows shall believe no table it remembers.
+
+        `hang_up` must see to it that `disconnect` is awaited, and return at once.
+        """
+        self.table = table
+        self.link = GattLink(peer, 0, self._write, hang_up)
+        self._request: BleakGATTCharacteristic | None = None
+        self._client = BleakClient(
+            device,
+            disconnected_callback=lambda _: self.link.died("disconnected"),
+            services=[table.service],  # macOS and Windows then discover nothing else
+            winrt={"use_cached_services": False} if fresh else {},
+        )
+
+    async def connect(self) -> None:
+        """Connect and discover. One of FAULTS."""
+        if sys.platform == "linux":
+            _skip_version_check()
+        await self._client.connect()
+
+    async def subscribe(self) -> None:
+        """Find the table and switch notifications on. NoSuchTableError, or one of FAULTS."""
+        service = self._client.services.get_service(self.table.service)
+        request = service and service.get_characteristic(self.table.request)
+        response = service and service.get_characteristic(self.table.response)
+        if not request or not response:
+            raise NoSuchTableError(self.table.service)
+        self._request = request
+        # StartNotify: with AcquireNotify a lock's Hello, sent as soon as it sees the
+        # subscription, gets lost before the socket is there (bleak issue 1885)
+        await self._client.start_notify(
+            response,
+            lambda _, value: self.link.arrived(bytes(value)),
+            bluez={"use_start_notify": True},
+        )
+        self.link.mtu = request.max_write_without_response_size + ATT_HEADER_BYTES
+
+    async def forget(self) -> None:
+        """Make the system forget the peer and its table, where it can be told to; never raises.
+
+        On Linux this is RemoveDevice, which forgets the attributes, too (bluez issue 191).
+        macOS cannot be told.
+        """
+        try:
+            await self._client.unpair()
+        except (*FAULTS, NotImplementedError) as error:
+            _log.info("%s is not forgotten: %s", self.link.peer, error)
+
+    async def disconnect(self) -> None:
+        """Hang up; never raises, never takes more than eight seconds.
+
+        Without it the D-Bus connection that bleak opened for this client stays
+        open, until the bus refuses more (bleak issue 1698).
+        """
+        try:
+            async with asyncio.timeout(HANG_UP_S):
+                await self._client.disconnect()
+        except FAULTS as error:
+            _log.info("%s: hanging up: %s", self.link.peer, error)
+        self.link.died("disconnected")
+
+    async def _write(self, fragment: bytes) -> None:
+        assert self._request is not None  # noqa: S101 - nobody has the link before `subscribe`
+        try:
+            await self._client.write_gatt_char(self._request, fragment, response=False)
+        except FAULTS as error:
+            self.link.drop()
+            raise LinkClosedError(f"{self.link.peer} takes no more: {error}") from error
+
+
+def _skip_version_check() -> None:
+    """Bleak would run bluetoothctl once to learn the version of BlueZ.
+
+    A dial that is cancelled meanwhile leaves an event unset that every later
+    dial of the process waits for.
+    """
+    from bleak.backends.bluezdbus.version import (  # noqa: PLC0415 - on Linux only
+        BlueZFeatures,
+    )
+
+    BlueZFeatures.checked_bluez_version = True
