@@ -39,9 +39,9 @@ class RadioOptions:
     """What a radio asks for; the air may be modelled otherwise.
 
     link_cap: centrals served at once. subscribe_s: how long a central may hold one of those
-    places without subscribing; hurried_s: the same while none of several is free. dial_s: after how long
-    a dial fails, all steps together. turn_s: after how long one dial lets the next one try; longer
-    than the longest advertising interval.
+    places without subscribing; hurried_s: the same while none of several is free. dial_s: after how
+    long a dial fails, all steps together. turn_s: after how long one dial lets the next one try;
+    longer than the longest advertising interval.
     """
 
     name: str = "gatewayd"
