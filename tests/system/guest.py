@@ -37,7 +37,7 @@ def main(share: Path) -> int:
     os.environ.update(job["environment"])
     try:
         say(f"init done {uptime_s():.0f} s after the kernel")
-        services = [start_bus(share)]
+        services = [] if job["systemd"] else [start_bus(share)]
         if job["monitor"]:
             services.append(start_monitor(share))
         if job["radio"]:

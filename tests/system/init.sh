@@ -39,7 +39,12 @@ $box mount -t configfs configfs /sys/kernel/config
 $box hostname gatewayd-vm
 $box ip link set lo up
 $box stty -F /dev/ttyS0 raw -echo
-. /run/share/job.sh # CHECKOUT PYTHON
+. /run/share/job.sh # CHECKOUT PYTHON SYSTEMD
 cd "$CHECKOUT" || power_off "no checkout"
+if [ -n "$SYSTEMD" ]; then
+    "$PYTHON" -m tests.system.systemd_boot "$PYTHON" "$CHECKOUT" /run/share || power_off "no units"
+    # it starts guest.py as a unit, which powers off when it ends
+    exec /lib/systemd/systemd --unit=system-tests.target --log-target=journal-or-kmsg
+fi
 "$PYTHON" -m tests.system.guest /run/share </dev/null >/dev/ttyS0 2>&1
 power_off

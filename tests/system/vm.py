@@ -51,11 +51,13 @@ class Job:
     """What to do in the guest. radio: one controller, bluetoothd, powered on, before the command.
 
     timeout_s: of the command. monitor: btmon writes down everything between kernel and radio.
+    systemd: as PID 1, with the bus, udev and bluetoothd as Debian's units start them.
     """
 
     command: Sequence[str]
     radio: bool = True
     monitor: bool = False
+    systemd: bool = False
     timeout_s: float = COMMAND_S
     memory_mb: int = 2048
     python: str = ""
@@ -71,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         command = [word for word in options.command if word != "--"]
         if options.what == "test":
-            command = [_python(), "-m", "pytest", *PYTEST, *(command or ["tests/system"])]
+            command = [_python(), "-m", "pytest", *PYTEST, *(command or _tests(options.systemd))]
         job = Job(
-            command, options.radio, options.monitor, options.timeout, options.memory, _python()
+            *(command, options.radio and not options.systemd, options.monitor, options.systemd),
+            *(options.timeout, options.memory, _python()),
         )
         return run(job)
     except image.PreparationError as error:
@@ -95,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--monitor", action="store_true", help="btmon writes btmon.txt: all HCI and MGMT"
         )
+        command.add_argument("--systemd", action="store_true", help="systemd is PID 1")
         command.add_argument(
             "--radio",
             action=argparse.BooleanOptionalAction,
@@ -103,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("command", nargs=argparse.REMAINDER, metavar="...")
     return parser
+
+
+def _tests(systemd: bool) -> list[str]:
+    """What is tested when nothing is named."""
+    if systemd:
+        return sorted(str(path) for path in image.INIT.parent.glob("test_systemd*.py"))
+    return ["tests/system"]
 
 
 def run(job: Job) -> int:
@@ -224,6 +235,7 @@ def _share(job: Job, made: image.Image) -> Path:
                 "command": list(job.command),
                 "radio": job.radio,
                 "monitor": job.monitor,
+                "systemd": job.systemd,
                 "timeout_s": job.timeout_s,
                 "environment": _environment(),
             }
@@ -232,6 +244,7 @@ def _share(job: Job, made: image.Image) -> Path:
     values = {
         "CHECKOUT": image.CHECKOUT,
         "PYTHON": job.python or _python(),
+        "SYSTEMD": "yes" if job.systemd else "",
     }
     (share / "job.sh").write_text(
         "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
