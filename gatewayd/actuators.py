@@ -5,26 +5,26 @@ Libraries of wires and relays are extras, loaded only where a door needs them.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import edhoc
-from firmware_proto.codes import DoorState
 from firmware_proto.cose import key_id
 from firmware_proto.framing import WholeFrames
+from gatewayd.budget import Budget
+from gatewayd.conditions import Conditions
 from gatewayd.config import Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.model import DoorId
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
+from gatewayd.lock_keeping import look_after
 from gatewayd.locks import LockTiming, RemoteLock
 from gatewayd.ports import Central, Clock, Entropy, Lock, PortError, Pulse
-
-_log: Final = logging.getLogger(__name__)
 
 UNUSED_LINK_S: Final = 12.0
 """How long the link to a battery lock is kept after its last use."""
@@ -41,15 +41,19 @@ class MissingExtraError(PortError):
 
 @dataclass(frozen=True, slots=True)
 class Actuator:
-    """`keep`, where there is one, is to run as long as the daemon does."""
+    """`keep` is to run as long as the daemon does. `budget`: of a lock on batteries."""
 
     lock: Lock
-    keep: Callable[[Pulse], Coroutine[object, object, None]] | None
+    keep: Callable[[Pulse], Coroutine[object, object, None]]
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What locks are made with. `stack` closes what they hold when the daemon ends."""
+    """What locks are made with. `stack` closes what they hold when the daemon ends.
+
+    `conditions` hears how they are.
+    """
 
     central: Central
     gateway: GatewayIdentity
@@ -57,11 +61,12 @@ class Workshop:
     clock: Clock
     entropy: Entropy
     stack: AsyncExitStack
+    conditions: Conditions
 
     def actuator(self, door: config_model.Door) -> Actuator:
         """The one of this door. MissingExtraError."""
         if door.relay is not None:
-            return _relay(door.id, door.relay, door.latch_ms)
+            return self._relay(door.id, door.relay, door.latch_ms)
         if door.lock is None:
             raise AssertionError("the configuration was not checked")
         if door.lock.serial is not None:
@@ -69,16 +74,21 @@ class Workshop:
         return self._radio(door.id, door.lock)
 
     def _radio(self, door: str, lock: config_model.LockFiles) -> Actuator:
-        timing = LockTiming(keep_s=None if lock.warm else UNUSED_LINK_S)
+        budget = Budget(DoorId(door), self.clock)
         remote = RemoteLock(
             self.central,
             self._identity(door, lock.address or ""),
             self.gateway,
             self.clock,
             self.entropy,
-            timing=timing,
+            timing=LockTiming(keep_s=None if lock.warm else UNUSED_LINK_S),
+            on_state=partial(self.conditions.heard, DoorId(door)),
+            on_dialled=partial(self.conditions.dialled, DoorId(door)),
+            budget=budget,
         )
-        return Actuator(remote, remote.keep_warm if lock.warm else None)
+        if lock.warm:
+            return Actuator(remote, remote.keep_warm, budget)
+        return Actuator(remote, partial(look_after, remote, self.clock, self.entropy), budget)
 
     def _wired(self, door: str, lock: config_model.LockFiles, path: str) -> Actuator:
         try:
@@ -98,8 +108,31 @@ class Workshop:
             self.entropy,
             framing=lambda _: WholeFrames(),
             timing=WIRED,
+            on_state=partial(self.conditions.heard, DoorId(door)),
+            on_dialled=partial(self.conditions.dialled, DoorId(door)),
         )
         return Actuator(remote, remote.keep_warm)
+
+    def _relay(self, door: str, wiring: config_model.Relay, latch_ms: int) -> Actuator:
+        try:
+            from gatewayd.adapters.relay.line import Contact, RelaySettings  # noqa: PLC0415 - an extra
+            from gatewayd.adapters.relay.relay import Relay  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise MissingExtraError(door, "relay") from None
+
+        contact = wiring.contact
+        pulse_ms = min(latch_ms, wiring.pulse_ms or latch_ms)
+        relay = Relay(
+            RelaySettings(
+                wiring.chip,
+                wiring.line,
+                active_low=wiring.active_low,
+                limit_ms=pulse_ms,
+                contact=None if contact is None else Contact(contact.line, low=contact.low),
+            ),
+            on_door=partial(self.conditions.contact, DoorId(door)),
+        )
+        return Actuator(relay, relay.keep)
 
     def _identity(self, door: str, address: str) -> LockIdentity:
         return lock_identity(door, address, self.secrets.lock_keys[DoorId(door)])
@@ -108,28 +141,3 @@ class Workshop:
 def lock_identity(door: str, address: str, key: ec.EllipticCurvePublicKey) -> LockIdentity:
     """Whom we expect at `address`; its credential is made of what we know, never sent."""
     return LockIdentity(address, key, edhoc.ccs(door, key, key_id(key)), key_id(key))
-
-
-def _relay(door: str, wiring: config_model.Relay, latch_ms: int) -> Actuator:
-    try:
-        from gatewayd.adapters.relay.line import Contact, RelaySettings  # noqa: PLC0415 - an extra
-        from gatewayd.adapters.relay.relay import Relay  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise MissingExtraError(door, "relay") from None
-
-    def heard(state: DoorState) -> None:
-        _log.info("door %s: its contact says %s", door, state.name.lower())
-
-    contact = wiring.contact
-    pulse_ms = min(latch_ms, wiring.pulse_ms or latch_ms)
-    relay = Relay(
-        RelaySettings(
-            wiring.chip,
-            wiring.line,
-            active_low=wiring.active_low,
-            limit_ms=pulse_ms,
-            contact=None if contact is None else Contact(contact.line, low=contact.low),
-        ),
-        on_door=heard,
-    )
-    return Actuator(relay, relay.keep)

@@ -14,16 +14,18 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from gatewayd import __version__, sync
-from gatewayd.actuators import Workshop
+from gatewayd.actuators import Actuator, Workshop
 from gatewayd.adapters import sealing, systemd
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog, open_log
+from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId
@@ -134,48 +136,65 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     tasks: asyncio.TaskGroup,
 ) -> Daemon:
     """Everything together; nothing runs yet."""
-    clock, entropy, grown = SystemClock(), SystemEntropy(), asyncio.Event()
+    clock, grown = SystemClock(), asyncio.Event()
     timekeeper = await Timekeeper.load(clock, log, battery_clock=config.gateway.battery_clock)
     if secrets.provisioned_time_s is not None:
         await timekeeper.provision(secrets.provisioned_time_s)
+    around = await _surroundings(secrets, log, grown, timekeeper, tasks)
     identity = GatewayIdentity(secrets.key, secrets.credential_bytes)
-    noticed = NoticedLog(log, grown)
-    secret = await _request_secret(log, entropy)
-    refusals = Refusals(noticed, timekeeper)
-    around = Surroundings(noticed, timekeeper, entropy, secrets.trust, secret, tasks, refusals)
-    workshop = Workshop(radio.central, identity, secrets, clock, entropy, stack)
+    conditions = Conditions((DoorId(door.id) for door in config.doors), clock)
+    workshop = Workshop(radio.central, identity, secrets, clock, around.entropy, stack, conditions)
     actuators = {DoorId(door.id): workshop.actuator(door) for door in config.doors}
-    locks = {door: actuator.lock for door, actuator in actuators.items()}
-    doors = {
-        DoorId(door.id): Door(
-            DoorIdentity(DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.settings),
-            locks[DoorId(door.id)],
-            around,
-        )
-        for door in config.doors
-    }
+    doors = {DoorId(door.id): _door(door, actuators, around) for door in config.doors}
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
     phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
-    extra = [
-        Work(f"lock {door}", actuator.keep)
-        for door, actuator in actuators.items()
-        if actuator.keep is not None
-    ]
+    extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     if config.uplink is not None:
-        uplink = _uplink(config, config.uplink, secrets, log, timekeeper, phones, radio)
+        health = partial(_status, timekeeper, phones, radio, conditions)
+        uplink = _uplink(config, config.uplink, secrets, log, timekeeper, health)
         extra.append(Work("uplink", lambda pulse: sync.run(uplink, grown, pulse)))
     return Daemon(
-        noticed,
+        around.log,
         timekeeper,
         doors,
-        locks,
+        {door: actuator.lock for door, actuator in actuators.items()},
         phones,
-        refusals,
+        around.refusals,
         systemd.from_environment(os.environ),
         tasks,
         tuple(extra),
         watchdog_s=systemd.watchdog_interval_s(os.environ) or LOOK_S,
+        troubles=conditions.__str__,
     )
+
+
+async def _surroundings(
+    secrets: Secrets,
+    log: SqliteLog,
+    grown: asyncio.Event,
+    timekeeper: Timekeeper,
+    tasks: asyncio.TaskGroup,
+) -> Surroundings:
+    """What the doors share."""
+    entropy, noticed = SystemEntropy(), NoticedLog(log, grown)
+    return Surroundings(
+        noticed,
+        timekeeper,
+        entropy,
+        secrets.trust,
+        await _request_secret(log, entropy),
+        tasks,
+        Refusals(noticed, timekeeper),
+    )
+
+
+def _door(
+    door: config_model.Door, actuators: Mapping[DoorId, Actuator], around: Surroundings
+) -> Door:
+    """A door with what moves it."""
+    identity = DoorIdentity(DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.settings)
+    actuator = actuators[identity.id]
+    return Door(identity, actuator.lock, around, actuator.budget)
 
 
 async def _request_secret(memory: Memory, entropy: Entropy) -> bytes:
@@ -218,8 +237,7 @@ def _uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     secrets: Secrets,
     log: SqliteLog,
     timekeeper: Timekeeper,
-    phones: Phones,
-    radio: Radio,
+    health: Callable[[], bytes],
 ) -> sync.Uplink:
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway)
@@ -246,14 +264,14 @@ def _uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         clock=clock,
         jitter=entropy.fraction,
         seal=sealing.seal,
-        status=lambda: _status(timekeeper, phones, radio),
+        status=health,
         floor_s=lambda: timekeeper.reading().floor_s,
         question=time.question,
         answered=time.answered,
     )
 
 
-def _status(timekeeper: Timekeeper, phones: Phones, radio: Radio) -> bytes:
+def _status(timekeeper: Timekeeper, phones: Phones, radio: Radio, conditions: Conditions) -> bytes:
     """Health without persons."""
     reading = timekeeper.reading()
     return sync.status(
@@ -264,5 +282,6 @@ def _status(timekeeper: Timekeeper, phones: Phones, radio: Radio) -> bytes:
             count for name, count in phones.counts.items() if name.startswith("stranger")
         ),
         faults=phones.counts["our fault"],
+        locks=conditions.report(),
         **radio.health(),
     )

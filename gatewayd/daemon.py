@@ -14,7 +14,16 @@ from functools import partial
 from typing import Final
 
 from firmware_proto.codes import Outcome, Reason
-from gatewayd.core.model import ClockState, Command, DoorId, EntryKind, Fact, TimeReading, Verdict
+from gatewayd.core.model import (
+    INTERRUPTED,
+    ClockState,
+    Command,
+    DoorId,
+    EntryKind,
+    Fact,
+    TimeReading,
+    Verdict,
+)
 from gatewayd.door import Door
 from gatewayd.phones import Phones
 from gatewayd.ports import AuditLog, Lock, Peripheral, Pulse, StorageError, Supervisor
@@ -35,7 +44,6 @@ FIRST_SIGN_S: Final = 30.0
 """Within which every task shows its first sign of life."""
 ASKING_S: Final = 60.0
 """More than one question to a lock takes, with the dial before it and the record after it."""
-CUT_SHORT: Final = Verdict(Outcome.UNKNOWN, Reason.RESTARTED)
 STARTED: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 
 
@@ -68,6 +76,8 @@ class Daemon:
     """Set it to stop in good order."""
     watchdog_s: float = LOOK_S
     """How often the supervisor wants to hear that we live."""
+    troubles: Callable[[], str] = str
+    """What is wrong with locks, in words; shown to the supervisor when it changes."""
 
     async def serve(self, peripheral: Peripheral) -> None:
         """Start, serve phones until `stop` is set, then stop. Ends every task it started."""
@@ -88,7 +98,7 @@ class Daemon:
         ]
         running.append(self.tasks.create_task(self._feed(vitals), name="watchdog"))
         self.supervisor.ready()
-        self.supervisor.status(f"serving {len(self.doors)} doors")
+        self.supervisor.status(self._line())
         _log.info("serving %s", ", ".join(self.doors))
         try:
             await self.stop.wait()
@@ -100,7 +110,7 @@ class Daemon:
         """Say in the log what the last run could not: commands without outcome are UNKNOWN."""
         time = self.timekeeper.reading()
         for command in await self.log.unsettled():
-            fact = Fact(time, EntryKind.OUTCOME, command.door, CUT_SHORT, command.intent_seq)
+            fact = Fact(time, EntryKind.OUTCOME, command.door, INTERRUPTED, command.intent_seq)
             await self.log.append(fact, settles=command.id)
             _log.warning("door %s: a command was cut short; outcome unknown", command.door)
         await self.log.append(Fact(time, EntryKind.STARTED, None, STARTED))
@@ -146,10 +156,18 @@ class Daemon:
                 answers = [False]
             wait_s = None if all(answers) else min(2 * (wait_s or RESOLVE_S), RESOLVE_AT_MOST_S)
 
+    def _line(self) -> str:
+        troubles = self.troubles()
+        return f"serving {len(self.doors)} doors" + (f"; {troubles}" if troubles else "")
+
     async def _feed(self, vitals: Vitals) -> None:
         """Tell the supervisor that we live, for as long as every task has shown life."""
         told: tuple[str, ...] = ()
+        shown = self._line()
         while not self.stop.is_set():
+            if self._line() != shown:
+                shown = self._line()
+                self.supervisor.status(shown)
             silent = vitals.silent()
             if not silent:
                 self.supervisor.alive()

@@ -13,10 +13,12 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from firmware_proto.codes import ID_BYTES, Action, Outcome, Presence, Reason
+from gatewayd.budget import Budget
 from gatewayd.core import keytoken, policy, requests, unlock
 from gatewayd.core.admission import RecentUse
 from gatewayd.core.keytoken import KeyToken, TokenRejected
 from gatewayd.core.model import (
+    INTERRUPTED,
     Asked,
     Command,
     CommandId,
@@ -30,7 +32,7 @@ from gatewayd.core.model import (
 )
 from gatewayd.core.policy import DoorSettings, OpenRequest, Situation
 from gatewayd.core.trust import Trust
-from gatewayd.opening import INTERRUPTED, NOT_LOGGED, Answer, Opening, Reach
+from gatewayd.opening import NOT_LOGGED, Answer, Opening, Reach
 from gatewayd.ports import AuditLog, Entropy, Lock, RadioError, StorageError
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
@@ -93,14 +95,21 @@ class Answering:
 
 
 class Door:
-    """One logical door, bound to one lock."""
+    """One logical door, bound to one lock; `budget` where that lives on batteries."""
 
-    def __init__(self, identity: DoorIdentity, lock: Lock, around: Surroundings) -> None:
+    def __init__(
+        self,
+        identity: DoorIdentity,
+        lock: Lock,
+        around: Surroundings,
+        budget: Budget | None = None,
+    ) -> None:
         self.identity = identity
         self.ended = asyncio.Event()
         """Set whenever an opening has ended; whoever waits for that clears it."""
         self._lock = lock
         self._around = around
+        self._budget = budget
         self._reach = Reach(
             identity.id, identity.latch_ms, lock, self._dial, around.log, around.timekeeper
         )
@@ -115,8 +124,10 @@ class Door:
 
     # --- what phones ask ------------------------------------------------------------
     def prepare(self, token: KeyToken) -> Decision:
-        """Dial the lock before the tap, if this holder would be allowed to open now."""
+        """Dial the lock before the tap, if this holder may open now and its battery allows it."""
         decision = self._decide(token, Action.OPEN, Presence.TAP)
+        if decision.allowed and self._budget and not self._budget.prepare(token.identity.digest()):
+            return Decision(allowed=False, reason=Reason.RATE_LIMITED)
         if decision.allowed:
             _, effects = unlock.advance(unlock.Unlock(), unlock.Prepared())
             if unlock.Dial() in effects:
@@ -145,6 +156,8 @@ class Door:
                 if not decision.allowed:
                     refusal = decision.reason
                 elif not isinstance(admission, requests.Busy):
+                    if self._budget:
+                        self._budget.opened(ask.token.identity.digest())
                     answering = self._answer(asked, admission)
         if answering is None:
             return Answer(await self._around.refusals.write(ask.token, self.identity.id, refusal))

@@ -24,6 +24,7 @@ from firmware_proto.messages import (
     State,
     Unlatch,
 )
+from gatewayd.budget import Budget
 from gatewayd.conversation import NotSentError, random_channel
 from gatewayd.core.backoff import Backoff
 from gatewayd.core.model import CommandId, Verdict
@@ -82,7 +83,9 @@ class RemoteLock:
     """`ports.Lock` for one lock. Its calls wait for each other; close it when done.
 
     `framing` fits the links of `central`; GATT when left out. `on_state` hears
-    every authenticated `State`, asked for or reported.
+    every authenticated `State`, asked for or reported; `on_dialled` whether a
+    dial made the lock ready. `budget` is a battery lock's: what nobody opens
+    with is dialled only within it.
     """
 
     def __init__(  # noqa: PLR0913 - what a lock client is made of
@@ -96,7 +99,11 @@ class RemoteLock:
         framing: Callable[[Link], Framing] | None = None,
         timing: LockTiming | None = None,
         on_state: Callable[[State], None] | None = None,
+        on_dialled: Callable[[bool], None] | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        self.heard_s = float("-inf")
+        """When the lock last told its state."""
         self._central = central
         self._lock = lock
         self._gateway = gateway
@@ -105,6 +112,9 @@ class RemoteLock:
         self._framing = framing or self._gatt
         self._timing = timing or LockTiming()
         self._on_state = on_state
+        self._on_dialled = on_dialled
+        self._budget = budget
+        self._woken = 0
         self._turn = asyncio.Lock()
         self._connection: LockConnection | None = None
         self._remembered: Remembered | None = None
@@ -138,8 +148,13 @@ class RemoteLock:
             return self._verdict(answer)
 
     async def result_of(self, command: CommandId) -> Verdict | None:
-        """Ask the lock what became of a command; None while it cannot say."""
-        async with self._in_turn():
+        """Ask the lock what became of a command; None while it cannot say.
+
+        Nor is it asked while that would cost more than the battery's budget has.
+        """
+        async with self._in_turn(), self._upkeep() as wait_s:
+            if wait_s:
+                return None
             deadline_s = self._now_s() + self._timing.answer_s
             while self._now_s() < deadline_s:
                 try:
@@ -168,19 +183,23 @@ class RemoteLock:
         backoff = Backoff()
         while True:
             pulse.beat(CONNECTING_S)
-            try:
-                await self.prepare()
-            except RadioError:
-                pass
-            else:
+            wait_s = await self.look()
+            if not wait_s and self._connection is not None:
                 backoff = backoff.connected(self._now_s())
-                if self._connection is not None:
-                    pulse.waits()
-                    await self._connection.gone()
-            backoff, wait_s = backoff.failed(self._now_s(), self._entropy.fraction())
-            wait_s = min(wait_s, self._timing.retry_at_most_s)
+                pulse.waits()
+                await self._connection.gone()
+            backoff, pause_s = backoff.failed(self._now_s(), self._entropy.fraction())
+            wait_s = max(wait_s, min(pause_s, self._timing.retry_at_most_s))
             pulse.beat(wait_s + CONNECTING_S)
             await asyncio.sleep(wait_s)
+
+    async def look(self) -> float:
+        """Be connected, if the battery's budget allows it. Seconds to wait until it will."""
+        async with self._in_turn(), self._upkeep() as wait_s:
+            if not wait_s:
+                with contextlib.suppress(RadioError):
+                    await self._ready()
+            return wait_s
 
     # --- connecting -------------------------------------------------------------------
     async def _ready(self) -> tuple[LockConnection, _Reading]:
@@ -196,6 +215,18 @@ class RemoteLock:
             return await self._connected()
 
     async def _connected(self) -> tuple[LockConnection, _Reading]:
+        """As `_agree`; whoever wants to know hears whether it came about."""
+        try:
+            ready = await self._agree()
+        except RadioError:
+            if self._on_dialled is not None:
+                self._on_dialled(False)
+            raise
+        if self._on_dialled is not None:
+            self._on_dialled(True)
+        return ready
+
+    async def _agree(self) -> tuple[LockConnection, _Reading]:
         """Dial, agree on keys, and prove both with the first question. RadioError."""
         await self._drop()
         try:
@@ -220,6 +251,7 @@ class RemoteLock:
 
     async def _dial(self) -> LockConnection:
         link = await self._central.dial(self._lock.address)
+        self._woken += 1
         self._connection = await connect(
             link,
             self._lock,
@@ -264,8 +296,10 @@ class RemoteLock:
         """Every message tells the lock's time, and some its state."""
         if isinstance(message, Done | State):
             self._reading = _Reading(message.clock_ms, self._now_s())
-        if isinstance(message, State) and self._on_state is not None:
-            self._on_state(message)
+        if isinstance(message, State):
+            self.heard_s = self._now_s()
+            if self._on_state is not None:
+                self._on_state(message)
 
     def _verdict(self, answer: Message) -> Verdict:
         if isinstance(answer, Done):
@@ -283,7 +317,22 @@ class RemoteLock:
     def _now_s(self) -> float:
         return self._clock.instant().boottime_s
 
-    # --- letting an unused link go ----------------------------------------------------------
+    # --- battery, and letting an unused link go ---------------------------------------------
+    @contextlib.asynccontextmanager
+    async def _upkeep(self) -> AsyncIterator[float]:
+        """For what nobody opens with: how many seconds it must wait; 0 when it may be done now.
+
+        To use a link that is there costs nothing, nor does a dial that nobody answers.
+        """
+        awake = self._connection is not None and self._connection.alive
+        if awake or self._budget is None:
+            yield 0.0
+            return
+        woken, wait_s = self._woken, self._budget.upkeep_s()
+        yield wait_s
+        if not wait_s and self._woken == woken:
+            self._budget.not_woken()
+
     @contextlib.asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
         async with self._turn:

@@ -23,7 +23,6 @@ from gatewayd.timekeeper import Timekeeper
 _log: Final = logging.getLogger(__name__)
 
 NOT_LOGGED: Final = Verdict(Outcome.REFUSED, Reason.LOG_UNAVAILABLE)
-INTERRUPTED: Final = Verdict(Outcome.UNKNOWN, Reason.RESTARTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final
@@ -88,7 +88,7 @@ class Uplink:
     """What came in and what of it was ignored, by reason."""
 
 
-def status(*, online: bool, **fields: str | float | bool | None) -> bytes:
+def status(*, online: bool, **fields: str | float | bool | Mapping[str, object] | None) -> bytes:
     """The retained status: JSON, for people with any MQTT client."""
     return json.dumps({"online": online, **fields}, sort_keys=True).encode()
 

@@ -204,10 +204,6 @@ class Strangers:
             return Strangers(), self.count
         return self, 0
 
-    def due_at_s(self) -> float | None:
-        """When `due` will have something; None while nobody was refused."""
-        return self.since_s + MINUTE_S if self.count else None
-
 
 @dataclass(frozen=True, slots=True)
 class RecentUse:

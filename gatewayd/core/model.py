@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType
+from typing import Final, NewType
 
 from firmware_proto.codes import Outcome, Reason
 
@@ -63,6 +63,10 @@ class Verdict:
 
     outcome: Outcome
     reason: Reason
+
+
+INTERRUPTED: Final = Verdict(Outcome.UNKNOWN, Reason.RESTARTED)
+"""What is known of a command that was recorded, and whose outcome nobody wrote down."""
 
 
 class EntryKind(IntEnum):

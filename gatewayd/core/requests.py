@@ -12,13 +12,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Final
 
 from firmware_proto import cbor
-from firmware_proto.codes import Action, Outcome, Presence, Reason
-from gatewayd.core.model import CommandId, DoorId, PastRequest, Verdict
-
-_INTERRUPTED: Final = Verdict(Outcome.UNKNOWN, Reason.RESTARTED)
+from firmware_proto.codes import Action, Presence
+from gatewayd.core.model import INTERRUPTED, CommandId, DoorId, PastRequest, Verdict
 
 
 # --- what is asked ----------------------------------------------------------------
@@ -144,7 +141,7 @@ def admit(
     if past is not None:
         if past.content != asked.content:
             return Conflict()
-        return Replay(past.verdict or _INTERRUPTED)
+        return Replay(past.verdict or INTERRUPTED)
     if in_flight is not None:
         return Join(in_flight.command) if in_flight.request.action == asked.action else Busy()
     if last_confirmed is not None and _still_open(asked, last_confirmed, now_s):

@@ -220,8 +220,6 @@ def test_strangers_are_one_entry_a_minute():
 
 def test_nobody_refused_means_nothing_to_write():
     assert Strangers().due(1e6) == (Strangers(), 0)
-    assert Strangers().due_at_s() is None
-    assert Strangers().refused(5.0).due_at_s() == 65.0
     assert Strangers().refused(5.0).refused(9.0).due(64.9) == (Strangers(2, 5.0), 0)
     assert Strangers().refused(5.0).refused(9.0).due(65.0) == (Strangers(), 2)
 

@@ -17,6 +17,7 @@ import pytest
 from firmware_proto.codes import LOCK_SERVICE_UUID, DoorState, Outcome, Reason
 from gatewayd.actuators import MissingExtraError, Workshop
 from gatewayd.adapters.relay import relay as relay_module
+from gatewayd.conditions import Conditions
 from gatewayd.config.model import Contact, Door, LockFiles, Relay
 from gatewayd.core.model import CommandId, DoorId, Verdict
 from gatewayd.locks import RemoteLock
@@ -45,6 +46,7 @@ async def workshop(site: LockSite) -> AsyncIterator[Workshop]:
             site.clock,
             site.dice,
             stack,
+            Conditions([DoorId(DOOR)], site.clock),
         )
 
 
@@ -67,8 +69,12 @@ async def test_a_lock_over_radio(site: LockSite, warm: bool) -> None:
     lock = LockFiles(address=LOCK_ADDRESS, key=KEY, warm=warm)
     async with site.power(), workshop(site) as shop:
         made = shop.actuator(Door(id=DOOR, lock=lock))
+        assert shop.conditions.of(DoorId(DOOR)).report(0.0) == {"troubles": []}
         assert await made.lock.unlatch(ONE, 1) == OPENED
-        assert (made.keep is not None) is warm
+        assert shop.conditions.of(DoorId(DOOR)).reached
+        assert shop.conditions.of(DoorId(DOOR)).state.model == "gatewayd emulated lock"
+        assert made.budget is not None
+        assert (made.keep == made.lock.keep_warm) is warm
         await made.lock.close()
 
 
@@ -81,7 +87,7 @@ async def test_a_lock_on_a_wire(tmp_path: Path, half_duplex: bool) -> None:
         async with site.powered():
             async with workshop(site) as shop:
                 made = shop.actuator(Door(id=DOOR, lock=lock))
-                assert made.keep is not None
+                assert made.budget is None
                 keeping = asyncio.create_task(made.keep(UNWATCHED))
                 assert isinstance(made.lock, RemoteLock)
                 assert await made.lock.unlatch(ONE, 1) == OPENED
@@ -89,6 +95,7 @@ async def test_a_lock_on_a_wire(tmp_path: Path, half_duplex: bool) -> None:
                 with contextlib.suppress(asyncio.CancelledError):
                     await keeping
                 await made.lock.close()
+                assert shop.conditions.of(DoorId(DOOR)).state is not None
             # the device is free again
             assert await site.central.scan(2.0) == (str(line.near.path),)
             await site.central.close()
@@ -110,6 +117,8 @@ async def test_a_relay(
         assert isinstance(made.lock, relay_module.Relay)
         await made.lock.prepare()
         await until(lambda: made.lock.door_state is DoorState.CLOSED)
+        assert shop.conditions.of(DoorId(DOOR)).leaf is DoorState.CLOSED
+        assert made.budget is None
         assert await made.lock.unlatch(ONE, 10_000) == OPENED
         await until(lambda: len(chip.pulses()) == 1)
         await made.lock.close()

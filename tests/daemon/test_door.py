@@ -10,11 +10,11 @@ import pytest
 
 from firmware_proto.codes import Action, KeyClass, Outcome, Presence, Reason
 from gatewayd.core import keytoken
-from gatewayd.core.model import DoorId, EntryKind, Verdict
+from gatewayd.core.model import INTERRUPTED, DoorId, EntryKind, Verdict
 from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.door import ALREADY_OPEN, NEVER_ASKED, Ask, RequestConflictError, past_answer
 from gatewayd.emulators.lock_faults import PowerCut
-from gatewayd.opening import INTERRUPTED, NOT_LOGGED
+from gatewayd.opening import NOT_LOGGED
 from gatewayd.refusals import MOST_A_MINUTE, MOST_HOLDERS
 from tests.support.gateway import STREET, DoorLog, Site, gateway
 from tests.support.household import IMPATIENT, NOW, until

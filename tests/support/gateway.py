@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,9 @@ from firmware_proto.framing import GattFraming
 from firmware_proto.phone_session import PhoneSession
 from firmware_proto.session import CredentialReceived
 from gatewayd.adapters.systemd import Nobody
+from gatewayd.budget import Budget
 from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, new_key
+from gatewayd.conditions import Conditions
 from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken
 from gatewayd.core.claims import Claims
@@ -78,10 +81,12 @@ class LockOnDoor:
         self.machine = Machine(motor_ms=20)
         self.faults = Faults()
         self.settings: LockSettings = QUICK
+        self.lock: LockEmulator | None = None
+        """While it runs."""
 
     async def run(self, peripheral: Peripheral) -> None:
         """Until cancelled, or until a fault takes its power."""
-        lock = LockEmulator(
+        self.lock = LockEmulator(
             self.store,
             self.machine,
             LoopClock(),
@@ -90,7 +95,7 @@ class LockOnDoor:
             settings=self.settings,
         )
         with contextlib.suppress(PowerLostError):
-            await lock.run(peripheral)
+            await self.lock.run(peripheral)
 
 
 class Building:
@@ -175,6 +180,8 @@ class Gateway:
     doors: Mapping[DoorId, Door]
     phones: Phones
     tasks: asyncio.TaskGroup
+    conditions: Conditions
+    budgets: Mapping[DoorId, Budget]
 
     def daemon(self, supervisor: Supervisor | None = None, extra: tuple[Work, ...] = ()) -> Daemon:
         return Daemon(
@@ -187,6 +194,7 @@ class Gateway:
             supervisor or Nobody(),
             self.tasks,
             extra,
+            troubles=self.conditions.__str__,
         )
 
     @property
@@ -220,23 +228,37 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
         Refusals(log, timekeeper),
     )
     identity = building.identity
+    ids = tuple(map(DoorId, building.locks))
+    conditions = Conditions(ids, building.clock)
+    budgets = {door: Budget(door, building.clock) for door in ids}
     locks = {
-        DoorId(door): RemoteLock(
-            central, lock.identity, identity, building.clock, entropy, timing=timing
+        door: RemoteLock(
+            central,
+            building.locks[door].identity,
+            identity,
+            building.clock,
+            entropy,
+            timing=timing,
+            on_state=partial(conditions.heard, door),
+            on_dialled=partial(conditions.dialled, door),
+            budget=budgets[door],
         )
-        for door, lock in building.locks.items()
+        for door in ids
     }
     doors = {
         door: Door(
             DoorIdentity(door, latch_ms, ZoneInfo("Europe/Copenhagen"), settings or DoorSettings()),
             lock,
             around,
+            budgets[door],
         )
         for door, lock in locks.items()
     }
     receipts = Receipts(building.keys.receipt, "example.org/log")
     phones = Phones(identity, receipts, doors, around, cap=cap)
-    return Gateway(building, log, timekeeper, around, locks, doors, phones, tasks)
+    return Gateway(
+        building, log, timekeeper, around, locks, doors, phones, tasks, conditions, budgets
+    )
 
 
 @dataclass(slots=True)

@@ -1,0 +1,164 @@
+"""What locks say of themselves, from their sensors to the journal, the status and systemd."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from firmware_proto.codes import DoorState, LatchState, Outcome
+from gatewayd import app
+from gatewayd.core.lock_condition import TELL_EVERY_S, Trouble
+from gatewayd.core.model import DoorId, EntryKind
+from gatewayd.emulators.lock_body import LockBody
+from gatewayd.lock_keeping import AGAIN_S, EVERY_S, FIRST_LOOK_S, look_after
+from tests.support.gateway import CELLAR, GATEWAY_ADDRESS, STREET, LoopTime, Site, gateway
+from tests.support.household import IMPATIENT, Dice, LoopClock, until
+
+DOOR = DoorId(STREET)
+
+
+def body(site: Site, door: str = STREET) -> LockBody:
+    lock = site.building.locks[door].lock
+    assert lock is not None
+    return lock.body
+
+
+@contextlib.asynccontextmanager
+async def kept(site: Site) -> AsyncIterator[None]:
+    """The street's link is kept, as `warm` has it."""
+    warm = asyncio.create_task(site.gateway.locks[DOOR].keep_warm())
+    await until(lambda: site.gateway.conditions.of(DOOR).state is not None)
+    try:
+        yield
+    finally:
+        warm.cancel()
+        await asyncio.wait({warm})
+
+
+def status(site: Site) -> dict[str, object]:
+    """As it is retained at the broker."""
+    running = site.gateway
+    radio = SimpleNamespace(health=dict)
+    told = app._status(running.timekeeper, running.phones, radio, running.conditions)
+    return json.loads(told)
+
+
+async def test_a_pushed_report_reaches_the_condition(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as site, kept(site):
+        asked = site.gateway.conditions.of(DOOR)
+        assert (asked.leaf, asked.reached) == (DoorState.CLOSED, True)
+        body(site).move_door(is_open=True)
+        await until(lambda: site.gateway.conditions.of(DOOR).leaf is DoorState.OPEN)
+        known = site.gateway.conditions.of(DOOR)
+        assert known.state.request is None
+        assert known.heard_s >= known.leaf_s > asked.heard_s
+
+
+async def test_tampering_is_told_to_the_journal_the_status_and_the_supervisor(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+    watcher = SimpleNamespace(
+        ready=lambda: None, alive=lambda: None, stopping=lambda: None, status=heard.append
+    )
+    async with gateway(tmp_path, serving=False) as site, kept(site):
+        daemon = site.gateway.daemon(watcher)
+        daemon.watchdog_s = 0.01
+        serving = asyncio.create_task(daemon.serve(site.air.peripheral(GATEWAY_ADDRESS)))
+        await until(lambda: heard == ["serving 1 doors"])
+        assert status(site)["locks"][STREET]["troubles"] == []
+        body(site).tamper(opened=True)
+        await until(lambda: heard[-1] == "serving 1 doors; street: tampered")
+        assert status(site)["locks"][STREET]["troubles"] == ["tampered"]
+        assert "door street: lock tampered with" in caplog.messages
+        site.building.clock.skip_s += TELL_EVERY_S
+        with caplog.at_level(logging.INFO):
+            body(site).tamper(opened=False)
+            await until(lambda: heard[-1] == "serving 1 doors")
+        assert "door street: lock tampered with: over" in caplog.messages
+        daemon.stop.set()
+        await serving
+        assert site.kinds() == [EntryKind.STARTED]
+
+
+async def test_a_low_battery_is_known_as_soon_as_somebody_opens(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway(tmp_path) as site:
+        await until(lambda: site.building.locks[STREET].lock is not None)
+        body(site).set_battery(9)
+        assert "battery_percent" not in status(site)["locks"][STREET]
+        report = await site.phone().open_door(STREET, address=GATEWAY_ADDRESS)
+        assert report.outcome is Outcome.CONFIRMED
+        told = status(site)["locks"][STREET]
+        assert (told["troubles"], told["battery_percent"]) == (["low_battery"], 8)
+        assert told["firmware"] == "1.0"
+        assert caplog.messages.count("door street: lock battery low") == 1
+        assert body(site).state(None).battery.low
+
+
+async def test_an_opening_shows_in_nothing_that_is_reported(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as site, kept(site):
+        before, seen = status(site)["locks"], set()
+        opening = asyncio.create_task(
+            site.phone().open_door(STREET, address=GATEWAY_ADDRESS), name="opening"
+        )
+        while not opening.done():
+            seen.add(site.gateway.conditions.of(DOOR).state.latch)
+            assert status(site)["locks"] == before
+            await asyncio.sleep(0.001)
+        assert opening.result().outcome is Outcome.CONFIRMED
+        assert LatchState.UNLATCHED in seen
+
+
+async def test_a_lock_that_cannot_be_reached_is_reported(tmp_path: Path) -> None:
+    async with gateway(tmp_path, doors=(STREET, CELLAR), timing=IMPATIENT) as site:
+        await site.power_off(CELLAR)
+        for door in (STREET, CELLAR):
+            await site.phone().open_door(door, address=GATEWAY_ADDRESS)
+        told = status(site)["locks"]
+        assert (told[STREET]["reached"], told[CELLAR]) == (True, {"troubles": [], "reached": False})
+
+
+async def test_a_lock_that_nobody_uses_is_looked_after(tmp_path: Path) -> None:
+    async with gateway(tmp_path, serving=False) as site:
+        lock, conditions = site.gateway.locks[DOOR], site.gateway.conditions
+        time = LoopTime()
+        looking = asyncio.create_task(look_after(lock, LoopClock(), Dice()))
+        await asyncio.sleep(0)
+        await time.skip(FIRST_LOOK_S - 1)
+        assert conditions.of(DOOR).state is None
+        await time.skip(FIRST_LOOK_S + 1)
+        await until(lambda: conditions.of(DOOR).state is not None)
+        await lock.close()
+        await time.skip(EVERY_S - 60)
+        assert len(site.air.dials) == 1
+        body(site).set_battery(5)
+        await time.skip(120)
+        await until(lambda: Trouble.LOW_BATTERY in conditions.of(DOOR).troubles)
+        assert len(site.air.dials) == 2
+        looking.cancel()
+        await asyncio.wait({looking})
+
+
+async def test_a_lock_that_is_away_is_looked_for_every_hour(tmp_path: Path) -> None:
+    async with gateway(tmp_path, serving=False, timing=IMPATIENT) as site:
+        site.air.dial_deadline_s = 0.0
+        await site.power_off()
+        time = LoopTime()
+        looking = asyncio.create_task(look_after(site.gateway.locks[DOOR], LoopClock(), Dice()))
+        await asyncio.sleep(0)
+        await time.skip(2 * FIRST_LOOK_S)
+        for dials in range(1, 40):  # more than the budget, which dials in vain do not touch
+            await until(lambda dials=dials: len(site.air.dials) == dials)
+            await until(lambda: site.gateway.conditions.of(DOOR).reached is False)
+            await time.skip(AGAIN_S + 1)
+        looking.cancel()
+        await asyncio.wait({looking})
