@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from firmware_proto.codes import (
 from firmware_proto.messages import FaultMessage, Message
 from gatewayd.core.model import CommandId, Verdict
 from gatewayd.emulators.lock_faults import PowerCut
-from gatewayd.locks import SILENT, UNREACHABLE, RemoteLock
+from gatewayd.locks import SILENT, UNREACHABLE, LockTiming, RemoteLock
 from gatewayd.ports import Lock, RadioError
 from tests.support.household import (
     DOOR,
@@ -37,6 +38,7 @@ from tests.support.links import Direction, FakeAir
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
 ONE = CommandId(b"1" * 16)
 TWO = CommandId(b"2" * 16)
+TO_LOCK = Direction.TO_PERIPHERAL
 
 
 @pytest.fixture
@@ -406,6 +408,23 @@ async def test_commands_are_spaced_and_wait_for_each_other(site: LockSite) -> No
         verdicts = await asyncio.gather(client.unlatch(ONE, 1), client.unlatch(TWO, 1))
         assert asyncio.get_running_loop().time() - began >= 0.1
     assert verdicts == [OPENED, OPENED]
+    await client.close()
+
+
+async def test_whatever_follows_a_command_follows_after_a_quarter_of_a_second(
+    site: LockSite,
+) -> None:
+    client = site.client(timing=replace(TIMING, spacing_s=LockTiming().spacing_s))
+    async with site.power():
+        await client.prepare()
+        before = len(site.air.sent)
+        assert await client.unlatch(ONE, 1) == OPENED
+        assert await client.unlatch(TWO, 1) == OPENED
+        assert await client.result_of(ONE) == OPENED
+        sent = [each for each in site.air.sent[before:] if each.direction is TO_LOCK]
+    gaps_s = [after.at - earlier.at for earlier, after in itertools.pairwise(sent)]
+    assert len(gaps_s) == 2
+    assert min(gaps_s) >= 0.25
     await client.close()
 
 
