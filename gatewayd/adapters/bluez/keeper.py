@@ -194,6 +194,8 @@ class Keeper:
 
     async def _without_bluetoothd(self) -> float:
         """Wait; after a while ask the bus to start it, as any client's first call would."""
+        if self._away_since_s is None:
+            self._now(State.NO_BLUETOOTHD, "bluetoothd is not running")
         now_s = time.monotonic()
         self._away_since_s = self._away_since_s or now_s
         left_s = self._away_since_s + self._options.activate_s - now_s

@@ -17,6 +17,7 @@ from bleak_retry_connector import calculate_backoff_time
 from gatewayd.adapters.gatt.client import FAULTS, LOCK, GattClient
 
 MOST_PAUSE_S: Final = 1.0
+FORGET_S: Final = 8.0
 
 
 def pause_s(error: BaseException) -> float:
@@ -60,12 +61,16 @@ async def forget_everything() -> None:
 
     bleak keeps one picture of all objects for the process and hears no
     NameOwnerChanged; closing its connection makes the next use start from
-    nothing, and tells its clients that they are disconnected.
+    nothing, and tells its clients that they are disconnected. A picture that is
+    being taken just now is waited for: it would be kept, and be of the old one.
     """
     loop = asyncio.get_running_loop()
     manager = bleak_manager._global_instances.get(loop)  # noqa: SLF001 - there is no public way
-    bus = None if manager is None else manager._bus  # noqa: SLF001 - likewise
-    if bus is not None:
-        bus.disconnect()
-        with contextlib.suppress(*FAULTS):
-            await bus.wait_for_disconnect()  # type: ignore[no-untyped-call] # dbus-fast's
+    if manager is None:
+        return
+    with contextlib.suppress(*FAULTS):
+        async with asyncio.timeout(FORGET_S), manager._bus_lock:  # noqa: SLF001 - likewise
+            bus = manager._bus  # noqa: SLF001 - likewise
+            if bus is not None:
+                bus.disconnect()
+                await bus.wait_for_disconnect()  # type: ignore[no-untyped-call] # dbus-fast's

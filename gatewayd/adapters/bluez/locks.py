@@ -146,8 +146,11 @@ class LockSide:
                 tries.last = self._keeper.trouble
                 return None
             path = names.device_path(adapter, address)
-            if path in self._clients:
-                raise RadioError(f"{address} is connected already")
+            if last := self._clients.get(path):
+                if not last.link.closed:
+                    raise RadioError(f"{address} is connected already")
+                tries.last = "the last connection is still being hung up"
+                return None
             with self._no_phone(path):
                 try:
                     return await self._in_turn(path, address, adapter, tries)
