@@ -91,3 +91,5 @@ lock:
 	$(COMPILE) --upgrade --extra demo --group dev --output-file requirements-dev.txt
 	$(COMPILE) --upgrade --extra demo --group build --constraint requirements-dev.txt \
 	    --output-file requirements-demo.txt
+	$(COMPILE) --upgrade --extra bluez --extra serial --extra relay \
+	    --constraint requirements-dev.txt --output-file requirements-gateway.txt

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from tests.system import image
+from tests.system import image, systemd_prepare
 
 PREFIX: Final = "vm| "
 RUNS: Final = image.CACHE / "runs"
@@ -119,6 +119,8 @@ def _tests(systemd: bool) -> list[str]:
 def run(job: Job) -> int:
     """Boot, run, power off. Returns the command's exit code, TIMED_OUT or BROKEN."""
     made = image.prepare()
+    if job.systemd:
+        systemd_prepare.prepare()
     image.compile_python(job.python or _python())
     share = _share(job, made)
     started = time.monotonic()
