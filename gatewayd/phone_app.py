@@ -1,42 +1,106 @@
-"""Composition root of `gatewayd phone`: the emulated phone with a real radio and clock."""
+"""Composition root of `gatewayd phone`: the emulated phone with a real clock, on a radio of choice.
+
+The radio is this machine's Bluetooth through bleak, or a virtual controller.
+Its library is imported when the radio is opened: ModuleNotFoundError where it
+is not installed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.virtual_radio import PHONE, open_radio
 from gatewayd.emulators.phone import Phone, Report
 from gatewayd.emulators.wallet import Wallet
-from gatewayd.ports import Entropy
+from gatewayd.emulators.watch import News, Watch, Watcher
+from gatewayd.ports import Entropy, Lookout, Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """hci: of a virtual controller, `unix:<path>`. Otherwise Bluetooth; adapter: as hci1, Linux."""
+
+    hci: str | None = None
+    adapter: str | None = None
+
+
+@asynccontextmanager
+async def open_phone_radio(choice: Choice) -> AsyncIterator[Lookout]:
+    """The radio chosen. RadioError, mostly with a remedy, when there is none."""
+    if choice.hci is not None:
+        from gatewayd.adapters.virtual_radio import (  # noqa: PLC0415 - takes a second to load
+            PHONE,
+            open_radio,
+        )
+
+        address = _random_address(SystemEntropy())
+        async with open_radio(choice.hci, address=address, dials=PHONE) as radio:
+            yield radio.central
+        return
+    from gatewayd.adapters.bleak_radio import BleakOptions, open_bleak  # noqa: PLC0415 - an extra
+    from gatewayd.adapters.gatt.client import PHONE as TABLE  # noqa: PLC0415 - an extra
+
+    async with open_bleak(TABLE, BleakOptions(adapter=choice.adapter)) as central:
+        yield central
+
+
+async def look_around(
+    choice: Choice, seconds: float, heard: Callable[[Sighting], None]
+) -> Sequence[Sighting]:
+    """Gateways around, strongest first; `heard` is told of each at once. RadioError."""
+    async with open_phone_radio(choice) as central:
+        return await central.look(seconds, heard)
 
 
 async def open_door(
-    hci: str, wallet: Path, door: str, address: str | None, request: bytes
+    choice: Choice, wallet: Path, door: str, address: str | None, request: bytes
 ) -> Report:
     """Walk up and open, as `request` (16 bytes, new), which can be asked about later.
 
-    RadioError without a controller, KeyFileError for a wallet that is none.
+    RadioError without a radio, KeyFileError for a wallet that is none.
     """
     held = Wallet.load(wallet)
-    entropy = SystemEntropy()
-    async with open_radio(hci, address=_random_address(entropy), dials=PHONE) as radio:
-        return await Phone(radio.central, held, SystemClock(), entropy).open_door(
-            door, address=address, request=request
-        )
+    async with open_phone_radio(choice) as central:
+        return await _phone(central, held).open_door(door, address=address, request=request)
 
 
 async def ask_result(
-    hci: str, wallet: Path, door: str, request: bytes, address: str | None
+    choice: Choice, wallet: Path, door: str, request: bytes, address: str | None
 ) -> Report:
     """What became of an earlier request; opens nothing. Errors as `open_door`."""
     held = Wallet.load(wallet)
-    entropy = SystemEntropy()
-    async with open_radio(hci, address=_random_address(entropy), dials=PHONE) as radio:
-        return await Phone(radio.central, held, SystemClock(), entropy).ask_result(
-            door, request, address=address
-        )
+    async with open_phone_radio(choice) as central:
+        return await _phone(central, held).ask_result(door, request, address=address)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who carries the phone: told what happens, and taps.
+
+    taps: called once, with what it shall call, in the loop, for every tap.
+    """
+
+    news: Callable[[News, str], None]
+    ended: Callable[[Report], None]
+    taps: Callable[[Callable[[], None]], None]
+
+
+async def watch_door(choice: Choice, wallet: Path, watch: Watch, person: Person) -> None:
+    """Watch until cancelled. Errors as `open_door`."""
+    held = Wallet.load(wallet)
+    async with open_phone_radio(choice) as central:
+        phone = _phone(central, held)
+        watcher = Watcher(phone, central, watch, news=person.news, ended=person.ended)
+        person.taps(watcher.tapped.set)
+        await watcher.run()
+
+
+def _phone(central: Lookout, wallet: Wallet) -> Phone:
+    return Phone(central, wallet, SystemClock(), SystemEntropy())
 
 
 def _random_address(entropy: Entropy) -> str:

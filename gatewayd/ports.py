@@ -6,7 +6,8 @@ port may raise says what it implies about delivery.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -31,7 +32,11 @@ class LinkClosedError(PortError):
 
 
 class RadioError(PortError):
-    """No connection came about; nothing was sent."""
+    """No connection came about; nothing was sent. `remedy`: what a person can do; may be empty."""
+
+    def __init__(self, why: str = "", remedy: str = "") -> None:
+        super().__init__(why)
+        self.remedy = remedy
 
 
 class StorageError(PortError):
@@ -88,6 +93,28 @@ class Central(Protocol):
 
     async def scan(self, seconds: float) -> Sequence[str]:
         """Addresses advertising this relation's service, strongest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An advertiser of a relation's service. Its name is unproved, and often empty.
+
+    strength_dbm: None where the radio does not say.
+    """
+
+    address: str
+    strength_dbm: int | None
+    name: str = ""
+
+
+class Lookout(Central, Protocol):
+    """A phone's dialling side, which also looks around for people."""
+
+    async def look(
+        self, seconds: float, heard: Callable[[Sighting], None] = lambda _: None
+    ) -> Sequence[Sighting]:
+        """Who advertises this relation's service, strongest first. `heard` sees each at once."""
         ...
 
 

@@ -1,20 +1,16 @@
-"""`gatewayd phone`: the emulated phone."""
+"""`gatewayd phone`: a phone, on this machine's Bluetooth or on a virtual radio."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import re
 import shlex
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from firmware_proto.codes import ID_BYTES, Outcome, Reason
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
-from gatewayd.keyfiles import KeyFileError
-from gatewayd.ports import RadioError
+from gatewayd.cli.phone_around import SCAN, WATCH
+from gatewayd.cli.phone_radio import choice, door_arguments, finish, radio_options
 
 if TYPE_CHECKING:
     from gatewayd.emulators.phone import Report, Timings
@@ -32,15 +28,14 @@ _WORDS: Final = {
 
 
 _SILENCE: Final = {Reason.LOCK_UNREACHABLE, Reason.LOCK_SILENT}
-_ADDRESS: Final = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?")
 
 
 def _open(arguments: argparse.Namespace, output: Output) -> int:
-    from gatewayd import phone_app  # noqa: PLC0415 - the radio stack takes a second to load
+    from gatewayd import phone_app  # noqa: PLC0415 - so that help stays quick
 
     request = os.urandom(ID_BYTES)  # noqa: TID251 - a command at a keyboard is an edge
     errand = phone_app.open_door(
-        arguments.hci, arguments.wallet, arguments.door, arguments.address, request
+        choice(arguments), arguments.wallet, arguments.door, arguments.address, request
     )
     try:
         return tell(finish(errand), arguments, output)
@@ -53,24 +48,16 @@ def _open(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _ask(arguments: argparse.Namespace, output: Output) -> int:
-    from gatewayd import phone_app  # noqa: PLC0415 - the radio stack takes a second to load
+    from gatewayd import phone_app  # noqa: PLC0415 - so that help stays quick
 
     errand = phone_app.ask_result(
-        arguments.hci, arguments.wallet, arguments.door, arguments.request, arguments.address
+        choice(arguments),
+        arguments.wallet,
+        arguments.door,
+        arguments.request,
+        arguments.address,
     )
     return tell(finish(errand), arguments, output)
-
-
-def finish(errand: Coroutine[Any, Any, Report]) -> Report:
-    """Run an errand to its end. CommandError when it cannot even begin."""
-    try:
-        return asyncio.run(errand)
-    except KeyFileError as error:
-        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
-    except RadioError as error:
-        raise CommandError(
-            str(error), "--hci names the socket of a virtual controller: unix:/path"
-        ) from None
 
 
 def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
@@ -122,15 +109,8 @@ def _times(timings: Timings) -> str:
 
 def _question(arguments: argparse.Namespace, request: bytes) -> str:
     words = ("gatewayd", "phone", "ask", arguments.door, request.hex())
-    options = ("--wallet", str(arguments.wallet), "--hci", arguments.hci)
+    options = ("--wallet", str(arguments.wallet), *radio_options(arguments))
     return shlex.join((*words, *options))
-
-
-def _address(text: str) -> str:
-    address = text.upper()
-    if not _ADDRESS.fullmatch(address):
-        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no address as F0:F1:F2:F3:F4:F5")
-    return address
 
 
 def _request(text: str) -> bytes:
@@ -143,24 +123,8 @@ def _request(text: str) -> bytes:
     return request
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("door", metavar="DOOR", help="the door's name, as the key gives it")
-    parser.add_argument(
-        "--wallet", metavar="DIR", type=Path, required=True,
-        help="the phone's key, made by `gatewayd keys issue --wallet`",
-    )  # fmt: skip
-    parser.add_argument(
-        "--hci", metavar="unix:PATH", required=True, help="where a virtual controller speaks HCI"
-    )
-    parser.add_argument(
-        "--address",
-        type=_address,
-        help="the gateway's Bluetooth address (default: whichever serves the door)",
-    )
-
-
 def _ask_arguments(parser: argparse.ArgumentParser) -> None:
-    _arguments(parser)
+    door_arguments(parser)
     parser.add_argument("request", metavar="REQUEST", type=_request, help="as `open` printed it")
 
 
@@ -168,10 +132,13 @@ COMMAND: Final = Group(
     name="phone",
     summary="be a phone: open a door with a key from a wallet",
     description="""
-    An emulated phone on a virtual radio. It speaks the whole protocol and validates the gateway
-    as a real one does: a gateway that cannot prove to serve the chosen door gets nothing.
+    A phone without a screen, on the Bluetooth of this machine (Linux, macOS or Windows; install
+    'gatewayd[phone]') or, with --hci, on a virtual radio. It speaks the whole protocol and
+    validates the gateway as a real one does: a gateway that cannot prove to serve the chosen door
+    gets nothing.
     """,
     commands=(
+        SCAN,
         Command(
             name="open",
             summary="open a door",
@@ -182,8 +149,11 @@ COMMAND: Final = Group(
             unknown, too.
             """,
             run=_open,
-            arguments=_arguments,
-            examples=("gatewayd phone open street --wallet phone --hci unix:/run/air/phone.hci",),
+            arguments=door_arguments,
+            examples=(
+                "gatewayd phone open street --wallet phone",
+                "gatewayd phone open street --wallet phone --hci unix:/run/air/phone.hci",
+            ),
         ),
         Command(
             name="ask",
@@ -194,12 +164,8 @@ COMMAND: Final = Group(
             """,
             run=_ask,
             arguments=_ask_arguments,
-            examples=(
-                (
-                    "gatewayd phone ask street 00112233445566778899aabbccddeeff \\\n"
-                    "    --wallet phone --hci unix:/run/air/phone.hci"
-                ),
-            ),
+            examples=("gatewayd phone ask street 00112233445566778899aabbccddeeff --wallet phone",),
         ),
+        WATCH,
     ),
 )

@@ -99,7 +99,7 @@ def test_help_loads_no_radio_stack() -> None:
         "for each in ('run', 'phone', 'keys', 'check'):\n"
         "    try: main([each, '--help'])\n"
         "    except SystemExit: pass\n"
-        "heavy = {'bumble', 'amqtt', 'aiomqtt'} & set(sys.modules)\n"
+        "heavy = {'bleak', 'bumble', 'amqtt', 'aiomqtt'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run(

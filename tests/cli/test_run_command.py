@@ -219,7 +219,7 @@ def test_three_outcomes_three_exit_codes(
     said: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = argparse.Namespace(door="street", wallet="w", hci="unix:x")
+    arguments = argparse.Namespace(door="street", wallet="w", hci="unix:x", adapter=None)
     report = Report(outcome, reason, bytes(16))
     assert phone_command.tell(report, arguments, Output(as_json=False)) == code
     out = capsys.readouterr().out
@@ -282,7 +282,7 @@ def test_a_gateway_that_was_not_there_is_not_called_a_lock(
 ) -> None:
     times = Timings(3.0, 0.4, 0.1, None, 0.05)
     report = Report(Outcome.REFUSED, reason, bytes(ID_BYTES), gateway, timings=times)
-    asked = argparse.Namespace(door="street", wallet=Path("w"), hci="unix:x")
+    asked = argparse.Namespace(door="street", wallet=Path("w"), hci="unix:x", adapter=None)
     assert phone_command.tell(report, asked, Output(as_json=False)) == ExitCode.FAILED
     for line, told in zip(lines, capsys.readouterr().out.splitlines(), strict=True):
         assert line in told

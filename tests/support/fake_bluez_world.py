@@ -41,6 +41,10 @@ OLD_UUID = "7b1fffff-5c0e-4d5a-9a3e-2f6d8c41b7e0"
 
 HCI_2 = "/org/bluez/hci1"
 ADAPTER_2_ADDRESS = "00:00:00:00:00:02"
+TABLES = {
+    LOCK_SERVICE_UUID: (LOCK_REQUEST_UUID, LOCK_RESPONSE_UUID),
+    PHONE_SERVICE_UUID: (PHONE_REQUEST_UUID, PHONE_RESPONSE_UUID),
+}
 
 
 def path_of(address: str, adapter: str = HCI) -> str:
@@ -48,7 +52,7 @@ def path_of(address: str, adapter: str = HCI) -> str:
 
 
 class FakeLock:
-    """A lock as bluetoothd sees it."""
+    """A lock as bluetoothd sees it; or, by its `service`, a gateway."""
 
     def __init__(self, world: FakeBluezWorld, address: str, service: str, base: int = 0x10) -> None:
         self.world, self.address, self.service, self.base = world, address, service, base
@@ -73,9 +77,10 @@ class FakeLock:
         bluez.change(self.path, DEVICE, Connected=True)
         service = f"{self.path}/service{self.base:04x}"
         bluez.add(service, SERVICE, UUID=self.service, Device=self.path, Primary=True)
+        request, response = TABLES.get(self.service, TABLES[LOCK_SERVICE_UUID])
         for offset, uuid, flags in (
-            (1, OLD_UUID if self.stale else LOCK_REQUEST_UUID, ["write-without-response"]),
-            (3, LOCK_RESPONSE_UUID, ["notify"]),
+            (1, OLD_UUID if self.stale else request, ["write-without-response"]),
+            (3, response, ["notify"]),
         ):
             bluez.add(
                 self.characteristic(offset), CHARACTERISTIC, UUID=uuid, Service=service,

@@ -55,7 +55,7 @@ class NoSuchTableError(Exception):
 class GattClient:
     """A connection to one peer. `disconnect` always, whatever happened before."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a connection is wired to
         self,
         device: BLEDevice,
         table: Table,
@@ -63,17 +63,20 @@ class GattClient:
         hang_up: Callable[[], None],
         *,
         fresh: bool = False,
+        gone: Callable[[], None] = lambda: None,
     ) -> None:
         """`peer` is its name for people. `fresh`: Windows shall believe no table it remembers.
 
-        `hang_up` must see to it that `disconnect` is awaited, and return at once.
+        `hang_up` must see to it that `disconnect` is awaited, and return at once; so must whoever
+        is told by `gone` that the peer has hung up, or that its connection was lost.
         """
         self.table = table
         self.link = GattLink(peer, 0, self._write, hang_up)
+        self._gone = gone
         self._request: BleakGATTCharacteristic | None = None
         self._client = BleakClient(
             device,
-            disconnected_callback=lambda _: self.link.died("disconnected"),
+            disconnected_callback=self._disconnected,
             services=[table.service],  # macOS and Windows then discover nothing else
             winrt={"use_cached_services": False} if fresh else {},
         )
@@ -99,13 +102,20 @@ class GattClient:
             lambda _, value: self.link.arrived(bytes(value)),
             bluez={"use_start_notify": True},
         )
-        self.link.mtu = request.max_write_without_response_size + ATT_HEADER_BYTES
+        self.measure()
+
+    def measure(self) -> int:
+        """Take over the MTU that is known now, and return it."""
+        assert self._request is not None  # noqa: S101 - nobody measures before `subscribe`
+        self.link.mtu = self._request.max_write_without_response_size + ATT_HEADER_BYTES
+        return self.link.mtu
 
     async def forget(self) -> None:
         """Make the system forget the peer and its table, where it can be told to; never raises.
 
         On Linux this is RemoveDevice, which forgets the attributes, too (bluez issue 191).
-        macOS cannot be told.
+        macOS cannot be told. After `disconnect` only: bleak loses its connection to the bus
+        otherwise.
         """
         try:
             await self._client.unpair()
@@ -124,6 +134,10 @@ class GattClient:
         except FAULTS as error:
             _log.info("%s: hanging up: %s", self.link.peer, error)
         self.link.died("disconnected")
+
+    def _disconnected(self, _: BleakClient) -> None:
+        self.link.died("disconnected")
+        self._gone()
 
     async def _write(self, fragment: bytes) -> None:
         assert self._request is not None  # noqa: S101 - nobody has the link before `subscribe`

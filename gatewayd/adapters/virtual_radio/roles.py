@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 from bumble import hci
@@ -12,7 +12,7 @@ from bumble.core import InvalidArgumentError
 from gatewayd.adapters.virtual_radio.gatt import AttRefusedError, GattService, Handles
 from gatewayd.adapters.virtual_radio.link import RadioLink
 from gatewayd.adapters.virtual_radio.stack import Stack
-from gatewayd.ports import RadioError
+from gatewayd.ports import RadioError, Sighting
 
 RETRY_S = 0.03
 
@@ -85,5 +85,11 @@ class RadioCentral:
 
     async def scan(self, seconds: float) -> Sequence[str]:
         """Addresses advertising the service within `seconds`, strongest first."""
+        return [sighting.address for sighting in await self.look(seconds)]
+
+    async def look(
+        self, seconds: float, heard: Callable[[Sighting], None] = lambda _: None
+    ) -> Sequence[Sighting]:
+        """Who advertises the service within `seconds`, strongest first."""
         async with self._scanning:
-            return await self._stack.scan(self._service, seconds)
+            return await self._stack.look(self._service, seconds, heard)

@@ -25,7 +25,7 @@ from gatewayd.adapters.virtual_radio.bumble_host import BumbleHost
 from gatewayd.adapters.virtual_radio.gatt import GattClient, GattService
 from gatewayd.adapters.virtual_radio.initiator import Initiator
 from gatewayd.adapters.virtual_radio.link import RadioLink
-from gatewayd.ports import RadioError
+from gatewayd.ports import RadioError, Sighting
 
 _log = logging.getLogger(__name__)
 
@@ -176,17 +176,19 @@ class Stack:
             raise RadioError(f"{peer} is connected already")
         return await self._initiator.connect(peer)
 
-    async def scan(self, service: GattService, seconds: float) -> Sequence[str]:
-        """Listen for `seconds`; addresses that advertise `service`, strongest first."""
+    async def look(
+        self, service: GattService, seconds: float, heard: Callable[[Sighting], None]
+    ) -> Sequence[Sighting]:
+        """Listen for `seconds`; who advertises `service`, strongest first."""
         if self._lost is not None:
             raise self._lost
-        heard: dict[str, int] = {}
+        seen: dict[str, Sighting] = {}
 
         def on_advertisement(advertisement: Advertisement) -> None:
             if gatt.advertises(advertisement.data, service):
-                heard[advertisement.address.to_string(with_type_qualifier=False)] = (
-                    advertisement.rssi
-                )
+                address = advertisement.address.to_string(with_type_qualifier=False)
+                seen[address] = Sighting(address, advertisement.rssi)
+                heard(seen[address])
 
         device = self._device
         device.on(device.EVENT_ADVERTISEMENT, on_advertisement)
@@ -202,7 +204,7 @@ class Stack:
                 await device.stop_scanning(legacy=True)
         if self._lost is not None:
             raise self._lost
-        return sorted(heard, key=lambda address: -heard[address])
+        return sorted(seen.values(), key=lambda sighting: -(sighting.strength_dbm or 0))
 
     # --- connections ----------------------------------------------------------------------
     def _has_room(self) -> bool:

@@ -1,0 +1,95 @@
+"""What the commands of a phone share: which radio, which wallet, and how it may fail to begin."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from gatewayd.cli.command import CommandError, ExitCode
+from gatewayd.keyfiles import KeyFileError
+from gatewayd.ports import RadioError
+
+if TYPE_CHECKING:
+    from gatewayd.phone_app import Choice
+
+_T = TypeVar("_T")
+
+_ADDRESS: Final = re.compile(
+    r"[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?"
+    r"|[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}"  # what macOS calls a peer
+)
+_EXTRAS: Final = {"bleak": "phone", "bumble": "demo"}
+
+
+def choice(arguments: argparse.Namespace) -> Choice:
+    """The radio that the arguments ask for."""
+    from gatewayd.phone_app import Choice  # noqa: PLC0415 - so that help stays quick
+
+    return Choice(arguments.hci, arguments.adapter)
+
+
+def radio_options(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The same as words of a command."""
+    if arguments.hci is not None:
+        return ("--hci", arguments.hci)
+    return ("--adapter", arguments.adapter) if arguments.adapter is not None else ()
+
+
+def finish(errand: Coroutine[Any, Any, _T]) -> _T:
+    """Run an errand to its end. CommandError when it cannot even begin."""
+    try:
+        return asyncio.run(errand)
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+    except RadioError as error:
+        remedy = error.remedy or "--hci names the socket of a virtual controller: unix:/path"
+        raise CommandError(str(error), remedy) from None
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
+            raise
+        raise CommandError(
+            f"this radio needs {missing}, which is not installed",
+            f"pip install 'gatewayd[{_EXTRAS[missing]}]'",
+            ExitCode.USAGE,
+        ) from None
+
+
+def radio_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which radio."""
+    radio = parser.add_mutually_exclusive_group()
+    radio.add_argument(
+        "--hci",
+        metavar="unix:PATH",
+        help="where a virtual controller speaks HCI (default: this machine's Bluetooth)",
+    )
+    radio.add_argument(
+        "--adapter", metavar="hciN", help="which Bluetooth, on Linux (default: the first one on)"
+    )
+
+
+def door_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which door, with which wallet, over which radio, at which gateway."""
+    parser.add_argument("door", metavar="DOOR", help="the door's name, as the key gives it")
+    parser.add_argument(
+        "--wallet", metavar="DIR", type=Path, required=True,
+        help="the phone's key, made by `gatewayd keys issue --wallet`",
+    )  # fmt: skip
+    radio_arguments(parser)
+    parser.add_argument(
+        "--address",
+        type=address,
+        help="the gateway's address, as `phone scan` shows it (default: whichever serves the door)",
+    )
+
+
+def address(text: str) -> str:
+    """An address as this machine's Bluetooth writes it."""
+    found = text.upper()
+    if not _ADDRESS.fullmatch(found):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no address as F0:F1:F2:F3:F4:F5")
+    return found
