@@ -175,7 +175,6 @@ class Reason(IntEnum):
     # the gateway
     ALREADY_OPEN = 64  # a no-op success within the latch time
     RESTARTED = 65  # the daemon stopped between record and outcome
-    RESOLVED_LATER = 66  # the lock answered GetResult after an unknown
     NEVER_ASKED = 67  # GetResult for a request this gateway has no record of
     # what the phone or the lock says of the gateway
     OLD_GENERATION = 80

@@ -81,20 +81,6 @@ def verify_bundle(data: bytes, root_key: cose.VerifyingKey) -> Trust:
     return trust
 
 
-def succeed(current: Trust, data: bytes, root_key: cose.VerifyingKey) -> Trust:
-    """The bundle that replaces `current`: its serial is exactly one more (a chain has no holes).
-
-    Raises RemoteProtocolError: REPLAYED for an older or the same one,
-    OUT_OF_ORDER for one too new, else as `verify_bundle`.
-    """
-    following = verify_bundle(data, root_key)
-    if following.serial <= current.serial:
-        raise RemoteProtocolError(Fault.REPLAYED, "trust bundle: not newer than ours")
-    if following.serial > current.serial + 1:
-        raise RemoteProtocolError(Fault.OUT_OF_ORDER, "trust bundle: the one before is missing")
-    return following
-
-
 def _encode(trust: Trust) -> bytes:
     keys = (trust.gateways_key, trust.command_key, trust.time_key, trust.seal_key)
     return cbor.encode(

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
@@ -15,7 +13,6 @@ from gatewayd.core.trust import (
     Issuer,
     Trust,
     sign_bundle,
-    succeed,
     verify_bundle,
 )
 
@@ -121,16 +118,6 @@ def test_more_or_fewer_fields_are_another_format():
     assert fault_of(signed([*BODY, 1])) is Fault.MALFORMED
     assert fault_of(signed(BODY[:-1])) is Fault.MALFORMED
     assert fault_of(signed({})) is Fault.MALFORMED
-
-
-def test_the_next_bundle_has_the_next_serial():
-    following = sign_bundle(replace(TRUST, serial=4), ROOT)
-    assert succeed(TRUST, following, ROOT.public_key()).serial == 4
-    for serial, fault in ((3, Fault.REPLAYED), (2, Fault.REPLAYED), (5, Fault.OUT_OF_ORDER)):
-        data = sign_bundle(replace(TRUST, serial=serial), ROOT)
-        with pytest.raises(RemoteProtocolError) as caught:
-            succeed(TRUST, data, ROOT.public_key())
-        assert caught.value.fault is fault
 
 
 VALUES = st.recursive(
