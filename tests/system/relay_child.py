@@ -1,4 +1,4 @@
-"""A daemon with a relay on the bridge, to be killed or to hang in the middle of a pulse."""
+"""A daemon with a relay, to be killed or stopped in the middle of a pulse."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import time
 from gatewayd.adapters.relay.line import RelaySettings
 from gatewayd.adapters.relay.relay import Relay
 from gatewayd.core.model import CommandId
-from tests.system.mcp2221 import LABEL
 
 
-async def main(milliseconds: int) -> None:
-    relay = Relay(RelaySettings(LABEL, 2))
+async def main(chip: str, milliseconds: int) -> None:
+    relay = Relay(RelaySettings(chip, "STRIKE"))
     verdict = await relay.unlatch(CommandId(b"9" * 16), milliseconds)
     sys.stdout.write(f"{verdict.outcome.name}\n")
     sys.stdout.flush()
     time.sleep(60)  # noqa: ASYNC251 - the loop hangs: that is the point
 
 
-asyncio.run(main(int(sys.argv[1])))
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -3,6 +3,7 @@
 `python -m gatewayd.adapters.relay.keeper SETTINGS` (JSON), commands on standard input:
 
     pulse ID MILLISECONDS      answered `on ID`, `busy ID` or `failed ID`
+    look ID                    answered `fine ID`, by a keeper that still has its line
     end of input               the daemon is gone: the line is made inactive, at once
 
 and, unasked, `ready`, `off`, `door closed` and `door open`.
@@ -14,11 +15,13 @@ as its timeout. And the kernel alone does not help: a line that a dead process
 held returns to an input on most machines, but kernels of Raspberry Pi OS leave it
 driven as it was (raspberrypi/linux pull request 6150). Who starts after a
 crash of both begins by making the line inactive.
+
+While nothing happens the line is made inactive again every few seconds. That is
+how a chip that is gone shows, of which the kernel sends no word to whoever waits.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
@@ -32,6 +35,7 @@ from gatewayd.adapters.relay.line import Contact, GpiodLine, RelayLine, RelaySet
 
 _IDS: Final = 256
 _LONGEST_LINE: Final = 256
+LOOK_S: Final = 5.0
 
 
 class Keeper:
@@ -60,17 +64,31 @@ class Keeper:
     def _turn(self) -> bool:
         changes = self._line.changes
         watched = [self._commands] if changes is None else [self._commands, changes]
-        now_s = time.monotonic()
-        timeout_s = None if self._until_s is None else max(0.0, self._until_s - now_s)
-        readable, _, _ = select.select(watched, [], [], timeout_s)
+        readable, _, _ = select.select(watched, [], [], self._patience_s())
         if self._until_s is not None and time.monotonic() >= self._until_s:
             self._line.set(active=False)
             self._until_s = None
             self._say("off")
+        elif not readable:
+            self._look()
         if changes in readable:
             self._line.seen()
             self._tell_door()
         return self._commands not in readable or self._take()
+
+    def _patience_s(self) -> float:
+        """Until the pulse ends, and no longer than a look may wait."""
+        if self._until_s is None:
+            return LOOK_S
+        return min(LOOK_S, max(0.0, self._until_s - time.monotonic()))
+
+    def _look(self) -> None:
+        """OSError when the chip is gone."""
+        if self._until_s is None:
+            self._line.set(active=False)
+        else:
+            self._line.is_active()
+        self._tell_door()  # what a daemon that hung has missed
 
     def _take(self) -> bool:
         data = os.read(self._commands, 4096)
@@ -83,6 +101,9 @@ class Keeper:
         match words:
             case ["pulse", command, milliseconds] if milliseconds.isdecimal():
                 self._pulse(command, min(int(milliseconds), self._limit_ms))
+            case ["look", question]:
+                self._look()
+                self._say(f"fine {question}")
             case _:
                 raise ValueError("not a command of the daemon")
 
@@ -106,13 +127,18 @@ class Keeper:
 
     def _tell_door(self) -> None:
         closed = self._line.is_closed()
-        if closed is not None and closed is not self._closed:
+        if closed is None or closed is self._closed:
+            return
+        if self._say("door closed" if closed else "door open"):
             self._closed = closed
-            self._say("door closed" if closed else "door open")
 
-    def _say(self, text: str) -> None:
-        with contextlib.suppress(BlockingIOError):  # a daemon that hangs does not hold us up
+    def _say(self, text: str) -> bool:
+        """False where the daemon does not listen: one that hangs does not hold us up."""
+        try:
             os.write(self._answers, f"{text}\n".encode("ascii"))
+        except BlockingIOError:
+            return False
+        return True
 
 
 def settings_from(text: str) -> RelaySettings:
@@ -135,7 +161,7 @@ def main() -> int:
     try:
         line = GpiodLine(settings)
     except (OSError, ValueError) as error:
-        os.write(1, f"cannot {' '.join(str(error).split())}\n".encode("ascii", "replace"))
+        os.write(1, f"cannot keep it: {' '.join(str(error).split())}\n".encode("ascii", "replace"))
         return 1
     try:
         os.set_blocking(1, False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from errno import EACCES, EBUSY
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -72,32 +73,28 @@ class GpiodLine:
 
     def __init__(self, settings: RelaySettings) -> None:
         contact = settings.contact
-        with gpiod.Chip(find_chip(settings.chip, Path(settings.devices))) as chip:
-            self._line = chip.line_offset_from_id(settings.line)
-            self._output = chip.request_lines(
-                {
-                    self._line: gpiod.LineSettings(
-                        direction=Direction.OUTPUT,
-                        active_low=settings.active_low,
-                        output_value=Value.INACTIVE,
-                    )
-                },
-                consumer=CONSUMER,
+        with _opened(find_chip(settings.chip, Path(settings.devices))) as chip:
+            self._line, self._output = _taken(
+                chip,
+                settings.line,
+                gpiod.LineSettings(
+                    direction=Direction.OUTPUT,
+                    active_low=settings.active_low,
+                    output_value=Value.INACTIVE,
+                ),
             )
-            self._contact = None if contact is None else chip.line_offset_from_id(contact.line)
-            self._input = None
-            if contact is not None and self._contact is not None:
-                self._input = chip.request_lines(
-                    {
-                        self._contact: gpiod.LineSettings(
-                            direction=Direction.INPUT,
-                            edge_detection=Edge.BOTH,
-                            bias=Bias.PULL_UP if contact.low else Bias.PULL_DOWN,
-                            active_low=contact.low,
-                            debounce_period=DEBOUNCE,
-                        )
-                    },
-                    consumer=CONSUMER,
+            self._contact = self._input = None
+            if contact is not None:
+                self._contact, self._input = _taken(
+                    chip,
+                    contact.line,
+                    gpiod.LineSettings(
+                        direction=Direction.INPUT,
+                        edge_detection=Edge.BOTH,
+                        bias=Bias.PULL_UP if contact.low else Bias.PULL_DOWN,
+                        active_low=contact.low,
+                        debounce_period=DEBOUNCE,
+                    ),
                 )
 
     def set(self, *, active: bool) -> None:
@@ -131,6 +128,31 @@ class GpiodLine:
             self._input.release()
 
 
+def _opened(path: str) -> gpiod.Chip:
+    try:
+        return gpiod.Chip(path)
+    except OSError as error:
+        rights = ": is the daemon's user in the group gpio?" if error.errno == EACCES else ""
+        raise OSError(f"{path}: {error.strerror}{rights}") from error
+
+
+def _taken(
+    chip: gpiod.Chip, wanted: int | str, settings: gpiod.LineSettings
+) -> tuple[int, gpiod.LineRequest]:
+    """The line for ourselves alone. OSError says in words why it cannot be had."""
+    label, lines = chip.get_info().label, chip.get_info().num_lines
+    try:
+        line = chip.line_offset_from_id(wanted)
+    except (OSError, ValueError) as error:
+        raise OSError(f"{label} has no line {wanted}, of its {lines}: see gpioinfo") from error
+    try:
+        return line, chip.request_lines({line: settings}, consumer=CONSUMER)
+    except OSError as error:
+        holder = chip.get_line_info(line).consumer if error.errno == EBUSY else ""
+        who = f", {holder} has it" if holder else ""
+        raise OSError(f"line {wanted} of {label}: {error.strerror}{who}") from error
+
+
 def find_chip(wanted: str, devices: Path) -> str:
     """The path of the chip with this path, name or label. OSError when there is none, or two.
 
@@ -143,7 +165,7 @@ def find_chip(wanted: str, devices: Path) -> str:
     for path in sorted(devices.glob("gpiochip*")):
         if path.is_symlink():  # older numbers are kept as links to the same chip
             continue
-        with gpiod.Chip(str(path)) as chip:
+        with _opened(str(path)) as chip:
             info = chip.get_info()
             found[str(path)] = {info.name, info.label}
     paths = [path for path, names in found.items() if wanted in names]

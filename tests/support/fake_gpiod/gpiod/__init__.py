@@ -41,6 +41,11 @@ class ChipInfo:
     num_lines: int
 
 
+@dataclass
+class LineInfo:
+    consumer: str
+
+
 class Chip:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -59,6 +64,9 @@ class Chip:
     def get_info(self) -> ChipInfo:
         name, label, *lines = (self._path / "chip").read_text().splitlines()
         return ChipInfo(name, label, len(lines))
+
+    def get_line_info(self, line: str | int) -> LineInfo:
+        return LineInfo((self._path / f"{line}.held").read_text())
 
     def line_offset_from_id(self, id: str | int) -> int:  # noqa: A002 - gpiod's name
         _, _, *lines = (self._path / "chip").read_text().splitlines()
@@ -86,6 +94,7 @@ class LineRequest:
         except BlockingIOError:
             os.close(self._held)
             raise OSError(errno.EBUSY, "Device or resource busy") from None
+        os.pwrite(self._held, consumer.encode(), 0)
         self.fd = -1
         if settings.direction is Direction.OUTPUT:
             self._drive(line, settings.output_value, "request")
