@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -23,13 +22,9 @@ from gatewayd.config import model as config_model
 from gatewayd.core.model import DoorId
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_keeping import look_after
-from gatewayd.locks import LockTiming, RemoteLock
+from gatewayd.lock_timing import KEPT, PER_USE, WIRED
+from gatewayd.locks import RemoteLock
 from gatewayd.ports import Central, Clock, Entropy, Lock, PortError, Pulse
-
-UNUSED_LINK_S: Final = 12.0
-"""How long the link to a battery lock is kept after its last use."""
-WIRED: Final = LockTiming(state_s=2.0, clock_stale_s=5.0, retry_at_most_s=10.0)
-"""A wire is never busy and costs no battery: its link is kept, and looked at before a command."""
 
 
 class MissingExtraError(PortError):
@@ -81,7 +76,7 @@ class Workshop:
             self.gateway,
             self.clock,
             self.entropy,
-            timing=LockTiming(keep_s=None if lock.warm else UNUSED_LINK_S),
+            timing=KEPT if lock.warm else PER_USE,
             on_state=partial(self.conditions.heard, DoorId(door)),
             on_dialled=partial(self.conditions.dialled, DoorId(door)),
             budget=budget,

@@ -35,6 +35,7 @@ from gatewayd.lock_connection import (
     Remembered,
     connect,
 )
+from gatewayd.lock_timing import KEPT, LockTiming
 from gatewayd.ports import Central, Clock, Entropy, Link, LinkClosedError, Pulse, RadioError
 from gatewayd.vitals import UNWATCHED
 
@@ -45,30 +46,6 @@ CONNECTING_S: Final = 120.0
 """More than connecting takes, also when others have their turn before."""
 
 _NOT_MOVED: Final = {Fault.BUSY: Reason.BUSY, Fault.CLOCK_EXPIRED: Reason.COMMAND_EXPIRED}
-
-
-@dataclass(frozen=True, slots=True)
-class LockTiming:
-    """Seconds, unless the name says otherwise.
-
-    ready_s: dialling, Hello, handshake and the first question together.
-    state_s: for an answer without movement. answer_s: how long a lock
-    may take over a movement. ttl_ms: how long a command stays valid on the
-    lock's own clock. clock_stale_s: an older reading of that clock is taken
-    anew. spacing_s: least time between commands. keep_s: an unused link is
-    dropped after so long; None keeps it. retry_at_most_s: the longest wait
-    before a link that is to be kept is dialled again; short where a dial
-    disturbs nobody.
-    """
-
-    ready_s: float = 8.0
-    state_s: float = 3.0
-    answer_s: float = 10.0
-    ttl_ms: int = 5_000
-    clock_stale_s: float = 600.0
-    spacing_s: float = 0.25
-    keep_s: float | None = None
-    retry_at_most_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +87,7 @@ class RemoteLock:
         self._clock = clock
         self._entropy = entropy
         self._framing = framing or self._gatt
-        self._timing = timing or LockTiming()
+        self._timing = timing or KEPT
         self._on_state = on_state
         self._on_dialled = on_dialled
         self._budget = budget
@@ -186,12 +163,22 @@ class RemoteLock:
             wait_s = await self.look()
             if not wait_s and self._connection is not None:
                 backoff = backoff.connected(self._now_s())
-                pulse.waits()
-                await self._connection.gone()
+                await self._stay(self._connection, pulse)
             backoff, pause_s = backoff.failed(self._now_s(), self._entropy.fraction())
             wait_s = max(wait_s, min(pause_s, self._timing.retry_at_most_s))
             pulse.beat(wait_s + CONNECTING_S)
             await asyncio.sleep(wait_s)
+
+    async def _stay(self, connection: LockConnection, pulse: Pulse) -> None:
+        """Until this connection is gone; meanwhile ask how the lock is, where that is due."""
+        while connection.alive:
+            pulse.waits()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.poll_s):
+                    await connection.gone()
+            if connection.alive:
+                pulse.beat(CONNECTING_S)
+                await self.look()
 
     async def look(self) -> float:
         """Be connected, if the battery's budget allows it. Seconds to wait until it will."""

@@ -21,7 +21,8 @@ from gatewayd.core.model import CommandId, Verdict
 from gatewayd.emulators.lock import LockEmulator
 from gatewayd.emulators.lock_faults import PowerCut, PowerLostError
 from gatewayd.emulators.lock_wire import HALF_DUPLEX_LINE, LINE
-from gatewayd.locks import SILENT, UNREACHABLE, LockTiming, RemoteLock
+from gatewayd.lock_timing import LockTiming
+from gatewayd.locks import SILENT, UNREACHABLE, RemoteLock
 from gatewayd.ports import Central, Link, LinkClosedError, Peripheral, RadioError
 from tests.support.cable import Cable, Plug, cable
 from tests.support.household import IMPATIENT, QUICK, TIMING, LockSite, Operator, until

@@ -144,6 +144,14 @@ async def test_a_lock_that_nobody_uses_is_looked_after(tmp_path: Path) -> None:
         await time.skip(120)
         await until(lambda: Trouble.LOW_BATTERY in conditions.of(DOOR).troubles)
         assert len(site.air.dials) == 2
+        await lock.close()
+        await time.skip(EVERY_S / 2)
+        await lock.prepare()  # somebody comes, and so it is heard of
+        await lock.close()
+        await time.skip(EVERY_S / 2 + 60)
+        assert len(site.air.dials) == 3
+        await time.skip(EVERY_S / 2)
+        await until(lambda: len(site.air.dials) == 4)
         looking.cancel()
         await asyncio.wait({looking})
 

@@ -22,12 +22,15 @@ from firmware_proto.codes import (
 from firmware_proto.messages import FaultMessage, Message
 from gatewayd.core.model import CommandId, Verdict
 from gatewayd.emulators.lock_faults import PowerCut
-from gatewayd.locks import SILENT, UNREACHABLE, LockTiming, RemoteLock
+from gatewayd.emulators.lock_wire import RADIO
+from gatewayd.lock_timing import LockTiming
+from gatewayd.locks import SILENT, UNREACHABLE, RemoteLock
 from gatewayd.ports import Lock, RadioError
 from tests.support.household import (
     DOOR,
     IMPATIENT,
     LOCK_ADDRESS,
+    QUICK,
     TIMING,
     LockSite,
     Operator,
@@ -472,6 +475,23 @@ async def test_a_warm_link_comes_back_by_itself(site: LockSite, client: RemoteLo
     warm.cancel()
     with pytest.raises(asyncio.CancelledError):
         await warm
+
+
+async def test_a_lock_that_reports_nothing_is_asked_now_and_then(site: LockSite) -> None:
+    client = site.client(timing=replace(TIMING, clock_stale_s=0.0, poll_s=0.03))
+    silent = replace(QUICK, wire=replace(RADIO, reports=False))
+    async with site.power(silent) as lock:
+        warm = asyncio.create_task(client.keep_warm())
+        await until(lambda: len(site.states) > 2)
+        assert not site.states[-1].tamper
+        lock.body.tamper(opened=True)
+        await until(lambda: site.states[-1].tamper)
+        assert len(site.air.dials) == 1
+        site.air.connections[-1].cut()
+        await until(lambda: len(site.air.dials) == 2, 5.0)
+        warm.cancel()
+        await asyncio.wait({warm})
+    await client.close()
 
 
 async def test_cancelling_a_caller_harms_nobody(site: LockSite, client: RemoteLock) -> None:

@@ -46,7 +46,8 @@ from gatewayd.emulators.phone import Patience, Phone
 from gatewayd.emulators.visit import Visit
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
-from gatewayd.locks import LockTiming, RemoteLock
+from gatewayd.lock_timing import LockTiming
+from gatewayd.locks import RemoteLock
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
 from gatewayd.refusals import Refusals

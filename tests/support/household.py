@@ -26,7 +26,8 @@ from gatewayd.emulators.lock_state import Limits
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
-from gatewayd.locks import LockTiming, RemoteLock
+from gatewayd.lock_timing import LockTiming
+from gatewayd.locks import RemoteLock
 from tests.support.links import FakeAir
 
 NOW = 1_790_000_000
