@@ -19,7 +19,7 @@ from gatewayd.adapters.bluez import adapter, gatt_table, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BUS_NAME, BUS_PATH, Bus, BusError, Call, Reply
 from gatewayd.adapters.bluez.options import BluezOptions
-from gatewayd.adapters.bluez.phones import PhoneSide
+from gatewayd.adapters.bluez.phones import PhoneSide, Spawn
 from gatewayd.core.recovery import Ladder, Rung
 from gatewayd.ports import RadioError
 
@@ -61,12 +61,14 @@ class _Life:
 class Keeper:
     """The loop, and where it stands."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the keeper is wired to
         self,
         bus: Bus,
         bluetoothd: Bluetoothd,
         phones: PhoneSide,
         options: BluezOptions,
+        *,
+        spawn: Spawn,
         counts: Counter[str],
     ) -> None:
         self.state = State.NO_BLUETOOTHD
@@ -79,6 +81,7 @@ class Keeper:
         self._bluetoothd = bluetoothd
         self._phones = phones
         self._options = options
+        self._spawn = spawn
         self._counts = counts
         self._wake = asyncio.Event()
         self._ladders = {task: Ladder() for task in Task}
@@ -212,7 +215,7 @@ class Keeper:
         return self._options.activate_s
 
     async def _adapter(self, address: str | None) -> _Life | None:
-        """The adapter, switched on and with nobody from before; None when it is not there."""
+        """The adapter, switched on, who is there from before sent away; None without one."""
         path = self._bluetoothd.objects.adapter(address)
         if path is None:
             return None
@@ -220,7 +223,11 @@ class Keeper:
         if known is not None and known == self._life(path):
             return known
         await adapter.switch_on(self._bluetoothd, path)
-        await adapter.close_stale(self._bluetoothd, path, self._counts)
+        # not waited for: bluetoothd takes two seconds, and new phones need not
+        self._spawn(
+            f"close stale connections of {path}",
+            adapter.close_stale(self._bluetoothd, path, self._counts),
+        )
         if not self._bluetoothd.objects.powered(path):
             return None  # it went meanwhile
         life = self._ready[path] = self._life(path)

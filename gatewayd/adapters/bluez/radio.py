@@ -58,7 +58,14 @@ class BluezRadio:
             hung_up=self._hung_up,
             counts=self.counts,
         )
-        self.keeper = Keeper(bus, self._bluetoothd, self.peripheral, options, self.counts)
+        self.keeper = Keeper(
+            bus,
+            self._bluetoothd,
+            self.peripheral,
+            options,
+            spawn=self._spawn,
+            counts=self.counts,
+        )
         self.central = LockSide(
             self._bluetoothd,
             self.keeper,
