@@ -20,7 +20,6 @@ from firmware_proto.session import ERROR_FRAME
 from gatewayd import logbook
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.app import radio_address
 from gatewayd.cloud.authority import DAY_S, IssuerKey
 from gatewayd.core.audit import Leaf
 from gatewayd.core.model import EntryKind, Verdict
@@ -28,14 +27,13 @@ from gatewayd.demo import elsewhere
 from gatewayd.demo.child import Child, steps_of
 from gatewayd.demo.stage import Chapter, Opening, Record, until
 from gatewayd.demo.wiretap import Wiretap, answer_to
-from gatewayd.demo.world import GATEWAY, GENERATION, STAIRS, STREET, EmulatedLock, World
+from gatewayd.demo.world import GENERATION, STAIRS, STREET, EmulatedLock, World
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.emulators.lock_state import Turn
 from gatewayd.emulators.phone import Phone, Report
 from gatewayd.emulators.visit import visit
 
 OPENED: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
-ADDRESS: Final = radio_address(GATEWAY)
 SUPERVISION_S: Final = 1.3
 """A little more than the air's supervision timeout."""
 
@@ -89,10 +87,12 @@ class Measured:
         self.lock.machine.on_turning = self._turning
         lines = len(self.stage.child.lines)
         if prepared:
-            report = await phone.open_door(self.lock.door, address=ADDRESS, tap=self._tap_soon())
+            report = await phone.open_door(
+                self.lock.door, address=self.stage.world.gateway, tap=self._tap_soon()
+            )
         else:
             self.tapped_s = time.perf_counter()
-            report = await phone.open_door(self.lock.door, address=ADDRESS)
+            report = await phone.open_door(self.lock.door, address=self.stage.world.gateway)
         self.lock.machine.on_turning = None
         if report.outcome is Outcome.CONFIRMED:
             line = await self.stage.child.line(
@@ -172,10 +172,10 @@ async def strangers(stage: Stage, told: Chapter) -> None:
     anna = await stage.phone("anna")
     entropy = SystemEntropy()
     noise = GattFraming(64, b"\x12\x34").cut(entropy.token_bytes(100))
-    answers = [await answer_to(await anna.central.dial(ADDRESS), *noise)]
+    answers = [await answer_to(await anna.central.dial(stage.world.gateway), *noise)]
     own = IssuerKey.create("vestergade housing")
     forger = await stage.phone("forger", issuer=own)
-    tap = Wiretap(await forger.central.dial(ADDRESS))
+    tap = Wiretap(await forger.central.dial(stage.world.gateway))
     there = await visit(tap, forger.wallet, STREET, _now_s(), entropy)
     told.expect(
         "an answer to the forger's question", None, await there.ask(GetResult(bytes(ID_BYTES)))
@@ -208,7 +208,7 @@ async def no_right(stage: Stage, told: Chapter) -> None:
         ),
     )
     for who, phone, reason in cases:
-        report = await phone.open_door(STREET, address=ADDRESS)
+        report = await phone.open_door(STREET, address=stage.world.gateway)
         refused = Verdict(Outcome.REFUSED, reason)
         told.expect(who, refused, report)
         told.expect("the log", refused, stage.last(EntryKind.REFUSAL))
@@ -218,7 +218,7 @@ async def replay(stage: Stage, told: Chapter) -> None:
     """A thief listens at Anna's link and sends her last message once more."""
     anna = await stage.phone("anna")
     before = stage.world.locks[STREET].machine.openings
-    tap = Wiretap(await anna.central.dial(ADDRESS))
+    tap = Wiretap(await anna.central.dial(stage.world.gateway))
     there = await visit(tap, anna.wallet, STREET, _now_s(), SystemEntropy())
     await there.ask(GetResult(SystemEntropy().token_bytes(ID_BYTES)))
     told.expect(
@@ -229,7 +229,7 @@ async def replay(stage: Stage, told: Chapter) -> None:
         Verdict(Outcome.REFUSED, Reason.REPLAYED),
         stage.last(EntryKind.REFUSAL),
     )
-    everything = await answer_to(await anna.central.dial(ADDRESS), *tap.written)
+    everything = await answer_to(await anna.central.dial(stage.world.gateway), *tap.written)
     told.expect("everything again on a new link ends with", ERROR_FRAME, everything[-1])
     told.expect("openings by the thief", 0, stage.world.locks[STREET].machine.openings - before)
 
@@ -240,11 +240,13 @@ async def jam(stage: Stage, told: Chapter) -> None:
     anna = await stage.phone("anna")
     machine = stage.world.locks[STREET].machine
     machine.blocked = True
-    report = await anna.open_door(STREET, address=ADDRESS)
+    report = await anna.open_door(STREET, address=stage.world.gateway)
     machine.blocked = False
     told.expect("Anna's phone", Verdict(Outcome.REFUSED, Reason.JAMMED), report)
     told.expect(
-        "and when the parcel is gone", OPENED, await anna.open_door(STREET, address=ADDRESS)
+        "and when the parcel is gone",
+        OPENED,
+        await anna.open_door(STREET, address=stage.world.gateway),
     )
 
 
@@ -254,7 +256,7 @@ async def silence(stage: Stage, told: Chapter) -> None:
     lock = stage.world.locks[STAIRS]
     before = lock.machine.openings
     lock.faults.power_cut = PowerCut.BEFORE_ANSWER
-    report = await anna.open_door(STAIRS, address=ADDRESS)
+    report = await anna.open_door(STAIRS, address=stage.world.gateway)
     told.expect("Anna's phone", Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT), report)
     lock.appear()
     told.remark("the battery is back; the gateway asks the lock, and does not send it again")
@@ -262,7 +264,7 @@ async def silence(stage: Stage, told: Chapter) -> None:
     told.expect("the gateway found out", True, resolved)
     told.expect("the log", OPENED, stage.last(EntryKind.RESOLVED))
     told.expect("the latch was drawn", 1, lock.machine.openings - before)
-    asked = await anna.ask_result(STAIRS, report.request, address=ADDRESS)
+    asked = await anna.ask_result(STAIRS, report.request, address=stage.world.gateway)
     told.expect("Anna asks what became of it", OPENED, asked)
 
 
@@ -274,7 +276,9 @@ async def killed(stage: Stage, told: Chapter) -> None:
     lock.vanish()
     await asyncio.sleep(SUPERVISION_S)  # the gateway notices, and must dial now
     intents = _intents(stage)
-    errand = asyncio.create_task(anna.open_door(STAIRS, address=ADDRESS), name="anna's errand")
+    errand = asyncio.create_task(
+        anna.open_door(STAIRS, address=stage.world.gateway), name="anna's errand"
+    )
     told.expect("the intent is on disk", True, await until(lambda: _intents(stage) > intents, 5.0))
     await stage.child.kill()
     await elsewhere.network_returns(stage.world, stage.stack)

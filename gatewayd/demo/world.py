@@ -29,6 +29,7 @@ from gatewayd.adapters.virtual_radio import (
     open_radio,
     serve_hci,
 )
+from gatewayd.app import radio_address
 from gatewayd.cloud.authority import (
     DAY_S,
     Authority,
@@ -104,10 +105,11 @@ class EmulatedLock:
 
 @dataclass(slots=True)
 class World:
-    """Everything on this machine that takes part."""
+    """Everything on this machine that takes part. gateway: the address that phones dial."""
 
     directory: Path
     air: VirtualAir
+    gateway: str
     authority: Authority
     issuer: IssuerKey
     keys: GatewayKeys
@@ -164,33 +166,39 @@ class World:
 @contextlib.asynccontextmanager
 async def build(directory: Path, broker_port: int) -> AsyncIterator[World]:
     """The staircase, with the locks on the air and a controller waiting for the daemon."""
+    air, socket = VirtualAir(AIR), directory / "gateway.hci"
+    world = furnish(
+        directory, broker_port, air, gateway=radio_address(GATEWAY), radio=f'hci = "unix:{socket}"'
+    )
+    async with serve_hci(air, socket, address="F0:00:00:00:00:FF"), inhabited(world):
+        yield world
+
+
+def furnish(
+    directory: Path, broker_port: int, air: VirtualAir, *, gateway: str, radio: str
+) -> World:
+    """Keys, locks and files of the staircase. `radio`: what the configuration says of its radio."""
     now_s = int(SystemClock().instant().wall_s)
     issuer = IssuerKey.create("vestergade housing")
     authority = Authority.create(GROUP, issuer)
     keys = GatewayKeys.create()
-    config = _install(directory, authority, keys, now_s, broker_port)
-    air = VirtualAir(AIR)
-    world = World(
-        directory,
-        air,
-        authority,
-        issuer,
-        keys,
-        config,
-        now_s,
-        {door: _lock(directory, door, authority) for door in (STREET, STAIRS)},
-        broker_port,
+    config = _install(directory, authority, keys, now_s, _configuration(broker_port, radio))
+    locks = {door: _lock(directory, door, authority) for door in (STREET, STAIRS)}
+    return World(
+        directory, air, gateway, authority, issuer, keys, config, now_s, locks, broker_port
     )
-    async with (
-        serve_hci(air, directory / "gateway.hci", address="F0:00:00:00:00:FF"),
-        asyncio.TaskGroup() as tasks,
-    ):
+
+
+@contextlib.asynccontextmanager
+async def inhabited(world: World) -> AsyncIterator[None]:
+    """The locks are on the air."""
+    async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(lock.run(air), name=f"lock {door}")
+            tasks.create_task(lock.run(world.air), name=f"lock {door}")
             for door, lock in world.locks.items()
         ]
         try:
-            yield world
+            yield
         finally:
             for task in running:
                 task.cancel()
@@ -208,7 +216,7 @@ def _lock(directory: Path, door: str, authority: Authority) -> EmulatedLock:
 
 
 def _install(
-    directory: Path, authority: Authority, keys: GatewayKeys, now_s: int, broker_port: int
+    directory: Path, authority: Authority, keys: GatewayKeys, now_s: int, configuration: str
 ) -> Path:
     """The gateway's files, as `gatewayd keys` makes them, and its configuration."""
     credential = authority.gateway_credential(
@@ -219,29 +227,6 @@ def _install(
         expires=now_s + 365 * DAY_S,
     )
     config = directory / "gatewayd.toml"
-    doors = "".join(
-        f"""
-[[door]]
-id = "{door}"
-zone = "Europe/Copenhagen"
-latch_ms = 1000
-lock = {{ address = "{LOCK_ADDRESSES[door]}", key = "lock-{door}.pub.pem", warm = {warm} }}
-"""
-        for door, warm in ((STREET, "true"), (STAIRS, "false"))
-    )
-    text = f"""
-[gateway]
-id = "{GATEWAY}"
-
-[trust]
-time = "time.cose"
-
-[radio]
-hci = "unix:{directory / "gateway.hci"}"
-
-[uplink]
-broker = "mqtt://127.0.0.1:{broker_port}"
-{doors}"""
     create_files(
         {
             directory / "gateway.pem": private_pem(keys.handshake),
@@ -253,7 +238,33 @@ broker = "mqtt://127.0.0.1:{broker_port}"
             directory / "time.cose": provisioned_time.sign(
                 GATEWAY, now_s, SystemEntropy().token_bytes(ID_BYTES), authority.time
             ),
-            config: text.encode(),
+            config: configuration.encode(),
         }
     )
     return config
+
+
+def _configuration(broker_port: int, radio: str) -> str:
+    doors = "".join(
+        f"""
+[[door]]
+id = "{door}"
+zone = "Europe/Copenhagen"
+latch_ms = 1000
+lock = {{ address = "{LOCK_ADDRESSES[door]}", key = "lock-{door}.pub.pem", warm = {warm} }}
+"""
+        for door, warm in ((STREET, "true"), (STAIRS, "false"))
+    )
+    return f"""
+[gateway]
+id = "{GATEWAY}"
+
+[trust]
+time = "time.cose"
+
+[radio]
+{radio}
+
+[uplink]
+broker = "mqtt://127.0.0.1:{broker_port}"
+{doors}"""
