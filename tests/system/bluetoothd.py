@@ -6,21 +6,22 @@ import asyncio
 import atexit
 import contextlib
 import functools
-import os
+import signal
 import subprocess
 import time
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.unpack import unpack_variants
 
+from tests.system.times import LOGS
+
 BINARY: Final = "/usr/libexec/bluetooth/bluetoothd"
 ADAPTER: Final = "org.bluez.Adapter1"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 RESTART_S: Final = 0.1  # RestartSec=, systemd.service(5)
-LOGS: Final = Path(os.environ.get("GATEWAYD_VM", "."))
 
 
 class Bluetoothd:
@@ -51,6 +52,18 @@ class Bluetoothd:
         self.kill()
         time.sleep(RESTART_S)
         self.start()
+
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """It lives, and answers nobody."""
+        process = self._process
+        if process is None:
+            raise LookupError("bluetoothd does not run")
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     @property
     def pid(self) -> int:
@@ -132,31 +145,10 @@ class BluezBus:
 
 
 @contextlib.asynccontextmanager
-async def bluez_bus():
+async def bluez_bus() -> AsyncIterator[BluezBus]:
     """A connection of the tests' own to the system bus."""
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
     try:
         yield BluezBus(bus)
     finally:
         bus.disconnect()
-
-
-class Stopwatch:
-    """Times of one story, printed where `-s` or a failure shows them, and kept for the report."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._began = time.monotonic()
-
-    def lap_s(self) -> float:
-        """Seconds since the last lap."""
-        now = time.monotonic()
-        began, self._began = self._began, now
-        return now - began
-
-    def say(self, what: str, seconds: float) -> None:
-        """One line for people."""
-        line = f"{self.name}: {what} {seconds * 1000:.0f} ms"
-        with (LOGS / "times.txt").open("a") as times:
-            times.write(line + "\n")
-        print(line)

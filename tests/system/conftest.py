@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 if IN_THE_MACHINE := "GATEWAYD_VM" in os.environ:
-    from tests.system.bluetoothd import Bluetoothd, Stopwatch, the_bluetoothd
+    from tests.system.bluetoothd import Bluetoothd, the_bluetoothd
     from tests.system.house import House, open_house
     from tests.system.place import Place, open_place
+    from tests.system.times import Stopwatch
 else:
     collect_ignore_glob = ["test_*.py"]
 
@@ -26,16 +27,23 @@ if IN_THE_MACHINE:
 
     @pytest.fixture
     async def place(bluetoothd: Bluetoothd) -> AsyncIterator[Place]:
+        """The kernel's adapter, and nobody else on its air."""
         async with open_place() as place:
             yield place
 
     @pytest.fixture
-    def stopwatch(request) -> Stopwatch:
-        return Stopwatch(request.node.name)
-
-    @pytest_asyncio.fixture(scope="session", loop_scope="session")
-    async def house(tmp_path_factory) -> AsyncIterator[House]:
-        """One daemon for all stories: it takes half a minute to start in software."""
-        the_bluetoothd().make_sure()
-        async with open_house(the_bluetoothd(), tmp_path_factory.mktemp("house")) as house:
+    async def house(bluetoothd: Bluetoothd, tmp_path: Path) -> AsyncIterator[House]:
+        """A daemon of the test's own, so that no fault outlives its test."""
+        async with open_house(bluetoothd, tmp_path) as house:
             yield house
+
+    @pytest.fixture
+    async def settled(house: House) -> House:
+        """The same after everybody has met everybody: what follows is only the fault's."""
+        await house.settle()
+        return house
+
+    @pytest.fixture
+    def stopwatch(request: pytest.FixtureRequest) -> Stopwatch:
+        """Times, for people and for the table at the end."""
+        return Stopwatch(request.node.name)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
+
+from dbus_fast import Variant
 
 from gatewayd.adapters.virtual_radio import (
     LOCK,
@@ -19,10 +23,13 @@ from gatewayd.adapters.virtual_radio import (
     VirtualAir,
     open_radio,
 )
-from tests.system.bluetoothd import BluezBus, bluez_bus
+from gatewayd.radio_helper.kernel import connect
+from tests.system.bluetoothd import ADAPTER as ADAPTER_INTERFACE
+from tests.system.bluetoothd import PROPERTIES, BluezBus, bluez_bus
 from tests.system.vhci import KernelAdapter, kernel_adapter
 
 ADAPTER: Final = "00:AA:01:00:00:01"
+MGMT_REMOVE_ADVERTISING: Final = 0x003F  # doc/mgmt-api.txt
 AIR: Final = AirModel(supervision_timeout_s=1.0, link_cap=5)
 """Connection and advertising intervals as the hosts ask for them; the links of a Pi."""
 
@@ -50,6 +57,20 @@ class Place:
     async def plug(self) -> None:
         """Put an adapter with the same address in again; returns when the kernel has it."""
         self.adapter = await self._plug.enter_async_context(kernel_adapter(self.air, self.address))
+
+    async def switch_off(self) -> None:
+        """As some other program might: the adapter stays, and is off."""
+        await self.bus.call(
+            self.path, PROPERTIES, "Set", "ssv", ADAPTER_INTERFACE, "Powered", Variant("b", False)
+        )
+
+    async def clear_advertising(self) -> None:
+        """As some other program might over the mgmt socket: all advertisements are removed."""
+        every = 0
+        remove = struct.pack("<HHHB", MGMT_REMOVE_ADVERTISING, self.adapter.index, 1, every)
+        with contextlib.closing(connect()) as mgmt:
+            mgmt.send(remove)
+            await asyncio.sleep(0.1)  # its answer is for nobody
 
     async def radio(
         self,
