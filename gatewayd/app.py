@@ -14,30 +14,27 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from gatewayd import __version__, sync
+from gatewayd import __version__
 from gatewayd.actuators import Actuator, Workshop
-from gatewayd.adapters import sealing, systemd
+from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId
 from gatewayd.core.pull import origin_of
-from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, DoorIdentity, Surroundings
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
 from gatewayd.refusals import Refusals
-from gatewayd.timekeeper import SignedTime, Timekeeper
+from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
 
@@ -150,9 +147,14 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     if config.uplink is not None:
-        health = partial(_status, timekeeper, phones, radio, conditions)
-        uplink = _uplink(config, config.uplink, secrets, log, timekeeper, health)
-        extra.append(Work("uplink", lambda pulse: sync.run(uplink, grown, pulse)))
+        from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
+
+        extra.append(
+            uplink_app.uplink(
+                config, config.uplink, secrets, log, timekeeper, grown,
+                lambda: uplink_app.status(timekeeper, phones, radio.health(), conditions),
+            )
+        )  # fmt: skip
     return Daemon(
         around.log,
         timekeeper,
@@ -228,60 +230,3 @@ class NoticedLog:
         seq = await self._log.append(fact, command=command, asked=asked, settles=settles)
         self._grown.set()
         return seq
-
-
-# --- the uplink --------------------------------------------------------------------
-def _uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
-    config: Config,
-    broker: config_model.Uplink,
-    secrets: Secrets,
-    log: SqliteLog,
-    timekeeper: Timekeeper,
-    health: Callable[[], bytes],
-) -> sync.Uplink:
-    gateway = GatewayId(config.gateway.id)
-    topics = GatewayTopics(gateway)
-    clock, entropy = SystemClock(), SystemEntropy()
-    host, port, tls = broker_at(
-        broker.broker, ca=broker.authorities, certificate=broker.certificate, key=broker.key
-    )
-    settings = MqttSettings(
-        host=host,
-        port=port,
-        client_id=f"gatewayd-{gateway}",
-        tls=tls,
-        will=Will(topics.status, sync.status(online=False)),
-        subscriptions=topics.for_gateway,
-    )
-    time = SignedTime(timekeeper, entropy)
-    return sync.Uplink(
-        gateway=gateway,
-        trust=secrets.trust,
-        log_key=secrets.log_key,
-        connect=Mqtt(settings).connect,
-        log=log,
-        memory=log,
-        clock=clock,
-        jitter=entropy.fraction,
-        seal=sealing.seal,
-        status=health,
-        floor_s=lambda: timekeeper.reading().floor_s,
-        question=time.question,
-        answered=time.answered,
-    )
-
-
-def _status(timekeeper: Timekeeper, phones: Phones, radio: Radio, conditions: Conditions) -> bytes:
-    """Health without persons."""
-    reading = timekeeper.reading()
-    return sync.status(
-        online=True,
-        version=__version__,
-        clock=reading.state.name.lower(),
-        strangers=sum(
-            count for name, count in phones.counts.items() if name.startswith("stranger")
-        ),
-        faults=phones.counts["our fault"],
-        locks=conditions.report(),
-        **radio.health(),
-    )

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gatewayd.core.diagnosis_host import Access, Disk, Journal
-from gatewayd.core.diagnosis_host import Clock as ClockChips
-from gatewayd.core.diagnosis_radio import Bluetooth, Settings, Versions
 from gatewayd.core.model import Asked, Command, CommandId, Fact, Instant, PastRequest, Verdict
+
+if TYPE_CHECKING:  # the doctor's; a daemon that runs does without them
+    from gatewayd.core.diagnosis_host import Access, Disk, Journal
+    from gatewayd.core.diagnosis_host import Clock as ClockChips
+    from gatewayd.core.diagnosis_radio import Bluetooth, Settings, Versions
 
 
 class PortError(Exception):

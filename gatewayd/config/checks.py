@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import zoneinfo
 from pathlib import Path
@@ -74,6 +73,8 @@ def _doors(config: Config, report: Report) -> None:
     zones = zoneinfo.available_timezones()
     for index, door in enumerate(config.doors):
         if door.zone not in zones:
+            import difflib  # noqa: PLC0415 - for whoever mistypes; a daemon that runs needs none
+
             near = difflib.get_close_matches(door.zone, zones, n=1)
             report.add(
                 ("door", index, "zone"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 import types
@@ -145,6 +144,8 @@ def _repeated_struct_of(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN4
 
 def _unknown(name: str, path: lines.Path, known: Iterable[str]) -> tuple[str, str]:
     message = f"{_dotted((*path, name))} is not a setting"
+    import difflib  # noqa: PLC0415 - for whoever mistypes; a daemon that runs needs none
+
     near = difflib.get_close_matches(name, known, n=1)
     return message, f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(known)}"
 

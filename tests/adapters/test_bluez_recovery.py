@@ -7,9 +7,10 @@ import contextlib
 from dataclasses import replace
 
 import pytest
+from bleak.exc import BleakDBusError, BleakDeviceNotFoundError, BleakError
 
 from firmware_proto.codes import PHONE_RESPONSE_UUID
-from gatewayd.adapters.bluez import BluezRadio
+from gatewayd.adapters.bluez import BluezRadio, lock_client
 from gatewayd.adapters.bluez.keeper import State
 from gatewayd.adapters.gatt.link import GattLink
 from gatewayd.core.recovery import LIMITS, Rung
@@ -360,6 +361,20 @@ async def test_a_lock_that_takes_no_more(world: FakeBluezWorld):
     with pytest.raises(LinkClosedError, match="takes no more"):
         await link.write(b"unlatch")
     await expect_closed(link)
+
+
+@pytest.mark.parametrize(
+    ("error", "pause_s"),
+    [
+        (BleakDeviceNotFoundError(LOCK_1), 1.0),
+        (BleakDBusError("org.bluez.Error.Failed", []), 0.25),
+        (BrokenPipeError(), 0.25),
+        (TimeoutError(), 0.25),
+        (BleakError("whatever"), 0.1),
+    ],
+)
+def test_what_failed_says_how_long_to_wait(error: Exception, pause_s: float):
+    assert lock_client.pause_s(error) == pause_s
 
 
 async def test_phones_yield_where_one_role_at_a_time_is_possible(world: FakeBluezWorld):

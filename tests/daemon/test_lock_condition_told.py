@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from firmware_proto.codes import DoorState, LatchState, Outcome
-from gatewayd import app
+from gatewayd import uplink_app
 from gatewayd.core.lock_condition import TELL_EVERY_S, Trouble
 from gatewayd.core.model import DoorId, EntryKind
 from gatewayd.emulators.lock_body import LockBody
@@ -45,8 +45,7 @@ async def kept(site: Site) -> AsyncIterator[None]:
 def status(site: Site) -> dict[str, object]:
     """As it is retained at the broker."""
     running = site.gateway
-    radio = SimpleNamespace(health=dict)
-    told = app._status(running.timekeeper, running.phones, radio, running.conditions)
+    told = uplink_app.status(running.timekeeper, running.phones, {}, running.conditions)
     return json.loads(told)
 
 

@@ -8,11 +8,12 @@ with the change of the version number.
 from __future__ import annotations
 
 import os
+import pkgutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +40,17 @@ class Schema:
 
 def load_scripts(package: str, folder: str = "versions") -> tuple[str, ...]:
     """The files `1.sql`, `2.sql` … of a package's folder, without gaps."""
-    directory = files(package) / folder
-    count = sum(entry.name.endswith(".sql") for entry in directory.iterdir())
-    return tuple((directory / f"{number + 1}.sql").read_text("utf-8") for number in range(count))
+    return tuple(_scripts(package, folder))
+
+
+def _scripts(package: str, folder: str) -> Iterator[str]:
+    """One after the other. Not through importlib.resources, which loads half a megabyte."""
+    for number in count(1):
+        try:
+            script = pkgutil.get_data(package, f"{folder}/{number}.sql")
+        except FileNotFoundError:
+            return
+        yield (script or b"").decode()
 
 
 LOG: Final = Schema(0x67_77_64_31, load_scripts("gatewayd.adapters.sqlite"))

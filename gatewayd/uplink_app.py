@@ -1,0 +1,88 @@
+"""The composition root's uplink: loaded by gateways that have a broker, and by no other.
+
+What MQTT needs is a fifteenth of the memory of a whole gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from gatewayd import __version__, sync
+from gatewayd.adapters import sealing
+from gatewayd.adapters.clock import SystemClock
+from gatewayd.adapters.entropy import SystemEntropy
+from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
+from gatewayd.adapters.sqlite import SqliteLog
+from gatewayd.conditions import Conditions
+from gatewayd.config import Config, Secrets
+from gatewayd.config.model import Uplink
+from gatewayd.core.model import GatewayId
+from gatewayd.core.topics import GatewayTopics
+from gatewayd.daemon import Work
+from gatewayd.phones import Phones
+from gatewayd.timekeeper import SignedTime, Timekeeper
+
+
+def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
+    config: Config,
+    broker: Uplink,
+    secrets: Secrets,
+    log: SqliteLog,
+    timekeeper: Timekeeper,
+    grown: asyncio.Event,
+    health: Callable[[], bytes],
+) -> Work:
+    """The daemon's task that talks to the broker. `grown` is set when the log has grown."""
+    gateway = GatewayId(config.gateway.id)
+    topics = GatewayTopics(gateway)
+    clock, entropy = SystemClock(), SystemEntropy()
+    host, port, tls = broker_at(
+        broker.broker, ca=broker.authorities, certificate=broker.certificate, key=broker.key
+    )
+    settings = MqttSettings(
+        host=host,
+        port=port,
+        client_id=f"gatewayd-{gateway}",
+        tls=tls,
+        will=Will(topics.status, sync.status(online=False)),
+        subscriptions=topics.for_gateway,
+    )
+    time = SignedTime(timekeeper, entropy)
+    wired = sync.Uplink(
+        gateway=gateway,
+        trust=secrets.trust,
+        log_key=secrets.log_key,
+        connect=Mqtt(settings).connect,
+        log=log,
+        memory=log,
+        clock=clock,
+        jitter=entropy.fraction,
+        seal=sealing.seal,
+        status=health,
+        floor_s=lambda: timekeeper.reading().floor_s,
+        question=time.question,
+        answered=time.answered,
+    )
+    return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
+
+
+def status(
+    timekeeper: Timekeeper,
+    phones: Phones,
+    radio: Mapping[str, str | int | bool],
+    conditions: Conditions,
+) -> bytes:
+    """Health without persons."""
+    reading = timekeeper.reading()
+    return sync.status(
+        online=True,
+        version=__version__,
+        clock=reading.state.name.lower(),
+        strangers=sum(
+            count for name, count in phones.counts.items() if name.startswith("stranger")
+        ),
+        faults=phones.counts["our fault"],
+        locks=conditions.report(),
+        **radio,
+    )
