@@ -66,8 +66,10 @@ $(VENV)/.demo: requirements-demo.txt pyproject.toml | $(BIN)/pip
 	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/pip
+# bluezero without what it asks for: tests run it under Debian's Python, which has that compiled.
+$(VENV)/.dev: requirements-dev.txt requirements-bench.txt pyproject.toml | $(BIN)/pip
 	$(PIP) install --require-hashes --requirement requirements-dev.txt
+	$(PIP) install --require-hashes --no-deps --requirement requirements-bench.txt
 	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@touch $@ $(VENV)/.demo # what tests need includes what the demo needs
 
@@ -82,8 +84,9 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # --- pinned versions -----------------------------------------------------------
-COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
-    --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    --no-annotate --custom-compile-command 'make lock'
+COMPILE := uv pip compile pyproject.toml $(PINNED)
 
 lock:
 	@command -v uv >/dev/null || { echo "error: uv is not installed" >&2; \
@@ -93,3 +96,4 @@ lock:
 	    --output-file requirements-demo.txt
 	$(COMPILE) --upgrade --extra bluez --extra serial --extra relay \
 	    --constraint requirements-dev.txt --output-file requirements-gateway.txt
+	uv pip compile --group bench --no-deps $(PINNED) --upgrade --output-file requirements-bench.txt

@@ -64,17 +64,16 @@ class WholeFrames:
 class GattFraming:
     """Both directions of one connection.
 
-    `mtu` is the ATT MTU in force. `channel` is what the central drew at random
-    for this connection (2 bytes, not 0000); None is the peripheral side, which
-    adopts the channel of the first fragment that it receives.
+    `mtu` is the ATT MTU in force; it may grow while connected. `channel` is
+    what the central drew at random for this connection (2 bytes, not 0000);
+    None is the peripheral side, which adopts the channel of the first fragment
+    that it receives.
     """
 
     def __init__(self, mtu: int, channel: bytes | None) -> None:
-        if not MIN_ATT_MTU <= mtu <= MAX_ATT_MTU:
-            raise LocalProtocolError(f"ATT MTU {mtu} is not within {MIN_ATT_MTU}..{MAX_ATT_MTU}")
+        self.mtu = mtu
         if channel is not None and (len(channel) != CHANNEL_BYTES or channel == UNASSIGNED_CHANNEL):
             raise LocalProtocolError("a channel has two bytes and is not 0000")
-        self._value_bytes = min(mtu - _ATT_OVERHEAD, _MAX_VALUE_BYTES)
         self._central = channel is not None
         self._channel = channel
         self._spoke = False
@@ -82,6 +81,17 @@ class GattFraming:
         self._next_in = 0
         self._total = 0
         self._data = bytearray()
+
+    @property
+    def mtu(self) -> int:
+        """The ATT MTU that messages are cut for from now on. LocalProtocolError beyond 23..517."""
+        return self._mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        if not MIN_ATT_MTU <= mtu <= MAX_ATT_MTU:
+            raise LocalProtocolError(f"ATT MTU {mtu} is not within {MIN_ATT_MTU}..{MAX_ATT_MTU}")
+        self._mtu = mtu
 
     @property
     def held(self) -> int:
@@ -95,7 +105,7 @@ class GattFraming:
         self._spoke = True
         channel = self._channel or UNASSIGNED_CHANNEL
         rest = len(message).to_bytes(_LENGTH_BYTES, "big") + message
-        room = self._value_bytes - _HEADER_BYTES
+        room = min(self._mtu - _ATT_OVERHEAD, _MAX_VALUE_BYTES) - _HEADER_BYTES
         pieces = [rest[at : at + room] for at in range(0, len(rest), room)]
         fragments = []
         for number, piece in enumerate(pieces):

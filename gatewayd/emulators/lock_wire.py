@@ -25,9 +25,19 @@ class Wire:
     reports: bool
 
 
-RADIO: Final = Wire(
-    lambda link: GattFraming(link.mtu, None), LockServerSession, greets=True, reports=True
-)
+class _LinkFraming(GattFraming):
+    """Cuts for the MTU of the moment: some radios learn it only after a lock's first words."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link.mtu, None)
+        self._link = link
+
+    def cut(self, message: bytes) -> list[bytes]:
+        self.mtu = self._link.mtu
+        return super().cut(message)
+
+
+RADIO: Final = Wire(_LinkFraming, LockServerSession, greets=True, reports=True)
 LINE: Final = Wire(lambda _: WholeFrames(), LineLockServerSession, greets=False, reports=True)
 HALF_DUPLEX_LINE: Final = Wire(
     lambda _: WholeFrames(), LineLockServerSession, greets=False, reports=False

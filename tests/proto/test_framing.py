@@ -54,6 +54,21 @@ def test_known_fragments():
     ]
 
 
+def test_an_mtu_that_grows_between_messages():
+    near, far = central(23), peripheral(23)
+    assert len(near.cut(bytes(100))) > 1
+    near.mtu = 185
+    (fragment,) = near.cut(bytes(100))
+    assert near.mtu == 185
+    for each in central(23).cut(bytes(100)):
+        far.receive(each)
+    assert far.receive(fragment) == [bytes(100)]  # its sequence number runs on
+    for wrong in (MIN_ATT_MTU - 1, MAX_ATT_MTU + 1):
+        with pytest.raises(LocalProtocolError):
+            near.mtu = wrong
+    assert near.mtu == 185
+
+
 @pytest.mark.parametrize("size", [0, MAX_MESSAGE_BYTES + 1])
 def test_sizes_that_cannot_be_sent(size):
     with pytest.raises(LocalProtocolError):

@@ -23,6 +23,15 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 MANAGER = "org.freedesktop.DBus.ObjectManager"
 ERROR = "org.bluez.Error."
 
+INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
+# What dbus-python learns types from; without, it sends a boolean where a variant is meant.
+INTROSPECTION = """<node>
+  <interface name="org.freedesktop.DBus.Properties">
+    <method name="Get"><arg type="s"/><arg type="s"/><arg type="v" direction="out"/></method>
+    <method name="Set"><arg type="s"/><arg type="s"/><arg type="v"/></method>
+  </interface>
+</node>"""
+
 Method = Callable[[Message], Awaitable[tuple[str, list[Any]] | None]]
 
 
@@ -174,12 +183,19 @@ class FakeBluez:
         if message.message_type is MessageType.SIGNAL:
             changed = message.interface == PROPERTIES and message.sender != self.bus.unique_name
             if changed and self.application and message.sender == self.application[0]:
-                self.on_notification(unpack_variants(message.body)[1]["Value"])
+                self._characteristic_changed(message)
             return None
         if message.message_type is not MessageType.METHOD_CALL or message.member == "Ping":
             return None
         self._spawn(self._answer(message))
         return True
+
+    def _characteristic_changed(self, message: Message) -> None:
+        """Only values of what can notify go on the air."""
+        _, changed, _ = unpack_variants(message.body)
+        known = self.table.get(message.path or "", {}).get(CHARACTERISTIC, {})
+        if "Value" in changed and "notify" in known.get("Flags", ()):
+            self.on_notification(changed["Value"])
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -208,6 +224,7 @@ class FakeBluez:
     async def _do(self, message: Message) -> tuple[str, list[Any]] | None:
         key = (message.interface or "", message.member or "")
         known = {
+            (INTROSPECTABLE, "Introspect"): self._introspect,
             (MANAGER, "GetManagedObjects"): self._managed,
             (PROPERTIES, "Get"): self._get,
             (PROPERTIES, "Set"): self._set,
@@ -221,6 +238,9 @@ class FakeBluez:
         if key not in known:
             raise RefusedError("org.freedesktop.DBus.Error.UnknownMethod")
         return await known[key](message)
+
+    async def _introspect(self, _: Message) -> tuple[str, list[Any]]:
+        return "s", [INTROSPECTION]
 
     async def _managed(self, _: Message) -> tuple[str, list[Any]]:
         objects = {

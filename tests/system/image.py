@@ -31,6 +31,8 @@ PACKAGES: Final = {
     "/usr/bin/dbus-daemon": "dbus",
     "/bin/busybox": "busybox-static",
     "/lib/systemd/systemd": "systemd",
+    "/usr/lib/python3/dist-packages/dbus/__init__.py": "python3-dbus",
+    "/usr/lib/python3/dist-packages/gi/__init__.py": "python3-gi",
 }
 """What runs in the guest, which sees the host's programs."""
 BUILD_PACKAGES: Final = {
