@@ -218,7 +218,7 @@ async def test_an_absent_lock_is_unreachable(site: LineSite) -> None:
     async with opened(site) as client:
         assert await client.unlatch(ONE, 1) == UNREACHABLE
         assert await client.result_of(ONE) is None
-        with pytest.raises(RadioError, match="nobody answers"):
+        with pytest.raises(RadioError, match="nothing is heard"):
             await client.prepare()
         assert await site.central.scan(0.2) == ()
     assert set(kinds(site.line.near.heard)) == {FrameKind.ATTACH}

@@ -13,7 +13,7 @@ from typing import Final
 
 from firmware_proto.codes import FrameKind
 from gatewayd.adapters.serial_line.line import Line, LineLink, LineSettings
-from gatewayd.adapters.serial_line.port import Port
+from gatewayd.adapters.serial_line.port import Heard, Port
 from gatewayd.ports import LinkClosedError, RadioError
 
 _ATTACH: Final = bytes([FrameKind.ATTACH])
@@ -38,13 +38,23 @@ class SerialCentral(Line):
             self._end_link()
             try:
                 async with asyncio.timeout(self.settings.dial_s):
-                    return await self._attached()
+                    link = await self._attached()
             except TimeoutError:
+                trouble = self._why()
+                self._tell(trouble)
                 await self.close()
-                raise RadioError(self.trouble) from None
+                raise trouble from None
             except BaseException:
                 self._end_link()
                 raise
+            self._tell(None)
+            return link
+
+    def _why(self) -> RadioError:
+        """Nobody answered on an open device; or it cannot be had, which was said before."""
+        if self._port is None or not self._port.usable:
+            return self._trouble
+        return RadioError(*self._port.heard.trouble(self.path))
 
     async def scan(self, seconds: float) -> Sequence[str]:
         """The path of this line, if its lock answers within `seconds`."""
@@ -59,6 +69,7 @@ class SerialCentral(Line):
     async def _attached(self) -> LineLink:
         while True:
             port = await self._opened()
+            port.heard = Heard()
             self._hello = asyncio.get_running_loop().create_future()
             try:
                 return await self._asked(port, self._hello)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from firmware_proto.codes import MAX_ATT_MTU, MAX_MESSAGE_BYTES
 from gatewayd.adapters.serial_line.port import Port, open_port
 from gatewayd.ports import LinkClosedError, RadioError
+
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,8 @@ class Line(ABC):
     def __init__(self, path: str, settings: LineSettings | None = None) -> None:
         self.path = path
         self.settings = settings or LineSettings()
-        self.trouble = f"{path} has not been opened"
-        """Why the lock is out of reach, when it is."""
+        self._trouble = RadioError(f"{path} has not been opened")
+        self._told = ""
         self._port: Port | None = None
         self._link: LineLink | None = None
 
@@ -108,21 +112,32 @@ class Line(ABC):
             try:
                 self._port = await open_port(self.path, self.settings.baud, self._make_port)
             except RadioError as error:
-                self.trouble = str(error)
+                self._trouble = error
                 await asyncio.sleep(self.settings.reopen_s)
-            else:
-                self.trouble = f"nobody answers on {self.path}"
+
+    def _tell(self, trouble: RadioError | None) -> None:
+        """In the journal, once, and again when it is another or is over."""
+        text = "" if trouble is None else str(trouble)
+        if trouble is not None and text != self._told:
+            _log.warning("%s%s", text, f"; {trouble.remedy}" if trouble.remedy else "")
+        elif self._told and not text:
+            _log.info("%s: the lock answers", self.path)
+        self._told = text
 
     def _make_port(self) -> Port:
         port = Port(
             lambda frame: self._arrived(port, frame),
-            self._gone,
+            lambda: self._gone(port),
+            baud=self.settings.baud,
             half_duplex=self.settings.half_duplex,
         )
         return port
 
-    def _gone(self) -> None:
+    def _gone(self, port: Port) -> None:
         """A device of ours is gone, and with it whatever was on it."""
+        if port.fault:
+            self._trouble = RadioError(f"{self.path}: {port.fault}")
+            self._tell(self._trouble)
         self._end_link()
 
     def _end_link(self) -> None:

@@ -41,8 +41,8 @@ class SerialPeripheral(Line):
                 attached.cancel()
                 lost.cancel()
 
-    def _gone(self) -> None:
-        super()._gone()
+    def _gone(self, port: Port) -> None:
+        super()._gone(port)
         self._lost.set()
 
     def _arrived(self, port: Port, frame: bytes) -> None:

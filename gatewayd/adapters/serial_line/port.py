@@ -16,6 +16,8 @@ import os
 import termios
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from errno import EACCES, EAGAIN, EBUSY, ENOENT
 from functools import partial
 from typing import Final
 
@@ -34,19 +36,65 @@ QUIET_S: Final = 0.03
 QUIET_AT_MOST_S: Final = 0.5
 """On a line that is never quiet we speak all the same: it is noise, or nobody will ever speak."""
 _ECHOES: Final = 8
+_BITS: Final = 10
+"""Of a byte on the line: start, eight, stop."""
+BURST_BYTES: Final = 8192
+FASTER: Final = 10.0
+"""How much faster than its baud rate a line is read in the long run. A USB device may send
+as fast as it pleases; what is more than this is not read, but thrown away."""
+
+_REMEDIES: Final[dict[int | None, str]] = {
+    ENOENT: "plug it in; ls /dev/serial/by-id shows what there is",
+    EACCES: "put the daemon's user into the group dialout: serial.conf among the drop-ins",
+    EAGAIN: "another program has it: fuser names it; one line has one gateway",
+    EBUSY: "another program has it: fuser names it; one line has one gateway",
+}
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came out of a line since it was last asked: tells a fitter what to look for."""
+
+    octets: int = 0
+    frames: int = 0
+    echoes: int = 0
+
+    def trouble(self, path: str) -> tuple[str, str]:
+        """Why nobody may have answered, and the remedy."""
+        if self.octets == 0:
+            return (
+                f"nothing is heard on {path}",
+                "has the lock power? is the cable whole? RS-485: A to A, B to B?",
+            )
+        if self.frames:
+            return (
+                f"somebody speaks on {path}, but no lock answers",
+                "a line has one gateway and one lock: who else is on it?",
+            )
+        if self.echoes:
+            return (
+                f"on {path} we hear ourselves and nobody else",
+                "has the lock power? RS-485: A to A, B to B? else: is our TX wired to our RX?",
+            )
+        return (
+            f"on {path} there is noise ({self.octets} bytes) and nobody who answers",
+            "RS-485: swap A and B, hold the idle line; else: baud as the lock's, and common ground",
+        )
 
 
 class _Device(serial.Serial):
     """A device that is read and written once, and never waited for."""
 
     def read(self, size: int = 1) -> bytes:
-        """What is there, at least one byte. SerialException when the device is gone."""
+        """What is there; SerialException when the device is gone."""
         try:
             data = os.read(self.fileno(), size)
+        except BlockingIOError:
+            return b""
         except OSError as error:
             raise serial.SerialException(f"reading failed: {error}") from error
         if not data:
-            raise serial.SerialException("the device is gone")
+            raise serial.SerialException("the device is gone, or another program reads it, too")
         return data
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override] # the stub allows every buffer
@@ -67,8 +115,17 @@ class Port(asyncio.Protocol):
     """
 
     def __init__(
-        self, on_frame: Callable[[bytes], None], on_gone: Callable[[], None], *, half_duplex: bool
+        self,
+        on_frame: Callable[[bytes], None],
+        on_gone: Callable[[], None],
+        *,
+        baud: int,
+        half_duplex: bool,
     ) -> None:
+        self.heard = Heard()
+        self.fault = ""
+        """Why the device went by itself."""
+        self._bytes_per_s = FASTER * baud / _BITS
         self._on_frame = on_frame
         self._on_gone = on_gone
         self._half_duplex = half_duplex
@@ -76,6 +133,7 @@ class Port(asyncio.Protocol):
         self._echoes: deque[bytes] = deque(maxlen=_ECHOES)
         self._loop = asyncio.get_running_loop()
         self._heard_s = float("-inf")
+        self._read_until_s = float("-inf")
         self._transport: serial_asyncio_fast.SerialTransport | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -153,11 +211,30 @@ class Port(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of any cut, with whatever the line added to them."""
         self._heard_s = self._loop.time()
+        self.heard.octets += len(data)
         for frame in self._framing.receive(data):
             if frame in self._echoes:
                 self._echoes.remove(frame)
+                self.heard.echoes += 1
             elif self.usable:
+                self.heard.frames += 1
                 self._on_frame(frame)
+        self._spare_the_processor(len(data))
+
+    def _spare_the_processor(self, octets: int) -> None:
+        """Whoever babbles is read no faster than a lock could speak."""
+        now_s = self._loop.time()
+        self._read_until_s = max(self._read_until_s, now_s) + octets / self._bytes_per_s
+        early_s = self._read_until_s - now_s - BURST_BYTES / self._bytes_per_s
+        if early_s > 0 and self.usable and self._transport is not None:
+            self._transport.pause_reading()
+            self._loop.call_later(early_s, self._read_on)
+
+    def _read_on(self) -> None:
+        if self.usable and self._transport is not None and self._transport.serial is not None:
+            with contextlib.suppress(serial.SerialException, OSError, termios.error):
+                self._transport.serial.reset_input_buffer()  # nobody waits for what is old
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         """The device has no room."""
@@ -167,8 +244,9 @@ class Port(asyncio.Protocol):
         """It has taken everything."""
         self._flowing.set()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+    def connection_lost(self, exc: Exception | None) -> None:
         """The device is closed."""
+        self.fault = "" if exc is None else str(exc)
         first = self.usable
         self._gone.set()
         self._flowing.set()
@@ -184,7 +262,7 @@ async def open_port(path: str, baud: int, make: Callable[[], Port]) -> Port:
     try:
         device = await asyncio.shield(opening)
     except (OSError, ValueError, termios.error) as error:  # SerialException is an OSError
-        raise RadioError(f"{path} cannot be opened: {error}") from error
+        raise RadioError(f"{path} cannot be opened: {error}", _remedy(error)) from error
     except asyncio.CancelledError:
         opening.add_done_callback(_close_late)
         raise
@@ -192,6 +270,11 @@ async def open_port(path: str, baud: int, make: Callable[[], Port]) -> Port:
     await serial_asyncio_fast.connection_for_serial(loop, lambda: port, device)
     await asyncio.sleep(0)  # the transport introduces itself by `call_soon`
     return port
+
+
+def _remedy(error: Exception) -> str:
+    code = error.errno if isinstance(error, OSError) else None
+    return _REMEDIES.get(code, "is it a serial device? see docs/hardware.md")
 
 
 def _close_late(opening: asyncio.Future[_Device]) -> None:
