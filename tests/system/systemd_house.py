@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -12,11 +14,12 @@ from gatewayd.demo.world import furnish, inhabited
 from tests.system import systemd_install as page
 from tests.system.house import House
 from tests.system.place import ADAPTER, open_place
-from tests.system.systemd_unit import Unit
+from tests.system.systemd_unit import DROP_INS, Unit, run
 from tests.system.times import LOGS
 
 STATE: Final = Path("/var/lib/gatewayd")
 CONFIGURATION: Final = Path("/etc/gatewayd/gatewayd.toml")
+PROBE_DIRECTORY: Final = Path("/run/gatewayd-tests")
 DAEMON: Final = Unit("gatewayd.service")
 HELPER: Final = Unit("gatewayd-radio-helper.service")
 HELPER_SOCKET: Final = Unit("gatewayd-radio-helper.socket")
@@ -25,7 +28,7 @@ BLUETOOTH: Final = Unit("bluetooth.service")
 
 @asynccontextmanager
 async def open_installed(directory: Path) -> AsyncIterator[House]:
-    """Everything of the page but its start: that is the first test's."""
+    """Everything that the page says, and the staircase around it."""
     for heading in (page.DESK, page.PROGRAM, page.UNITS):
         page.carry_out(heading)
     async with open_place() as place:
@@ -41,6 +44,8 @@ async def open_installed(directory: Path) -> AsyncIterator[House]:
         (directory / "state").symlink_to(STATE)  # where the tests look for the log
         page.carry_out(page.FILES, directory)
         async with inhabited(world), AsyncExitStack() as stack:
+            # beside our loop, in which the locks live
+            await asyncio.to_thread(page.carry_out, page.START)
             try:
                 yield House(world, place, BLUETOOTH, DAEMON, stack)
             finally:
@@ -52,3 +57,60 @@ async def keep_journals() -> None:
     for unit in (DAEMON, HELPER, BLUETOOTH):
         lines = await unit.journal(of_systemd=True)
         (LOGS / f"{unit.name}.log").write_text("\n".join([*lines, ""]))
+
+
+@asynccontextmanager
+async def drop_ins(*names: str) -> AsyncIterator[None]:
+    """The daemon with what the page says below these headings; without it afterwards."""
+    directory = DROP_INS / f"{DAEMON.name}.d"
+    try:
+        for name in names:
+            await asyncio.to_thread(page.carry_out, name)
+        yield
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        await run("systemctl", "daemon-reload")
+
+
+@asynccontextmanager
+async def configured(change: Callable[[str], str]) -> AsyncIterator[None]:
+    """Another configuration, of which the daemon learns when it is started again."""
+    before = CONFIGURATION.read_text()
+    after = change(before)
+    assert after != before
+    CONFIGURATION.write_text(after)
+    try:
+        yield
+    finally:
+        CONFIGURATION.write_text(before)
+
+
+async def probed(unit: Unit, python: str = "/usr/bin/python3") -> dict[str, str]:
+    """What systemd_probe.py finds that a process of this unit can do; starts the unit again."""
+    program = copied("systemd_probe.py")
+    found = PROBE_DIRECTORY / unit.name
+    found.unlink(missing_ok=True)
+    # the unit's own sandbox, and one more place to write to
+    await unit.configure(
+        "probe",
+        f"[Service]\nExecStartPre={python} {program} {found}\nReadWritePaths={PROBE_DIRECTORY}\n",
+    )
+    try:
+        await unit.do("restart")
+    finally:
+        await unit.configure("probe", None)
+    return table(found.read_text())
+
+
+def copied(name: str) -> Path:
+    """A program of the tests where every unit can read it."""
+    PROBE_DIRECTORY.mkdir(mode=0o777, exist_ok=True)
+    PROBE_DIRECTORY.chmod(0o777)
+    program = PROBE_DIRECTORY / name
+    program.write_bytes(Path(__file__).with_name(name).read_bytes())
+    return program
+
+
+def table(text: str) -> dict[str, str]:
+    """What the probe wrote."""
+    return dict(line.split(": ") for line in text.splitlines())

@@ -44,8 +44,10 @@ class Unit:
         return int(await self.show(name))
 
     async def pid(self) -> int:
-        """Of the main process; 0 when there is none."""
-        return await self.number("MainPID")
+        """Of the main process. LookupError when there is none."""
+        if pid := await self.number("MainPID"):
+            return pid
+        raise LookupError(f"{self.name} does not run\n{await self.last_words()}")
 
     async def until(self, name: str, wanted: Callable[[str], bool] | str, within_s: float) -> float:
         """Wait for a property. Returns seconds; TimeoutError with what the journal says."""

@@ -15,6 +15,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -142,18 +143,21 @@ class Machine:
         self._share = share
         self._spoke = threading.Event()
         output, theirs = os.pipe()
+        cable = socket.socketpair()
         with (share / "console.log").open("wb") as console:
             self._linux = subprocess.Popen(
-                _linux_command(job, made, share, theirs),
+                _linux_command(job, made, share, theirs, [end.fileno() for end in cable]),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                pass_fds=(theirs,),
+                pass_fds=(theirs, *(end.fileno() for end in cable)),
                 env={"TMPDIR": "/dev/shm", "PATH": os.defpath},  # noqa: S108 - the guest's memory
                 start_new_session=True,  # ^C is for us: we then end the machine
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads yet
             )
         os.close(theirs)
+        for end in cable:
+            end.close()
         self._reader = threading.Thread(
             target=self._echo, args=(output,), name="output", daemon=True
         )
@@ -212,7 +216,9 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _linux_command(job: Job, made: image.Image, share: Path, output: int) -> list[str]:
+def _linux_command(
+    job: Job, made: image.Image, share: Path, output: int, cable: list[int]
+) -> list[str]:
     return [
         str(made.kernel),
         f"mem={job.memory_mb}M",
@@ -220,6 +226,8 @@ def _linux_command(job: Job, made: image.Image, share: Path, output: int) -> lis
         *("loglevel=5", "panic=-1", f"umid=gatewayd-{os.getpid()}", f"uml_dir={share}"),
         # the console is the kernel's log, the serial line the command's output
         *("con=null", "con0=null,fd:1", "ssl=null", f"ssl0=null,fd:{output}"),
+        # a cable from the second line to the third
+        *(f"ssl1=fd:{cable[0]}", f"ssl2=fd:{cable[1]}"),
         *("--", "sh", str(image.INIT), str(share)),
     ]
 
