@@ -11,6 +11,7 @@ import ctypes
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Final
@@ -26,6 +27,8 @@ HCI_CHANNEL_CONTROL: Final = 3
 ANSWER_S: Final = 2.0
 POWER_S: Final = 10.0
 """Switching on resets the controller and may load its firmware."""
+BUSY_ASKS: Final = 50
+BUSY_S: Final = 0.1
 SPACING_S: Final = 30.0
 """An adapter is restarted no more often than this, whoever asks."""
 
@@ -41,11 +44,17 @@ class NoAnswerError(Exception):
 
 
 class Kernel:
-    """Carries out requests, one after another. `now_s` never steps."""
+    """Carries out requests, one after another. `now_s` never steps; `pause` waits so long."""
 
-    def __init__(self, connect: Callable[[], socket.socket], now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], socket.socket],
+        now_s: Callable[[], float],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._connect = connect
         self._now_s = now_s
+        self._pause = pause
         self._restarted_s: dict[bytes, float] = {}
 
     def carry_out(self, request: Request) -> Answer:
@@ -79,11 +88,22 @@ class Kernel:
         # A controller that hangs cannot be switched off in good order; switching it on
         # resets it all the same, so only what becomes of that counts.
         self._ask(talk, mgmt.set_powered(index, on=False), POWER_S)
-        reply = self._ask(talk, mgmt.set_powered(index, on=True), POWER_S)
+        reply = self._switched_on(talk, index)
         if reply.status != mgmt.SUCCESS:
             return Answer(_STATUS.get(reply.status, Status.FAILED))
         mgmt.check_settings(reply.data)
         return Answer(Status.OK)
+
+    def _switched_on(self, talk: socket.socket, index: int) -> Reply:
+        """The daemon has bluetoothd switch on what it finds off, and then both of us do it."""
+        command = mgmt.set_powered(index, on=True)
+        reply = self._ask(talk, command, POWER_S)
+        for _ in range(BUSY_ASKS):
+            if reply.status != mgmt.BUSY:
+                break
+            self._pause(BUSY_S)
+            reply = self._ask(talk, command, POWER_S)
+        return reply
 
     def _index_of(self, talk: socket.socket, adapter: bytes) -> int | None:
         """Indexes change when an adapter goes and comes back; its address does not."""

@@ -40,6 +40,7 @@ class Opcode(IntEnum):
 
 SUCCESS: Final = 0x00
 NOT_CONNECTED: Final = 0x02
+BUSY: Final = 0x0A
 NOT_POWERED: Final = 0x0F
 INVALID_INDEX: Final = 0x11
 

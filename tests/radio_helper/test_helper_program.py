@@ -119,7 +119,23 @@ def test_an_adapter_that_does_not_come_back(
     fake: FakeKernel, clock: Clock, code: int, status: Status
 ) -> None:
     fake.controllers[3].refuses = code
-    assert Kernel(fake.connect, clock).carry_out(Restart(raw(ADAPTER))) == Answer(status)
+    pauses: list[float] = []
+    kernel = Kernel(fake.connect, clock, pauses.append)
+    assert kernel.carry_out(Restart(raw(ADAPTER))) == Answer(status)
+    assert 1 < sum(pauses) < 10 if code == 0x0A else not pauses
+
+
+def test_an_adapter_that_somebody_else_is_switching_on_is_waited_for(
+    fake: FakeKernel, clock: Clock
+) -> None:
+    adapter = fake.controllers[3]
+    adapter.refuses = 0x0A  # Busy
+
+    def done(_: float) -> None:
+        adapter.refuses = None
+
+    assert Kernel(fake.connect, clock, done).carry_out(Restart(raw(ADAPTER))) == Answer(Status.OK)
+    assert adapter.switched == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,7 @@ async def open_installed(directory: Path) -> AsyncIterator[House]:
         (directory / "state").symlink_to(STATE)  # where the tests look for the log
         page.carry_out(page.FILES, directory)
         async with inhabited(world), AsyncExitStack() as stack:
-            # beside our loop, in which the locks live
-            await asyncio.to_thread(page.carry_out, page.START)
+            await type_in(page.START)  # the locks live meanwhile
             try:
                 yield House(world, place, BLUETOOTH, DAEMON, stack)
             finally:
@@ -60,29 +59,24 @@ async def keep_journals() -> None:
 
 
 @asynccontextmanager
-async def drop_ins(*names: str) -> AsyncIterator[None]:
-    """The daemon with what the page says below these headings; without it afterwards."""
-    directory = DROP_INS / f"{DAEMON.name}.d"
-    try:
-        for name in names:
-            await asyncio.to_thread(page.carry_out, name)
-        yield
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        await run("systemctl", "daemon-reload")
-
-
-@asynccontextmanager
 async def configured(change: Callable[[str], str]) -> AsyncIterator[None]:
-    """Another configuration, of which the daemon learns when it is started again."""
+    """The daemon with another configuration; at the end the old one, and no drop-ins."""
     before = CONFIGURATION.read_text()
     after = change(before)
-    assert after != before
     CONFIGURATION.write_text(after)
     try:
+        await DAEMON.do("restart")
         yield
     finally:
         CONFIGURATION.write_text(before)
+        shutil.rmtree(DROP_INS / f"{DAEMON.name}.d", ignore_errors=True)
+        await run("systemctl", "daemon-reload")
+        await DAEMON.do("restart")
+
+
+async def type_in(heading: str) -> None:
+    """What the page says, beside our loop."""
+    await asyncio.to_thread(page.carry_out, heading)
 
 
 async def probed(unit: Unit, python: str = "/usr/bin/python3") -> dict[str, str]:
