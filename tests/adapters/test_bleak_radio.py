@@ -98,6 +98,21 @@ async def test_a_scan_that_is_still_ending_is_waited_for(world: FakeBluezWorld) 
 
 
 @needs_bus
+async def test_a_look_that_is_given_up_at_its_start_leaves_no_scan(world: FakeBluezWorld) -> None:
+    async with open_bleak(PHONE, QUICK) as radio:
+        for delay_s in (0.2, 30):
+            world.bluez.delay_s["StartDiscovery"] = delay_s
+            before = world.bluez.calls["StartDiscovery"]
+            look = asyncio.create_task(radio.look(5))
+            while world.bluez.calls["StartDiscovery"] == before:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            look.cancel()
+            await asyncio.wait({look})
+            assert look.cancelled()
+            assert not world.bluez.value(HCI, "org.bluez.Adapter1", "Discovering")
+
+
+@needs_bus
 async def test_the_second_adapter_on_request(world: FakeBluezWorld) -> None:
     world.bluez.add_adapter(HCI_2, "00:00:00:00:00:02", Powered=True)
     async with open_bleak(PHONE, BleakOptions(adapter="hci1")):
@@ -300,7 +315,8 @@ def test_every_reason_has_a_remedy_on_every_system(
         (BleakDBusError("org.bluez.Error.Failed", ["busy"]), r"\[org.bluez.Error.Failed\] busy"),
         (ConnectionRefusedError(111, "Connection refused"), "no system bus: Connection refused"),
         (BleakError("adapter 'hci9' not found"), "adapter 'hci9' not found"),
-        (TimeoutError(), "does not work: TimeoutError"),
+        (TimeoutError(), "does not answer"),
+        (EOFError(), "does not work: EOFError"),
     ],
 )
 def test_other_troubles(error: BaseException, why: str) -> None:

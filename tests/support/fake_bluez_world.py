@@ -169,6 +169,7 @@ class FakeBluezWorld:
     pace = 1.0
     notifies_everybody = True
     max_mtu = 515
+    cut_off = 2
 
     def __init__(self, mtu: int) -> None:
         self.mtu, self.dial_s, self.address = mtu, 5.0, ""

@@ -37,16 +37,19 @@ LOCK_2 = "F0:00:00:00:02:02"
 
 
 class World(Protocol):
-    """mtu: of every link made from now on. dial_s: after how long a dial fails, from now on.
+    """mtu: of every link made from now on, where it can be chosen. dial_s: after how long a dial
+    fails, from now on.
 
     pace: how much slower than the virtual radio everything happens here. notifies_everybody: a
     gateway's fragment reaches every phone (bluez issue 1106; hence the channel ids).
-    max_mtu: the largest that links here can have.
+    max_mtu: the largest that links here can have. cut_off: by how much a gateway's end may
+    have less, because its notifications need more room (`gatt.link.notified_mtu`).
     """
 
     pace: float
     notifies_everybody: bool
     max_mtu: int
+    cut_off: int
     mtu: int
     dial_s: float
 
@@ -81,6 +84,7 @@ class FakeWorld:
     pace = 1.0
     notifies_everybody = False
     max_mtu = MAX_ATTRIBUTE_BYTES + 3
+    cut_off = 0
 
     def __init__(self, mtu: int) -> None:
         self._air = FakeAir(mtu=mtu)
@@ -132,6 +136,7 @@ class VirtualWorld:
     pace = 1.0
     notifies_everybody = False
     max_mtu = MAX_ATTRIBUTE_BYTES + 3
+    cut_off = 0
     model = INSTANT
 
     def __init__(self, mtu: int) -> None:
@@ -192,8 +197,12 @@ def _worlds() -> list[Any]:
     """
     if "GATEWAYD_VM" in os.environ:
         from tests.system.bluetoothd_world import BluetoothdWorld  # noqa: PLC0415 - needs it
+        from tests.system.peers_world import PeersWorld  # noqa: PLC0415 - likewise
 
-        return [pytest.param(BluetoothdWorld, marks=pytest.mark.system, id="BluetoothdWorld")]
+        return [
+            pytest.param(world, marks=pytest.mark.system, id=world.__name__)
+            for world in (BluetoothdWorld, PeersWorld)
+        ]
     no_bus = pytest.mark.skipif(not private_bus.HERE, reason="dbus-daemon is not installed")
     return [
         pytest.param(FakeWorld, id="FakeWorld"),

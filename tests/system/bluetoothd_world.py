@@ -15,7 +15,7 @@ from gatewayd.adapters.virtual_radio import AirModel
 from gatewayd.ports import Central, Link, Peripheral, RadioError
 from tests.support.worlds import VirtualWorld
 from tests.system.bluetoothd import BluezBus, bluez_bus, the_bluetoothd
-from tests.system.vhci import kernel_adapter
+from tests.system.vhci import KernelAdapter, kernel_adapter
 
 SCAN_STARTS_S: Final = 3.0
 
@@ -45,7 +45,7 @@ class _ByPublicAddress:
         return await self._central.scan(seconds)
 
 
-class _Slow:
+class Slow:
     """Switching discovery on takes bluetoothd a second in here."""
 
     def __init__(self, central: Central) -> None:
@@ -62,6 +62,7 @@ class BluetoothdWorld(VirtualWorld):
     pace = 10.0
     notifies_everybody = True
     max_mtu = 512  # see main.conf
+    cut_off = 2
     model = AirModel(
         # at full speed one phone that floods keeps bluetoothd from answering anybody
         connection_interval_s=0.02,
@@ -79,14 +80,7 @@ class BluetoothdWorld(VirtualWorld):
         self._bus: BluezBus | None = None
 
     async def gateway(self, address: str, *, link_cap: int = 4) -> tuple[Peripheral, Central]:
-        the_bluetoothd().make_sure()
-        if self._bus is None:
-            self._bus = await self._open.enter_async_context(bluez_bus())
-        self._open.push_async_callback(self._wait_until_unplugged, address)
-        adapter = await self._open.enter_async_context(kernel_adapter(self.air, address))
-        self.controllers[address] = adapter.controller
-        self._adapters.add(address)
-        await self._bus.wait_for_adapter(address)
+        await self.adapter(address)
         options = BluezOptions(
             adapter=address,
             link_cap=link_cap,
@@ -95,10 +89,22 @@ class BluetoothdWorld(VirtualWorld):
             start_s=20.0,
         )
         radio = await self._open.enter_async_context(open_bluez(options))
-        return radio.peripheral, _Slow(radio.central)
+        return radio.peripheral, Slow(radio.central)
 
     async def phone(self, address: str) -> Central:
         return _ByPublicAddress(await super().phone(address), self._adapters)
+
+    async def adapter(self, address: str) -> KernelAdapter:
+        """One more adapter of the kernel, which bluetoothd has switched on."""
+        the_bluetoothd().make_sure()
+        if self._bus is None:
+            self._bus = await self._open.enter_async_context(bluez_bus())
+        self._open.push_async_callback(self._wait_until_unplugged, address)
+        adapter = await self._open.enter_async_context(kernel_adapter(self.air, address))
+        self.controllers[address] = adapter.controller
+        self._adapters.add(address)
+        await self._bus.wait_for_adapter(address)
+        return adapter
 
     async def _wait_until_unplugged(self, address: str) -> None:
         """The next world has an adapter of the same address."""

@@ -32,7 +32,8 @@ from gatewayd.ports import RadioError, Sighting
 _log: Final = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.25
-PROBE_S: Final = 5.0
+PROBE_S: Final = 30.0  # macOS and Windows may ask the person first
+STARTED_S: Final = 2.0
 MTU_TRIES: Final = 10
 MIN_MTU: Final = 23
 WEAKEST_DBM, STRONGEST_DBM = -126, 20  # Core Vol 4 Part E 7.7.65.2; beyond: not known
@@ -71,8 +72,11 @@ class BleakRadio:
     # --- looking --------------------------------------------------------------------------
     async def probe(self) -> None:
         """RadioError, with a remedy, when there is no Bluetooth to look with."""
-        async with asyncio.timeout(PROBE_S), self._listening(lambda _, __: None):
-            pass
+        try:
+            async with asyncio.timeout(PROBE_S), self._listening(lambda _, __: None):
+                pass
+        except TimeoutError as error:
+            raise trouble(error) from error
 
     async def look(
         self, seconds: float, heard: Callable[[Sighting], None] = lambda _: None
@@ -110,7 +114,7 @@ class BleakRadio:
                 note, [self._table.service], bluez={"adapter": adapter} if adapter else {}
             )
             try:
-                await _start(scanner)
+                await _started(scanner)
             except FAULTS as error:
                 raise trouble(error) from error
             try:
@@ -208,6 +212,21 @@ class BleakRadio:
         """Hang up on everybody."""
         await asyncio.gather(*(client.link.close() for client in self._clients))
         await asyncio.gather(*self._hanging_up)
+
+
+async def _started(scanner: BleakScanner) -> None:
+    """Cancelling this stops what has begun: bluetoothd would refuse the next scan otherwise."""
+    start = asyncio.create_task(_start(scanner), name="start a scan")
+    try:
+        await asyncio.shield(start)
+    except asyncio.CancelledError:
+        await asyncio.wait({start}, timeout=STARTED_S)
+        start.cancel()
+        with contextlib.suppress(*FAULTS, asyncio.CancelledError):
+            await start
+        with contextlib.suppress(*FAULTS):
+            await scanner.stop()
+        raise
 
 
 async def _start(scanner: BleakScanner) -> None:

@@ -68,4 +68,9 @@ def trouble(error: BaseException) -> RadioError:
                 f"no system bus: {error.strerror or error}",
                 "sudo systemctl start dbus bluetooth",
             )
+        case TimeoutError():
+            return RadioError(
+                "Bluetooth does not answer",
+                "does the system ask, perhaps behind a window, whether this may use Bluetooth?",
+            )
     return RadioError(f"Bluetooth does not work: {str(error) or type(error).__name__}")

@@ -22,7 +22,7 @@ from gatewayd.adapters.bluez import gatt_table, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BusError, Call, Reply
 from gatewayd.adapters.bluez.notifier import Notifier
-from gatewayd.adapters.gatt.link import GattLink
+from gatewayd.adapters.gatt.link import GattLink, notified_mtu
 from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
@@ -237,5 +237,5 @@ class PhoneSide:
             self._links[device] = link
             self._visitors[device].cancel()
             self._arrivals.put_nowait(link)
-        link.mtu = max(mtu, MIN_ATT_MTU)
+        link.mtu = notified_mtu(mtu)
         return link

@@ -29,7 +29,7 @@ from firmware_proto.codes import (
 )
 from gatewayd.adapters.bluezero import server
 from gatewayd.adapters.bluezero.server import Frames, Kind, frame
-from gatewayd.adapters.gatt.link import GattLink
+from gatewayd.adapters.gatt.link import GattLink, notified_mtu
 from gatewayd.ports import LinkClosedError, RadioError
 
 _log: Final = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class BluezeroRadio:
             case Kind.SUBSCRIBED:
                 self._begin(number)
             case Kind.WRITTEN if self._link is not None and number == self._number:
-                self._link.mtu = max(MIN_ATT_MTU, int.from_bytes(body[:2], "big"))
+                self._link.mtu = notified_mtu(int.from_bytes(body[:2], "big"))
                 self._link.arrived(body[2:])
             case Kind.GONE if number == self._number:
                 self._end("disconnected")

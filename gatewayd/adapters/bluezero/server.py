@@ -77,10 +77,15 @@ class Server:
         for module, of in (("bluezero.GATT", "app"), ("bluezero.advertisement", "ad")):
             setattr(import_module(module), f"register_{of}_cb", self._registered)
             setattr(import_module(module), f"register_{of}_error_cb", self._refused)
-        adapter = options.adapter or import_module("bluezero.adapter").list_adapters()[0]
+        # whenever anything changes at any device, bluezero 0.9.1 asks for every object that there
+        # is, and then takes no notice of which adapter the device is on
+        adapters: Any = import_module("bluezero.adapter")
+        adapters.Adapter._properties_changed = lambda _, __, changed, ___, path: (  # noqa: SLF001
+            self._device_changed(changed, str(path))
+        )
+        adapter = options.adapter or adapters.list_adapters()[0]
         self._peripheral = import_module("bluezero.peripheral").Peripheral(str(adapter))
         self._address = str(self._peripheral.dongle.address)
-        self._peripheral.on_disconnect = self._device_gone
         self._serve(options.service, options.request, options.response, options.info)
 
     def _serve(self, service: str, request: str, response: str, info: str) -> None:
@@ -135,8 +140,8 @@ class Server:
         if self._subscribed and device == self._peer:
             self._send(Kind.WRITTEN, int(options.get("mtu", 23)).to_bytes(2, "big") + bytes(value))
 
-    def _device_gone(self, _: str, device: str) -> None:
-        if self._peer.endswith(device.replace(":", "_").upper()):
+    def _device_changed(self, changed: dict[str, Any], path: str) -> None:
+        if path == self._peer and not changed.get("Connected", True):
             self._gone()
             self._hang_up()  # whoever else has subscribed meanwhile was never told of a beginning
 

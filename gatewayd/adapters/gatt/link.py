@@ -12,12 +12,23 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from firmware_proto.codes import MAX_MESSAGE_BYTES
+from firmware_proto.codes import MAX_MESSAGE_BYTES, MIN_ATT_MTU
 from gatewayd.ports import LinkClosedError
 
 ATT_HEADER_BYTES: Final = 3
 MAX_ATTRIBUTE_BYTES: Final = 512  # Core Vol 3 Part F 3.2.9
 HANG_UP_S: Final = 5.0
+MULTIPLE_BYTES: Final = 2
+
+
+def notified_mtu(mtu: int) -> int:
+    """What to cut notifications for that bluetoothd sends, when `mtu` is in force: two bytes less.
+
+    To a client that takes several values at once (Core Vol 3 Part F 3.4.7.4; BlueZ's is one)
+    bluetoothd sends each with its length in front, and cuts off what does not fit then
+    (bt_gatt_server_send_notification in gatt-server.c). Which client is one it tells nobody.
+    """
+    return max(mtu - MULTIPLE_BYTES, MIN_ATT_MTU)
 
 
 class GattLink:
