@@ -26,8 +26,7 @@ from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
-from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId
-from gatewayd.core.pull import origin_of
+from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, DoorIdentity, Surroundings
 from gatewayd.lock_connection import GatewayIdentity

@@ -26,8 +26,8 @@ from gatewayd.core import envelope
 from gatewayd.core.backoff import Backoff
 from gatewayd.core.checkpoint import Checkpoint, Verifier
 from gatewayd.core.envelope import Kind, Statement, TimeAnswer
-from gatewayd.core.model import GatewayId
-from gatewayd.core.pull import Ack, Batch, Pull, origin_of, seal_info
+from gatewayd.core.model import GatewayId, origin_of
+from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.core.trust import Trust

@@ -140,6 +140,31 @@ def execute(command: Command | Group, argv: Sequence[str]) -> int:
         return ExitCode.FAILED
 
 
+_USUAL_COLUMNS: Final = 80
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal.
+
+    argparse makes one for every argument that is added, not only for help, and then asks
+    shutil for the width, which loads two compressors: half a megabyte of a daemon.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """As `shutil.get_terminal_size` finds it: COLUMNS, then the terminal, then 80."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(1).columns or _USUAL_COLUMNS
+    except OSError:  # no terminal
+        return _USUAL_COLUMNS
+
+
 def build_parser(command: Command | Group) -> argparse.ArgumentParser:
     """The parser of a command or of a whole group."""
     if isinstance(command, Command):
@@ -154,7 +179,7 @@ def build_parser(command: Command | Group) -> argparse.ArgumentParser:
             help=each.summary,
             description=_wrap(each.description),
             epilog=_epilog(each),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
         _fill(branch, each)
@@ -166,7 +191,7 @@ def _new_parser(prog: str, command: Command | Group) -> argparse.ArgumentParser:
         prog=prog,
         description=_wrap(command.description),
         epilog=_epilog(command),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
 

@@ -19,8 +19,7 @@ from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.core.audit import Leaf
 from gatewayd.core.checkpoint import Verifier
-from gatewayd.core.model import ClockState, EntryKind, GatewayId
-from gatewayd.core.pull import origin_of
+from gatewayd.core.model import ClockState, EntryKind, GatewayId, origin_of
 from gatewayd.logbook import Entry, Verification
 from gatewayd.ports import StorageError
 

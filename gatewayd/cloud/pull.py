@@ -23,7 +23,7 @@ from gatewayd.core import checkpoint as notes
 from gatewayd.core import envelope
 from gatewayd.core.checkpoint import Verifier
 from gatewayd.core.envelope import Kind, Statement, TimeAnswer
-from gatewayd.core.model import GatewayId
+from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.pull import (
     MAX_BATCH_BYTES,
     MAX_SEALED_BYTES,
@@ -33,7 +33,6 @@ from gatewayd.core.pull import (
     LogAlarmError,
     Pull,
     Verified,
-    origin_of,
     seal_info,
     verify_batch,
 )

@@ -14,6 +14,11 @@ CommandId = NewType("CommandId", bytes)
 """16 random bytes, made before the record naming them; the lock persists them before it moves."""
 
 
+def origin_of(gateway: GatewayId) -> str:
+    """The name of a gateway's log: first line of its checkpoints, and name of its log key."""
+    return f"gatewayd/{gateway}"
+
+
 class ClockState(IntEnum):
     """How far the wall clock may be believed; every log entry says in which it was written."""
 

@@ -25,7 +25,6 @@ from gatewayd.core import checkpoint as notes
 from gatewayd.core.audit import Leaf
 from gatewayd.core.checkpoint import Checkpoint, Verifier
 from gatewayd.core.merkle import CompactRange, leaf_hash, verify_consistency
-from gatewayd.core.model import GatewayId
 
 MIN_BATCH_BYTES: Final = 1024
 MAX_BATCH_BYTES: Final = 64 * 1024
@@ -163,11 +162,6 @@ class Batch:
         if batch.request != request:
             raise RemoteProtocolError(Fault.REPLAYED, "the answer to another order")
         return batch
-
-
-def origin_of(gateway: GatewayId) -> str:
-    """The name of a gateway's log: first line of its checkpoints, and name of its log key."""
-    return f"gatewayd/{gateway}"
 
 
 def seal_info(origin: str, request: bytes) -> bytes:

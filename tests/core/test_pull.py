@@ -16,7 +16,7 @@ from gatewayd.core import checkpoint as notes
 from gatewayd.core import merkle
 from gatewayd.core.audit import Leaf
 from gatewayd.core.checkpoint import Checkpoint, SignatureType, Verifier
-from gatewayd.core.model import ClockState, DoorId, EntryKind, GatewayId, Verdict
+from gatewayd.core.model import ClockState, DoorId, EntryKind, GatewayId, Verdict, origin_of
 from gatewayd.core.pull import (
     MAX_BATCH_BYTES,
     MIN_BATCH_BYTES,
@@ -25,7 +25,6 @@ from gatewayd.core.pull import (
     Batch,
     LogAlarmError,
     Pull,
-    origin_of,
     seal_info,
     verify_batch,
 )

@@ -20,8 +20,7 @@ from gatewayd.cli import main
 from gatewayd.cloud.authority import Authority, GatewayKeys, new_key
 from gatewayd.cloud.pull import Patience
 from gatewayd.core import audit
-from gatewayd.core.model import ClockState
-from gatewayd.core.pull import origin_of
+from gatewayd.core.model import ClockState, origin_of
 from gatewayd.keyfiles import create_files, private_pem, public_pem
 from tests.support.brokers import free_port
 from tests.support.uplink import (

@@ -16,8 +16,8 @@ from gatewayd.cloud.pull import NoAnswerError, Patience, Puller
 from gatewayd.cloud.store import OutrunError
 from gatewayd.core import envelope
 from gatewayd.core.envelope import Kind, TimeAnswer
-from gatewayd.core.model import ClockState
-from gatewayd.core.pull import MAX_BATCH_BYTES, Alarm, LogAlarmError, Pull, origin_of, seal_info
+from gatewayd.core.model import ClockState, origin_of
+from gatewayd.core.pull import MAX_BATCH_BYTES, Alarm, LogAlarmError, Pull, seal_info
 from tests.support.hub import Hub
 from tests.support.uplink import (
     AUTHORITY,

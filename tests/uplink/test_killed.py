@@ -13,7 +13,7 @@ from gatewayd import sync
 from gatewayd.adapters.sqlite import open_log
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud.pull import Patience, Puller
-from gatewayd.core.pull import origin_of
+from gatewayd.core.model import origin_of
 from tests.support.hub import Fuse, Hub, Killed
 from tests.support.memory_log import MemoryLog
 from tests.support.uplink import (

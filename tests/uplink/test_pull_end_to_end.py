@@ -6,8 +6,7 @@ import asyncio
 
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.core import checkpoint as notes
-from gatewayd.core.model import ClockState
-from gatewayd.core.pull import origin_of
+from gatewayd.core.model import ClockState, origin_of
 from gatewayd.sync import COSIGNED_NAME
 from tests.support.uplink import (
     GATEWAY,

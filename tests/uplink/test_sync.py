@@ -19,8 +19,8 @@ from gatewayd.core import checkpoint as notes
 from gatewayd.core import envelope
 from gatewayd.core.checkpoint import Checkpoint
 from gatewayd.core.envelope import Kind, Statement, TimeAnswer
-from gatewayd.core.model import ClockState, Instant
-from gatewayd.core.pull import Ack, Batch, Pull, origin_of, seal_info
+from gatewayd.core.model import ClockState, Instant, origin_of
+from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.ports import UpstreamError
 from gatewayd.sync import MAX_ORDER_BYTES, REMEMBERED_ORDERS, Pace
 from tests.support.hub import Hub
