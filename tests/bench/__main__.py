@@ -16,7 +16,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from tests.bench import bench_cpu, bench_crowd, bench_door, bench_log, bench_pause, bench_token
+from tests.bench import (
+    bench_cpu,
+    bench_crowd,
+    bench_door,
+    bench_endurance,
+    bench_log,
+    bench_pause,
+    bench_start,
+    bench_token,
+)
 from tests.bench.number import Number, table
 
 PARTS: Final[Sequence[tuple[str, Callable[[], list[Number]]]]] = (
@@ -26,6 +35,8 @@ PARTS: Final[Sequence[tuple[str, Callable[[], list[Number]]]]] = (
     ("the price of a pause", bench_pause.run),
     ("round trips and profiles", bench_door.run),
     ("forty phones", bench_crowd.run),
+    ("start and memory", bench_start.run),
+    ("1500 unlocks", bench_endurance.run),
 )
 MEASURED, NOT_MEASURED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 

@@ -79,8 +79,10 @@ class FakeBluez:
         await self.bus.connect()
         self.bus.add_message_handler(self._arrived)
         rule = "type='signal',interface='org.freedesktop.DBus.Properties',arg0='" + CHARACTERISTIC
-        await self.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
-                        "AddMatch", "s", [rule + "'"])  # fmt: skip
+        gone = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''"
+        for each in (rule + "'", gone):
+            await self.call("org.freedesktop.DBus", "/org/freedesktop/DBus",
+                            "org.freedesktop.DBus", "AddMatch", "s", [each])  # fmt: skip
         await self.bus.request_name("org.bluez")
 
     async def stop(self) -> None:
@@ -180,6 +182,9 @@ class FakeBluez:
 
     # --- being called -------------------------------------------------------------------
     def _arrived(self, message: Message) -> bool | None:
+        if message.member == "NameOwnerChanged":
+            self._client_is_gone(message.body[0])
+            return None
         if message.message_type is MessageType.SIGNAL:
             changed = message.interface == PROPERTIES and message.sender != self.bus.unique_name
             if changed and self.application and message.sender == self.application[0]:
@@ -189,6 +194,16 @@ class FakeBluez:
             return None
         self._spawn(self._answer(message))
         return True
+
+    def _client_is_gone(self, client: str) -> None:
+        """What was registered goes with whoever registered it."""
+        if self.application is not None and self.application[0] == client:
+            self.application, self.table = None, {}
+        if self.advertised_by is not None and self.advertised_by[0] == client:
+            self.advertisement = self.advertised_by = None
+            for path, interfaces in self.objects.items():
+                if ADVERTISING in interfaces:
+                    self.change(path, ADVERTISING, ActiveInstances=0)
 
     def _characteristic_changed(self, message: Message) -> None:
         """Only values of what can notify go on the air."""
