@@ -35,6 +35,7 @@ test: $(VENV)/.dev
 
 system-test: $(VENV)/.dev
 	$(PYTHON) -m tests.system.vm test --timeout 1200 tests/system tests/contract/test_radio_contract.py
+	$(PYTHON) -m tests.system.vm test --systemd --timeout 900
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -193,7 +193,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`user`: does the daemon's user exist? `policy`, `helper`: is that file of ours there?"""
+    """`user`: does the daemon's user exist? `policy`, `helper`: are those files of ours there?"""
 
     user: bool
     policy: bool
@@ -219,8 +219,9 @@ def _about_access(seen: Access) -> Iterator[Finding]:
         yield Finding(
             PERMISSIONS,
             Severity.WARNING,
-            "no D-Bus policy of ours: any program on this machine may disconnect phones",
-            "install gatewayd.dbus.conf as /usr/share/dbus-1/system.d/gatewayd.conf",
+            "no D-Bus policies of ours: any program on this machine may disconnect phones",
+            "install gatewayd.dbus.conf as /etc/dbus-1/system.d/gatewayd.conf, and"
+            " system-local.dbus.conf as /etc/dbus-1/system-local.conf",
         )
     if not seen.helper:
         yield Finding(

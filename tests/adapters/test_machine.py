@@ -22,6 +22,7 @@ from gatewayd.core.diagnosis_radio import Adapter
 from gatewayd.ports import NotSeenError
 from tests.support.private_bus import private_bus
 
+ROOT = Path(__file__).parents[2]
 OBJECTS = {
     "/org/bluez": {"org.bluez.AgentManager1": {}},
     "/org/bluez/hci1": {"org.bluez.Adapter1": {"Address": {"type": "s", "data": "00:00"}}},
@@ -277,6 +278,9 @@ async def test_who_may_do_what(machine: ThisMachine, root: Path, tmp_path: Path)
     assert await machine.access(state) == host.Access(False, False, False, None)
     put(root, "etc/passwd", "root:x:0:0\ngatewayd:x:990:990\n")
     put(root, "etc/dbus-1/system.d/gatewayd.conf", "")
+    put(root, "etc/dbus-1/system-local.conf", "<busconfig/>")
+    assert not (await machine.access(state)).policy
+    shutil.copy(ROOT / "systemd/system-local.dbus.conf", root / "etc/dbus-1/system-local.conf")
     (root / "run").mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as helper:
         helper.bind(str(root / "run/gatewayd-radio-helper.socket"))

@@ -59,19 +59,25 @@ async def keep_journals() -> None:
 
 
 @asynccontextmanager
-async def configured(change: Callable[[str], str]) -> AsyncIterator[None]:
+async def configured(change: Callable[[str], str] = str) -> AsyncIterator[None]:
     """The daemon with another configuration; at the end the old one, and no drop-ins."""
     before = CONFIGURATION.read_text()
     after = change(before)
     CONFIGURATION.write_text(after)
     try:
-        await DAEMON.do("restart")
+        if after != before:
+            await DAEMON.do("restart")
         yield
     finally:
         CONFIGURATION.write_text(before)
-        shutil.rmtree(DROP_INS / f"{DAEMON.name}.d", ignore_errors=True)
-        await run("systemctl", "daemon-reload")
-        await DAEMON.do("restart")
+        await as_shipped()
+
+
+async def as_shipped() -> None:
+    """The daemon without any drop-in."""
+    shutil.rmtree(DROP_INS / f"{DAEMON.name}.d", ignore_errors=True)
+    await run("systemctl", "daemon-reload")
+    await DAEMON.do("restart")
 
 
 async def type_in(heading: str) -> None:

@@ -59,10 +59,14 @@ class Unit:
             await asyncio.sleep(0.1)
         return time.monotonic() - began
 
+    async def restarted(self, times: int, within_s: float) -> float:
+        """Wait until systemd has restarted it so often, since somebody started it."""
+        return await self.until("NRestarts", lambda value: int(value) >= times, within_s)
+
     async def lives_anew(self, restarts: int, within_s: float) -> float:
         """Wait until systemd has restarted it once more than that, and it is ready."""
         began = time.monotonic()
-        await self.until("NRestarts", lambda value: int(value) > restarts, within_s)
+        await self.restarted(restarts + 1, within_s)
         await self.until("ActiveState", "active", within_s)
         return time.monotonic() - began
 

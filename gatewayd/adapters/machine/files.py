@@ -19,6 +19,7 @@ POLICIES: Final = (
     "usr/share/dbus-1/system.d/gatewayd.conf",
     "etc/dbus-1/system.d/gatewayd.conf",
 )
+FOR_EVERYBODY: Final = "etc/dbus-1/system-local.conf"
 HELPER: Final = "run/gatewayd-radio-helper.socket"
 JOURNALD: Final = (
     "usr/lib/systemd/journald.conf.d", "run/systemd/journald.conf.d", "etc/systemd/journald.conf.d",
@@ -85,7 +86,8 @@ def access(root: Path, state: Path) -> Access:
     users = (read(root / "etc/passwd") or "").splitlines()
     return Access(
         user=any(each.startswith(f"{USER}:") for each in users),
-        policy=any((root / each).is_file() for each in POLICIES),
+        policy=any((root / each).is_file() for each in POLICIES)
+        and "org.bluez" in (read(root / FOR_EVERYBODY) or ""),
         helper=(root / HELPER).exists(),
         state=_state(state),
     )
