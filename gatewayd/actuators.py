@@ -126,6 +126,7 @@ class Workshop:
                 contact=None if contact is None else Contact(contact.line, low=contact.low),
             ),
             on_door=partial(self.conditions.contact, DoorId(door)),
+            on_reached=partial(self.conditions.dialled, DoorId(door)),
         )
         return Actuator(relay, relay.keep)
 

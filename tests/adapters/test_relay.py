@@ -583,6 +583,26 @@ def test_a_keeper_answers_and_leaves_the_line_inactive() -> None:
     assert wire.levels == [True, False]
 
 
+def test_no_setting_and_no_command_makes_a_pulse_longer_than_a_strike_bears(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert keeper_module.LONGEST_PULSE_MS == 30_000
+    monkeypatch.setattr(keeper_module, "LONGEST_PULSE_MS", 60)
+    wire = Wire()
+    ours, theirs = os.pipe(), os.pipe()
+    keeper = threading.Thread(target=Keeper(wire, 10**9, ours[0], theirs[1]).run)
+    keeper.start()
+    began_s = time.monotonic()
+    os.write(ours[1], b"pulse aa 86400000\n")
+    while wire.levels != [True, False]:
+        assert time.monotonic() - began_s < 5
+        time.sleep(0.005)
+    os.close(ours[1])
+    keeper.join(5)
+    for descriptor in (ours[0], *theirs):
+        os.close(descriptor)
+
+
 def test_a_keeper_looks_after_its_line_when_it_is_asked() -> None:
     wire = Wire()
     assert kept(wire, b"look 1\npulse aa 100\nlook 2\n") == b"ready\nfine 1\non aa\nfine 2\n"

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import random
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import serial
 
 from firmware_proto.codes import FrameKind, Outcome
 from firmware_proto.serial_framing import SerialFraming
@@ -24,7 +26,7 @@ from gatewayd.adapters.serial_line import port as ports_of_line
 from gatewayd.core.model import CommandId
 from gatewayd.locks import UNREACHABLE
 from gatewayd.ports import RadioError
-from tests.adapters.test_serial_line import OPENED, SHORT, LineSite, opened
+from tests.adapters.test_serial_line import OPENED, SHORT, LineSite, open_files, opened
 from tests.support.cable import Cable, Plug, cable
 from tests.support.household import IMPATIENT, TIMING, until
 
@@ -341,6 +343,49 @@ async def test_a_read_that_finds_nothing_is_no_end(
         assert port.usable
 
 
+async def test_unplugged_at_every_moment_a_kept_link_comes_back(
+    site: LineSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also while the device is being opened, which no driver does in one step."""
+    chance = random.Random(7)
+    async with site.powered(), opened(site, replace(TIMING, retry_at_most_s=0.05)) as client:
+        warm = asyncio.create_task(client.keep_warm())
+        for _ in range(40):
+            await asyncio.sleep(chance.random() * 0.1)
+            site.line.unplug(site.line.near)
+            await asyncio.sleep(chance.random() * 0.03)
+            site.line.plug(site.line.near)
+            assert not warm.done()
+        await until(lambda: site.central._link is not None and not site.central._link.closed, 5)
+        assert await client.unlatch(ONE, 1) == OPENED
+        warm.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await warm
+    assert "Traceback" not in caplog.text
+    assert [each for each in caplog.records if each.name == "asyncio"] == []
+
+
+async def test_a_device_that_goes_while_it_is_set_up(
+    site: LineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ports_of_line._Device._reconfigure_port
+    tries: list[int] = []
+
+    def failing(self: ports_of_line._Device, force_update: bool = False) -> None:
+        tries.append(1)
+        if len(tries) == 2:  # the first one is the opening's own
+            raise serial.SerialException("Could not configure port")
+        real(self, force_update)
+
+    before = open_files()
+    monkeypatch.setattr(ports_of_line._Device, "_reconfigure_port", failing)
+    with pytest.raises(RadioError, match="was gone again: Could not configure port"):
+        await ports_of_line.open_port(str(site.line.near.path), 9600, site.central._make_port)
+    assert open_files() == before
+    async with site.powered(), opened(site) as client:
+        assert await client.unlatch(ONE, 1) == OPENED
+
+
 async def test_a_device_that_is_another_one_when_it_is_back(site: LineSite, line: Cable) -> None:
     """The name that udev keeps leads elsewhere: what is open is the old one."""
     async with site.powered(), opened(site, replace(TIMING, answer_s=1.0)) as client:
@@ -349,6 +394,7 @@ async def test_a_device_that_is_another_one_when_it_is_back(site: LineSite, line
         for number in range(3):
             line.unplug(line.near)
             await until(lambda: site.central._port is None or not site.central._port.usable)
+            await asyncio.sleep(0.02)
             held = os.openpty()  # somebody else takes the number meanwhile
             line.plug(line.near)
             assert await client.unlatch(CommandId(bytes([90 + number]) * 16), 1) == OPENED

@@ -50,7 +50,7 @@ class FakeChip:
         return int((self.path / f"{STRIKE}.level").read_text())
 
     def trouble(self, what: str) -> None:
-        """The relay's line is `stuck`, or `dead`."""
+        """The relay's line is `stuck`, `dead` or `hung`."""
         (self.path / f"{STRIKE}.{what}").touch()
 
     def mend(self, what: str) -> None:

@@ -36,6 +36,8 @@ from gatewayd.adapters.relay.line import Contact, GpiodLine, RelayLine, RelaySet
 _IDS: Final = 256
 _LONGEST_LINE: Final = 256
 LOOK_S: Final = 5.0
+LONGEST_PULSE_MS: Final = 30_000
+"""Whatever anybody sets or asks: a strike that is powered for longer burns."""
 
 
 class Keeper:
@@ -43,7 +45,7 @@ class Keeper:
 
     def __init__(self, line: RelayLine, limit_ms: int, commands: int, answers: int) -> None:
         self._line = line
-        self._limit_ms = limit_ms
+        self._limit_ms = min(limit_ms, LONGEST_PULSE_MS)
         self._commands = commands
         self._answers = answers
         self._until_s: float | None = None

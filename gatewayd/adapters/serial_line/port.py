@@ -83,7 +83,13 @@ class Heard:
 
 
 class _Device(serial.Serial):
-    """A device that is read and written once, and never waited for."""
+    """A device that is read and written once, and never waited for.
+
+    `failed` hears of a device that cannot be written to: the transport would
+    put a traceback into the journal for every adapter that is pulled out.
+    """
+
+    failed: Callable[[OSError], None] | None = None
 
     def read(self, size: int = 1) -> bytes:
         """What is there; SerialException when the device is gone."""
@@ -98,13 +104,16 @@ class _Device(serial.Serial):
         return data
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override] # the stub allows every buffer
-        """As many bytes as fit; BlockingIOError when none does, SerialException when it is gone."""
+        """As many bytes as fit; BlockingIOError when none does."""
         try:
             return os.write(self.fileno(), data)
         except BlockingIOError:
             raise
         except OSError as error:
-            raise serial.SerialException(f"writing failed: {error}") from error
+            if self.failed is None:
+                raise
+            self.failed(error)
+            return len(data)
 
 
 class Port(asyncio.Protocol):
@@ -160,7 +169,7 @@ class Port(asyncio.Protocol):
                     await self._flowing.wait()
             except TimeoutError:
                 self.abandon()
-        if not self.usable:
+        if self.fault or not self.usable:
             raise LinkClosedError("the serial device is gone or takes nothing")
 
     def say(self, frame: bytes) -> None:
@@ -244,9 +253,14 @@ class Port(asyncio.Protocol):
         """It has taken everything."""
         self._flowing.set()
 
+    def writing_failed(self, error: OSError) -> None:
+        """The device is gone; no more of this in the middle of a write."""
+        self.fault = f"writing failed: {error}"
+        self._loop.call_soon(self.abandon)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is closed."""
-        self.fault = "" if exc is None else str(exc)
+        self.fault = self.fault if exc is None else str(exc)
         first = self.usable
         self._gone.set()
         self._flowing.set()
@@ -267,7 +281,13 @@ async def open_port(path: str, baud: int, make: Callable[[], Port]) -> Port:
         opening.add_done_callback(_close_late)
         raise
     port = make()
-    await serial_asyncio_fast.connection_for_serial(loop, lambda: port, device)
+    device.failed = port.writing_failed
+    try:
+        await serial_asyncio_fast.connection_for_serial(loop, lambda: port, device)
+    except (OSError, ValueError, termios.error) as error:  # unplugged since; it is set up once more
+        with contextlib.suppress(OSError, termios.error):
+            device.close()
+        raise RadioError(f"{path} was gone again: {error}", _remedy(error)) from error
     await asyncio.sleep(0)  # the transport introduces itself by `call_soon`
     return port
 

@@ -7,7 +7,8 @@ A chip is a directory `gpiochipN` with a file `chip` (name, label, one line name
 per line). Each line has a file `N.level` with its voltage, 0 or 1; the FIFO
 `N.edge` is readable when an input has changed. Whatever is done to an output
 is added to `history` as: monotonic time, line, voltage, what was done. A file
-`N.stuck` holds an output's voltage whatever is asked, `N.dead` makes its ioctls fail.
+`N.stuck` holds an output's voltage whatever is asked, `N.dead` makes its ioctls fail,
+`N.hung` lets nobody make it active while the file is there.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ class LineRequest:
     def _drive(self, line: int, value: Value, how: str) -> None:
         if (self._chip / f"{line}.dead").exists():
             raise OSError(errno.EIO, "Input/output error")
+        while value is Value.ACTIVE and (self._chip / f"{line}.hung").exists():
+            time.sleep(0.01)
         level = value.value ^ self._settings.active_low
         with (self._chip / "history").open("a") as history:
             history.write(f"{time.monotonic()} {line} {level} {how}\n")
