@@ -89,7 +89,7 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
     """
     link_cap = config.radio.max_phone_links + 1
     if config.radio.kind == "bluez":
-        from gatewayd.adapters import bluez  # noqa: PLC0415 - see above
+        from gatewayd.adapters import bluez, radio_helper  # noqa: PLC0415 - see above
 
         options = bluez.BluezOptions(
             adapter=config.radio.adapter,
@@ -98,6 +98,7 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
             info=f"gatewayd {__version__}".encode(),
             link_cap=link_cap,
             advertising_interval_ms=ADVERTISING_MS,
+            helper=radio_helper.where_there_is_one(),
         )
         async with bluez.open_bluez(options) as radio:
             yield Radio(radio.peripheral, radio.central, radio.health)

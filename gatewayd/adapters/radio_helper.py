@@ -99,6 +99,11 @@ class RadioHelper:
             self._talk = None
 
 
+def where_there_is_one(path: Path = SOCKET) -> RadioHelper | None:
+    """The helper, if this machine has its socket: systemd makes that before the daemon starts."""
+    return RadioHelper(path) if path.is_socket() else None
+
+
 def _check(answer: Answer) -> None:
     if answer.status is not Status.OK:
         raise RadioError(f"the radio helper: {answer.status.name.lower().replace('_', ' ')}")

@@ -19,8 +19,11 @@ class Rung(IntEnum):
     AGAIN = 1
     """Try the same once more."""
     POWER_CYCLE = 2
-    RESTART_BLUETOOTHD = 3
-    GIVE_UP = 4
+    """Through bluetoothd."""
+    RESTART_ADAPTER = 3
+    """Past bluetoothd, which may be what hangs: needs the radio helper."""
+    RESTART_BLUETOOTHD = 4
+    GIVE_UP = 5
     """End loudly: whoever supervises starts everything again."""
 
 
@@ -35,6 +38,7 @@ class Limit:
 LIMITS: Final[Mapping[Rung, Limit]] = {
     Rung.AGAIN: Limit(1, 0.0),
     Rung.POWER_CYCLE: Limit(4, 300.0),
+    Rung.RESTART_ADAPTER: Limit(6, 600.0),
     Rung.RESTART_BLUETOOTHD: Limit(8, 1800.0),
     Rung.GIVE_UP: Limit(16, 0.0),
 }
@@ -42,8 +46,12 @@ LIMITS: Final[Mapping[Rung, Limit]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Where one adapter stands. `used_s`: when each rung was taken last; `taken`: how often."""
+    """Where one adapter stands. `used_s`: when each rung was taken last; `taken`: how often.
 
+    lacking: rungs that this machine does not have.
+    """
+
+    lacking: frozenset[Rung] = frozenset()
     failures: int = 0
     used_s: Mapping[Rung, float] = field(default_factory=dict)
     taken: Mapping[Rung, int] = field(default_factory=dict)
@@ -54,7 +62,9 @@ class Ladder:
         rung = max(
             rung
             for rung, limit in LIMITS.items()
-            if failures >= limit.after and self._rested(rung, limit, now_s)
+            if rung not in self.lacking
+            and failures >= limit.after
+            and self._rested(rung, limit, now_s)
         )
         used_s = self.used_s if rung is Rung.AGAIN else {**self.used_s, rung: now_s}
         taken = {**self.taken, rung: self.taken.get(rung, 0) + 1}

@@ -20,6 +20,7 @@ from tests.support import private_bus
 from tests.support.fake_bluez import ADAPTER, ADVERTISING, DEVICE
 from tests.support.fake_bluez_world import (
     ADAPTER_2_ADDRESS,
+    ADAPTER_ADDRESS,
     HCI,
     HCI_2,
     FakeBluezWorld,
@@ -218,6 +219,44 @@ async def test_registering_fails_a_few_times(world: FakeBluezWorld):
     assert radio.counts["recovery: again"] == after - 1
     assert radio.counts["recovery: power cycle"] == 1
     assert radio.keeper.state is State.ADVERTISING
+
+
+class Helper:
+    """A radio helper whose kernel is the fake bluetoothd's; `fault` is what becomes of asking."""
+
+    def __init__(self, world: FakeBluezWorld, fault: str = "") -> None:
+        self.world, self.fault, self.asked = world, fault, []
+
+    async def strength_dbm(self, adapter: str, peer: str, *, public: bool) -> int | None:
+        raise NotImplementedError
+
+    async def restart(self, adapter: str) -> None:
+        self.asked.append(adapter)
+        if self.fault:
+            raise RadioError(self.fault)
+        self.world.bluez.refuse.clear()
+        self.world.bluez._powered(HCI, on=False)
+        self.world.bluez.change(HCI, ADAPTER, Powered=False)
+
+
+async def test_an_adapter_is_restarted_past_a_bluetoothd_that_cannot(world: FakeBluezWorld):
+    await world.start_bluez()
+    helper = Helper(world)
+    world.bluez.refuse["RegisterAdvertisement"] = ["Failed"] * 1000
+    radio = await world.open(GATEWAY, replace(QUICK, helper=helper))
+    assert helper.asked == [ADAPTER_ADDRESS]
+    assert world.bluez.value(HCI, ADAPTER, "Powered")
+    assert radio.counts["recovery: restart adapter"] == 1
+    assert radio.counts["recovery: restart bluetoothd"] == 0
+
+
+async def test_a_helper_that_does_not_help_is_one_rung_only(world: FakeBluezWorld):
+    await world.start_bluez()
+    helper = Helper(world, "the radio helper: too soon")
+    world.bluez.refuse["RegisterAdvertisement"] = ["Failed"] * 1000
+    with pytest.raises(RadioError, match="cannot serve phones"):
+        await world.open(GATEWAY, replace(QUICK, helper=helper))
+    assert helper.asked == [ADAPTER_ADDRESS]
 
 
 async def test_registering_never_works(world: FakeBluezWorld):

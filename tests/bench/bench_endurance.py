@@ -34,10 +34,10 @@ from tests.bench.process import descriptors, memory, threads
 from tests.support import private_bus
 from tests.support.fake_bluez_world import ADAPTER_ADDRESS, FakeBluezWorld
 
-ON_AIR, ON_BUS = 1000, 500
-STEP = 50
-WARM_UP = 400
-"""Caches fill first: a quarter of a megabyte of SQLite's pages, above all."""
+ON_AIR, ON_BUS = 1000, 600
+STEP = 100
+WARM_UP = 0.5
+"""Share of the unlocks. Caches fill first: a quarter of a megabyte of SQLite's pages, above all."""
 DOORS, PHONES = 8, 4
 SETTLE_S = 1.0
 MOST_GROWTH_MIB = 0.1
@@ -67,7 +67,7 @@ def run() -> list[Number]:
 def describe(radio: str, looks: list[Look]) -> list[Number]:
     """Start, end, and growth per 100 unlocks once warm."""
     last = looks[-1]
-    warm = [look for look in looks if look.unlocks >= min(WARM_UP, last.unlocks // 2)]
+    warm = [look for look in looks if look.unlocks >= WARM_UP * last.unlocks]
     name = f"{last.unlocks} unlocks, {radio}"
     how = (
         f"`gatewayd run` as a child, {DOORS} doors, {PHONES} phones at once, each connecting anew;"

@@ -20,16 +20,22 @@ def test_the_mildest_first_then_each_in_its_turn() -> None:
     ladder, rungs = climb(Ladder(), 16)
     again = Rung.AGAIN
     assert rungs == [
-        *[again] * 3, Rung.POWER_CYCLE, *[again] * 3, Rung.RESTART_BLUETOOTHD,
-        *[again] * 7, Rung.GIVE_UP,
+        *[again] * 3, Rung.POWER_CYCLE, again, Rung.RESTART_ADAPTER, again,
+        Rung.RESTART_BLUETOOTHD, *[again] * 7, Rung.GIVE_UP,
     ]  # fmt: skip
     assert ladder.taken == {
-        again: 13, Rung.POWER_CYCLE: 1, Rung.RESTART_BLUETOOTHD: 1, Rung.GIVE_UP: 1,
+        again: 12, Rung.POWER_CYCLE: 1, Rung.RESTART_ADAPTER: 1, Rung.RESTART_BLUETOOTHD: 1,
+        Rung.GIVE_UP: 1,
     }  # fmt: skip
 
 
+def test_a_rung_that_is_not_there_is_not_taken() -> None:
+    _, rungs = climb(Ladder(frozenset({Rung.RESTART_ADAPTER})), 8)
+    assert rungs[3:] == [Rung.POWER_CYCLE, *[Rung.AGAIN] * 3, Rung.RESTART_BLUETOOTHD]
+
+
 def test_success_begins_a_new_row_but_limits_stay() -> None:
-    ladder, _ = climb(Ladder(), 4, now_s=10.0)
+    ladder, _ = climb(Ladder(frozenset({Rung.RESTART_ADAPTER})), 4, now_s=10.0)
     ladder, rungs = climb(ladder.worked(), 5, now_s=309.0)
     assert rungs == [Rung.AGAIN] * 5
     _, rung = ladder.failed(310.0)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.adapters.radio_helper import RadioHelper
+from gatewayd.adapters.radio_helper import RadioHelper, where_there_is_one
 from gatewayd.ports import RadioError
 from gatewayd.radio_helper import __main__ as program
 from gatewayd.radio_helper import kernel as kernel_module
@@ -283,6 +283,11 @@ async def test_the_daemon_comes_back_to_a_helper_that_was_restarted(serving: Ser
         await asyncio.to_thread(serving.stop)
         serving.start()
         assert await helper.strength_dbm(ADAPTER, PHONE, public=False) == -60
+
+
+def test_a_helper_is_used_where_there_is_one(serving: Serving, tmp_path: Path) -> None:
+    assert where_there_is_one(serving.path) is not None
+    assert where_there_is_one(tmp_path / "nowhere") is None
 
 
 async def test_without_a_helper_there_is_no_reading(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BUS_NAME, BUS_PATH, Bus, BusError, Call, Reply
 from gatewayd.adapters.bluez.options import BluezOptions
 from gatewayd.adapters.bluez.phones import PhoneSide, Spawn
+from gatewayd.adapters.bluez.remedies import Remedies
 from gatewayd.core.recovery import Ladder, Rung
 from gatewayd.ports import RadioError
 
@@ -84,7 +85,8 @@ class Keeper:
         self._spawn = spawn
         self._counts = counts
         self._wake = asyncio.Event()
-        self._ladders = {task: Ladder() for task in Task}
+        self._remedies = Remedies(bus, bluetoothd, options.helper)
+        self._ladders = {task: Ladder(self._remedies.lacking) for task in Task}
         self._complaints: dict[Task, str] = {}
         self._lives: Counter[str] = Counter()
         self._ready: dict[str, _Life] = {}
@@ -316,29 +318,16 @@ class Keeper:
         if rung is Rung.GIVE_UP:
             raise RadioError(f"cannot {task}: {reason}")
         try:
-            if rung is Rung.POWER_CYCLE:
-                await self._power_cycle(task)
-            elif rung is Rung.RESTART_BLUETOOTHD:
-                await self._restart_bluetoothd()
-        except BusError as error:
+            await self._remedies.take(rung, self._address(task))
+        except (BusError, RadioError) as error:
             _log.error("%s did not help: %s", rung.name.lower().replace("_", " "), error)
         return self._options.retry_s * self._ladders[task].failures
 
-    async def _power_cycle(self, task: Task) -> None:
-        address = self._options.adapter
+    def _address(self, task: Task) -> str | None:
+        """Of the adapter that is to be blamed."""
         if task is Task.DIAL and self._options.lock_adapter is not None:
-            address = self._options.lock_adapter
-        path = self._bluetoothd.objects.adapter(address)
-        if path is not None:
-            await adapter.power_cycle(self._bluetoothd, path)
-
-    async def _restart_bluetoothd(self) -> None:
-        """Through systemd; refused unless polkit or the unit's owner allows it."""
-        await self._bus.call(
-            "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-            "org.freedesktop.systemd1.Manager", "RestartUnit", "ss",
-            ["bluetooth.service", "replace"],
-        )  # fmt: skip
+            return self._options.lock_adapter
+        return self._options.adapter
 
     def _now(self, state: State, trouble: str) -> None:
         if (state, trouble) != (self.state, self.trouble):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gatewayd.ports import RadioHelper
+
 
 @dataclass(frozen=True, slots=True)
 class BluezOptions:
@@ -17,6 +19,7 @@ class BluezOptions:
     refresh_s: after how long an advertisement that was connected to is registered anew.
     dial_s: after how long a dial fails, waiting for its turn included. turn_s: after how long
     without a connection one dial lets the next one try; phones find the advertisement meanwhile.
+    helper: restarts an adapter past bluetoothd; a rung of the ladder, where there is one.
     """
 
     adapter: str | None = None
@@ -33,3 +36,4 @@ class BluezOptions:
     refresh_s: float = 60.0
     dial_s: float = 8.0
     turn_s: float = 4.0
+    helper: RadioHelper | None = None
