@@ -2,8 +2,8 @@
 
 User-mode Linux is the kernel as an ordinary process: at the speed of the host,
 without KVM, and in a few megabytes. Debian's ready-made one has no Bluetooth,
-so it is made from Debian's source with `kernel.config`, once per version of the
-source and of that file, under build/system. Standard library only: this runs
+so it is made from Debian's source with `kernel.config` and patches, once per version
+of the source and of those files, under build/system. Standard library only: this runs
 before anything else.
 """
 
@@ -24,6 +24,8 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = CHECKOUT / "build" / "system"
 INIT: Final = Path(__file__).with_name("init.sh")
 CONFIG: Final = Path(__file__).with_name("kernel.config")
+PATCHES: Final = sorted(Path(__file__).parent.glob("kernel-*.patch"))
+"""What the machine cannot live with; each says why."""
 
 PACKAGES: Final = {
     "/usr/libexec/bluetooth/bluetoothd": "bluez",
@@ -39,6 +41,7 @@ BUILD_PACKAGES: Final = {
     "/usr/bin/gcc": "gcc",
     "/usr/include/stdio.h": "libc6-dev",
     "/usr/bin/make": "make",
+    "/usr/bin/patch": "patch",
     "/usr/bin/flex": "flex",
     "/usr/bin/bison": "bison",
     "/usr/bin/bc": "bc",
@@ -69,8 +72,8 @@ def prepare() -> Image:
     _install(PACKAGES)
     CACHE.mkdir(parents=True, exist_ok=True)
     package, version = _source()
-    config = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:12]
-    root = CACHE / f"linux-{version}-{config}"
+    made_of = b"".join(path.read_bytes() for path in (CONFIG, *PATCHES))
+    root = CACHE / f"linux-{version}-{hashlib.sha256(made_of).hexdigest()[:12]}"
     kernel = root / "linux"
     if not kernel.exists():
         _install(BUILD_PACKAGES)
@@ -136,12 +139,25 @@ def _make(package: str, version: str, root: Path) -> None:
             ["tar", "--extract", "--file", str(packed), "--exclude=Documentation/*/*/*"], cwd=stage
         )
         (tree,) = (path.parent for path in stage.glob("*/Kbuild"))
+        _patch(tree)
         made = _compile(tree)
         (stage / "done").mkdir()
         _run(["strip", "--output-file", str(stage / "done" / "linux"), str(made)])
         (stage / "done").replace(root)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _patch(tree: Path) -> None:
+    """Debian may have mended it meanwhile: then it does not fit, and that is said."""
+    for path in PATCHES:
+        fits = ["patch", "-p1", "--forward", "--silent", "--input", str(path)]
+        try:
+            _run([*fits, "--dry-run"], cwd=tree)
+        except PreparationError:
+            print(f"{path.name} does not fit this kernel: left out", flush=True)
+        else:
+            _run(fits, cwd=tree)
 
 
 def _compile(tree: Path) -> Path:
