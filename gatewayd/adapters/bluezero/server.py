@@ -9,6 +9,7 @@ its standard input does, and whenever bluetoothd does.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -193,6 +194,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.path:
         sys.path.append(options.path)  # last: dbus and gi must be this Python's own
+    # bluezero asks bluetoothd about objects of its own, and dbus-python reports each refusal
+    logging.getLogger("dbus.proxies").setLevel(logging.CRITICAL)
     output = os.dup(1)
     os.dup2(2, 1)  # bluezero prints
     trouble = ""
