@@ -42,6 +42,7 @@ REQUESTS_NAME: Final = "request naming"
 SECRET_BYTES: Final = 32
 ADVERTISING_MS: Final = (20.0, 30.0)
 """A gateway has mains power: it is found at once, and again at once after a link went."""
+SELF_TEST_AFTER_S: Final = 3.0
 
 
 async def run(config: Config, secrets: Secrets) -> int:
@@ -57,6 +58,7 @@ async def run(config: Config, secrets: Secrets) -> int:
         asyncio.TaskGroup() as tasks,
     ):
         daemon = await _wire(config, secrets, log, radio, stack, tasks)
+        looking = tasks.create_task(_look_around(config), name="self-test")
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
@@ -64,10 +66,24 @@ async def run(config: Config, secrets: Secrets) -> int:
         try:
             await daemon.serve(radio.peripheral)
         finally:
+            looking.cancel()
             for number in signals:
                 loop.remove_signal_handler(number)
     _log.info("stopped")
     return 0
+
+
+async def _look_around(config: Config) -> None:
+    """Once, beside the daemon that serves already; a bug in it must not close a door."""
+    if config.radio.kind == "virtual":
+        return
+    await asyncio.sleep(SELF_TEST_AFTER_S)
+    from gatewayd import self_test  # noqa: PLC0415 - no part of what must be quick
+
+    try:
+        await self_test.tell(config)
+    except Exception:  # noqa: BLE001 - whatever it is, doors matter more
+        _log.exception("this machine could not be looked at")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gatewayd import config
+from gatewayd import config, self_test
 from gatewayd.adapters.machine import ThisMachine
+from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import diagnose
 from gatewayd.core.findings import Finding, NotSeen
-from gatewayd.ports import Machine, NotSeenError
+from gatewayd.ports import Machine
 
 STATE: Final = Path("/var/lib/gatewayd")
 """Where the log is when no configuration says otherwise."""
-DEADLINE_S: Final = 60.0
-"""For one look. A disk may be slow; one that takes longer is broken."""
 SIMULATED: Final = NotSeen("the configuration names a simulated radio")
 
 
@@ -38,19 +35,15 @@ async def examine(path: Path, machine: Machine | None = None) -> tuple[Finding, 
     }
     observations: dict[str, object] = {host.CONFIGURATION: observed}
     if kind == "virtual":
-        names = (radio.VERSIONS, radio.SETTINGS, radio.ADAPTERS, radio.ADVERTISING)
+        names = (bluez.VERSIONS, bluez.SETTINGS, radio.ADAPTERS, radio.ADVERTISING)
         observations |= dict.fromkeys(names, SIMULATED)
     else:
-        looks[radio.VERSIONS] = here.versions()
-        looks[radio.SETTINGS] = here.settings()
+        looks[bluez.VERSIONS] = here.versions()
+        looks[bluez.SETTINGS] = here.settings()
         looks[radio.ADAPTERS] = here.bluetooth()
     for name, look in looks.items():
-        observations[name] = await _seen(look)
-    bluetooth = observations[radio.ADAPTERS]
-    if settings is not None and isinstance(bluetooth, radio.Bluetooth):
-        named = (settings.radio.adapter, settings.radio.lock_adapter)
-        bluetooth = replace(bluetooth, named=tuple(each for each in named if each is not None))
-    observations[radio.ADAPTERS] = observations[radio.ADVERTISING] = bluetooth
+        observations[name] = await self_test.seen(look)
+    observations |= self_test.adapters(observations[radio.ADAPTERS], settings)
     return diagnose(observations)
 
 
@@ -67,16 +60,3 @@ def _problems(path: Path, problems: list[config.Problem]) -> host.Configuration:
     return host.Configuration(
         str(path), tuple((f"{path}:{each.line}: {each.message}", each.hint) for each in problems)
     )
-
-
-async def _seen(look: Awaitable[object]) -> object:
-    """What was seen, or why not; one look that fails hides no other."""
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            return await look
-    except NotSeenError as error:
-        return NotSeen(str(error), error.remedy)
-    except TimeoutError:
-        return NotSeen(f"no answer within {DEADLINE_S:.0f} s")
-    except OSError as error:
-        return NotSeen(f"{error.filename or 'it'}: {error.strerror or error}")

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gatewayd.core.model import Asked, Command, CommandId, Fact, Instant, PastRequest, Verdict
 
 if TYPE_CHECKING:  # the doctor's; a daemon that runs does without them
+    from gatewayd.core.diagnosis_bluez import Settings, Versions
     from gatewayd.core.diagnosis_host import Access, Disk, Journal
     from gatewayd.core.diagnosis_host import Clock as ClockChips
-    from gatewayd.core.diagnosis_radio import Bluetooth, Settings, Versions
+    from gatewayd.core.diagnosis_radio import Bluetooth
 
 
 class PortError(Exception):
@@ -245,8 +246,11 @@ class Machine(Protocol):
         """The clocks that outlive a power cut; `promised` is handed on."""
         ...
 
-    async def disk(self, state: Path) -> Disk:
-        """The disk under the log's directory, or under the nearest parent that exists."""
+    async def disk(self, state: Path, *, writing: bool = True) -> Disk:
+        """The disk under the log's directory, or under the nearest parent that exists.
+
+        `writing`: also how long it takes to keep something.
+        """
         ...
 
     async def journal(self) -> Journal:

@@ -77,7 +77,8 @@ COMMAND: Final = Command(
     could not be looked at here is said, and is never called fine.
 
     Run it as root, before the daemon is started and again while it runs. It changes nothing, and
-    measures the disk with a small file that it removes.
+    measures the disk with a small file that it removes. The daemon itself looks at most of this
+    when it starts on BlueZ, and tells the journal.
 
     Fails when a finding is an error; with --strict also on warnings and on what was not seen.
     """,

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.findings import Check, Finding, NotSeen, Severity
 
 CHECKS: Final[tuple[Check[Any], ...]] = (
     Check(host.CONFIGURATION, host.Configuration, host.judge_configuration),
-    Check(radio.VERSIONS, radio.Versions, radio.judge_versions),
-    Check(radio.SETTINGS, radio.Settings, radio.judge_settings),
+    Check(bluez.VERSIONS, bluez.Versions, bluez.judge_versions),
+    Check(bluez.SETTINGS, bluez.Settings, bluez.judge_settings),
     Check(radio.ADAPTERS, radio.Bluetooth, radio.judge_adapters),
     Check(radio.ADVERTISING, radio.Bluetooth, radio.judge_advertising),
     Check(host.PERMISSIONS, host.Access, host.judge_access),

@@ -94,14 +94,17 @@ VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Where the log is. `sync_ms`: how long each of some small durable writes took."""
+    """Where the log is. `sync_ms`: how long each of some small durable writes took.
+
+    None: nobody tried. Empty: none could be made.
+    """
 
     place: str
     filesystem: str
     free_bytes: int
     free_inodes: int | None
     """None where the file system makes them as it goes."""
-    sync_ms: tuple[float, ...]
+    sync_ms: tuple[float, ...] | None
 
 
 def judge_disk(seen: Disk) -> Iterator[Finding]:
@@ -110,18 +113,14 @@ def judge_disk(seen: Disk) -> Iterator[Finding]:
     if found:
         yield from found
     else:
-        slowest = max(seen.sync_ms)
-        yield Finding(
-            STORAGE,
-            Severity.FINE,
-            f"{seen.place}: {seen.filesystem}, {seen.free_bytes // 1024**2} MiB free, "
-            f"durable in {slowest:.0f} ms at worst",
-        )
+        durable = f", durable in {max(seen.sync_ms):.0f} ms at worst" if seen.sync_ms else ""
+        room = f"{seen.free_bytes // 1024**2} MiB free"
+        yield Finding(STORAGE, Severity.FINE, f"{seen.place}: {seen.filesystem}, {room}{durable}")
 
 
 def _about_disk(seen: Disk) -> Iterator[Finding]:
-    slowest = max(seen.sync_ms, default=None)
-    if slowest is None:
+    slowest = max(seen.sync_ms or (0.0,))
+    if seen.sync_ms == ():
         yield Finding(
             STORAGE,
             Severity.ERROR,

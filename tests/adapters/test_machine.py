@@ -259,6 +259,25 @@ async def test_clocks(machine: ThisMachine, root: Path) -> None:
     assert seen.wall_s > host.LIVED_IN_S
 
 
+async def test_what_becomes_of_a_bluetoothd_that_crashes(machine: ThisMachine, root: Path) -> None:
+    async def restart() -> str | None:
+        return (await machine.settings()).restart
+
+    assert await restart() is None
+    put(root, "usr/lib/systemd/system/bluetooth.service", "[Service]\n#Restart=on-failure\n")
+    assert await restart() == "no"
+    put(root, "usr/lib/systemd/system/bluetooth.service.d/a.conf", "[Service]\nRestart=always\n")
+    assert await restart() == "always"
+    ours = "etc/systemd/system/bluetooth.service.d/gatewayd.conf"
+    put(root, ours, (ROOT / "systemd/bluetooth.conf").read_text())
+    assert await restart() == "on-failure"
+    put(root, "etc/systemd/system/bluetooth.service", "[Service]\nRestart=no\n")
+    assert await restart() == "on-failure"
+    (root / ours).unlink()
+    put(root, "run/systemd/system/bluetooth.service.d/a.conf", "[Unit]\n")
+    assert await restart() == "no"
+
+
 async def test_journals(machine: ThisMachine, root: Path) -> None:
     with pytest.raises(NotSeenError, match="no systemd"):
         await machine.journal()

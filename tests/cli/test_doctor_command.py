@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd import doctor
+from gatewayd import config, doctor, self_test
 from gatewayd.cli import doctor as command
 from gatewayd.cli.command import ExitCode, Output
+from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import CHECKS
@@ -37,13 +38,13 @@ class MadeUp:
         if name in self.fails:
             raise self.fails[name]
 
-    async def versions(self) -> radio.Versions:
+    async def versions(self) -> bluez.Versions:
         self.look("versions")
-        return radio.Versions("6.12.47", "5.82")
+        return bluez.Versions("6.12.47", "5.82")
 
-    async def settings(self) -> radio.Settings:
+    async def settings(self) -> bluez.Settings:
         self.look("settings")
-        return radio.Settings("", "5.82")
+        return bluez.Settings("", "5.82")
 
     async def bluetooth(self) -> radio.Bluetooth:
         self.look("bluetooth")
@@ -55,10 +56,10 @@ class MadeUp:
         self.promised = promised
         return host.Clock((), 0, promised)
 
-    async def disk(self, state: Path) -> host.Disk:
+    async def disk(self, state: Path, *, writing: bool = True) -> host.Disk:
         self.look("disk")
         self.state = state
-        return host.Disk(str(state), "ext4", 10**10, None, (1.0,))
+        return host.Disk(str(state), "ext4", 10**10, None, (1.0,) if writing else None)
 
     async def journal(self) -> host.Journal:
         self.look("journal")
@@ -98,7 +99,7 @@ async def test_a_simulated_radio_is_not_looked_at(site: Site) -> None:
     machine = MadeUp()
     found = by_check(await doctor.examine(site.config, machine))
     assert found[host.CONFIGURATION] == [Severity.FINE]
-    for name in (radio.VERSIONS, radio.SETTINGS, radio.ADAPTERS, radio.ADVERTISING):
+    for name in (bluez.VERSIONS, bluez.SETTINGS, radio.ADAPTERS, radio.ADVERTISING):
         assert found[name] == [Severity.NOT_LOOKED_AT]
     assert machine.asked == ["access", "clock", "disk", "journal"]
     assert machine.promised is True
@@ -134,14 +135,42 @@ async def test_a_look_that_fails_hides_no_other(tmp_path: Path) -> None:
     )
     findings = await doctor.examine(tmp_path / "absent.toml", machine)
     unseen = {each.check: each for each in findings if each.severity is Severity.NOT_LOOKED_AT}
-    assert unseen[radio.VERSIONS].message == "no bluetoothd"
-    assert unseen[radio.VERSIONS].remedy == "apt install bluez"
+    assert unseen[bluez.VERSIONS].message == "no bluetoothd"
+    assert unseen[bluez.VERSIONS].remedy == "apt install bluez"
     assert unseen[host.STORAGE].message == "/var: Input/output error"
     assert unseen[host.JOURNAL].message == "it: odd"
     assert unseen[radio.ADAPTERS].message == unseen[radio.ADVERTISING].message
     assert set(unseen) == {
-        radio.VERSIONS, radio.ADAPTERS, radio.ADVERTISING, host.STORAGE, host.JOURNAL,
+        bluez.VERSIONS, radio.ADAPTERS, radio.ADVERTISING, host.STORAGE, host.JOURNAL,
     }  # fmt: skip
+
+
+def on_bluez(site: Site) -> config.Config:
+    radio_section = 'kind = "bluez"\nadapter = "B8:27:EB:00:00:01"'
+    site.replace("gatewayd.toml", CONFIG.replace('hci = "unix:air.sock"', radio_section).encode())
+    return config.load(site.config)
+
+
+async def test_the_daemon_looks_at_its_machine_and_tells_the_journal(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = frozenset({"central", "peripheral", "central-peripheral"})
+    machine = MadeUp(
+        {"access": NotSeenError("who are you?")},
+        adapter=radio.Adapter("hci0", "B8:27:EB:00:00:01", True, both, 0),
+    )
+    with caplog.at_level("DEBUG"):
+        await self_test.tell(on_bluez(site), machine)
+    assert machine.asked == ["versions", "settings", "bluetooth", "access", "clock", "disk"]
+    said = {(each.levelname, each.getMessage().split(":")[0]) for each in caplog.records}
+    assert said >= {
+        ("DEBUG", bluez.VERSIONS), ("WARNING", bluez.SETTINGS), ("DEBUG", radio.ADAPTERS),
+        ("ERROR", radio.ADVERTISING), ("INFO", host.PERMISSIONS), ("WARNING", host.CLOCK),
+        ("DEBUG", host.STORAGE),
+    }  # fmt: skip
+    (lost,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert "advertises nothing" in lost
+    assert " -> journalctl" in lost
 
 
 async def test_a_look_that_hangs_is_given_up(
@@ -152,7 +181,7 @@ async def test_a_look_that_hangs_is_given_up(
             await asyncio.Event().wait()
             raise AssertionError
 
-    monkeypatch.setattr(doctor, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(self_test, "DEADLINE_S", 0.05)
     found = by_check(await doctor.examine(tmp_path / "absent.toml", Hung()))
     assert found[host.JOURNAL] == [Severity.NOT_LOOKED_AT]
 

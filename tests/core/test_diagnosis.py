@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewayd.core import diagnosis_bluez as stack
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import CHECKS, diagnose, passes, worst
@@ -48,8 +49,8 @@ ACCESS = host.Access(
 CLOCK = host.Clock((host.Chip("rtc-ds1307", NOW),), NOW, promised=True)
 GOOD = {
     host.CONFIGURATION: host.Configuration("/etc/gatewayd/gatewayd.toml", ()),
-    radio.VERSIONS: radio.Versions("6.12.47+rpt-rpi-v8", "5.82"),
-    radio.SETTINGS: radio.Settings(GOOD_CONF, "5.82"),
+    stack.VERSIONS: stack.Versions("6.12.47+rpt-rpi-v8", "5.82"),
+    stack.SETTINGS: stack.Settings(GOOD_CONF, "5.82"),
     radio.ADAPTERS: BLUETOOTH,
     radio.ADVERTISING: BLUETOOTH,
     host.PERMISSIONS: ACCESS,
@@ -121,8 +122,8 @@ texts = st.text(alphabet=st.sampled_from("[]=#\n abGLEtrue195MinConectIrvalGA,")
 
 
 @given(
-    st.builds(radio.Versions, versions, versions),
-    st.builds(radio.Settings, texts, versions),
+    st.builds(stack.Versions, versions, versions),
+    st.builds(stack.Settings, texts, versions),
     st.builds(
         host.Disk, st.just("/x"), st.sampled_from(("ext4", "tmpfs")), st.integers(0, 10**9),
         st.none() | st.integers(0, 2000), st.lists(st.floats(0, 2000), max_size=3).map(tuple),
@@ -130,15 +131,15 @@ texts = st.text(alphabet=st.sampled_from("[]=#\n abGLEtrue195MinConectIrvalGA,")
     st.builds(host.Journal, st.sampled_from(("auto", "persistent", "none")), st.booleans()),
 )  # fmt: skip
 def test_whatever_is_wrong_has_its_remedy_in_one_line(
-    seen_versions: radio.Versions,
-    seen_settings: radio.Settings,
+    seen_versions: stack.Versions,
+    seen_settings: stack.Settings,
     seen_disk: host.Disk,
     seen_journal: host.Journal,
 ) -> None:
     findings = diagnose(
         {
-            radio.VERSIONS: seen_versions,
-            radio.SETTINGS: seen_settings,
+            stack.VERSIONS: seen_versions,
+            stack.SETTINGS: seen_settings,
             host.STORAGE: seen_disk,
             host.JOURNAL: seen_journal,
         }
@@ -175,18 +176,18 @@ def test_whatever_is_wrong_has_its_remedy_in_one_line(
     ],
 )
 def test_versions(kernel: str, bluez: str, severity: Severity) -> None:
-    ((found, message),) = about(radio.VERSIONS, radio.Versions(kernel, bluez))
+    ((found, message),) = about(stack.VERSIONS, stack.Versions(kernel, bluez))
     assert found is severity, message
     assert kernel in message
 
 
 def test_every_known_bad_pair_is_bad_and_its_neighbours_are_not() -> None:
-    for pair in radio.KNOWN_BAD:
+    for pair in stack.KNOWN_BAD:
         bluez = ".".join(map(str, (pair.bluez[0], pair.bluez[1] - 1)))
         at = ".".join(map(str, pair.kernel))
         before = ".".join(map(str, (*pair.kernel[:2], pair.kernel[2] - 1)))
-        assert severities(radio.VERSIONS, radio.Versions(at, bluez)) == [ERROR]
-        assert severities(radio.VERSIONS, radio.Versions(before, bluez)) == [FINE]
+        assert severities(stack.VERSIONS, stack.Versions(at, bluez)) == [ERROR]
+        assert severities(stack.VERSIONS, stack.Versions(before, bluez)) == [FINE]
 
 
 @pytest.mark.parametrize(
@@ -194,27 +195,27 @@ def test_every_known_bad_pair_is_bad_and_its_neighbours_are_not() -> None:
     [("6.12.93+rpt-rpi-v8", (6, 12, 93)), ("5.66", (5, 66)), ("6", (6,)), ("v6", ()), ("", ())],
 )
 def test_numbers_of_versions(text: str, numbers: tuple[int, ...]) -> None:
-    assert radio.version(text) == numbers
+    assert stack.version(text) == numbers
 
 
 # --- main.conf ------------------------------------------------------------------------------
 def test_key_files() -> None:
     text = "[A]\nx = 1\n# y = 2\n; z\n[B]\nx= a = b  \nx=later # kept\n\nnonsense\n[A]\nw="
-    assert radio.key_file(text) == {
+    assert stack.key_file(text) == {
         ("A", "x"): "1",
         ("B", "x"): "later # kept",
         ("A", "w"): "",
     }
 
 
-@pytest.mark.parametrize("wanted", radio.WANTED, ids=lambda each: each.key)
+@pytest.mark.parametrize("wanted", stack.WANTED, ids=lambda each: each.key)
 def test_each_setting_is_missed_alone(wanted: radio.Wanted) -> None:
     lines = [each for each in GOOD_CONF.splitlines() if not each.startswith(wanted.key)]
     changed = "\n".join([*lines, f"[{wanted.section}]", f"{wanted.key} = something else"])
-    ((severity, message),) = about(radio.SETTINGS, radio.Settings(changed, "5.82"))
+    ((severity, message),) = about(stack.SETTINGS, stack.Settings(changed, "5.82"))
     assert severity is wanted.severity
     assert message == f"{wanted.key} is something else: {wanted.without}"
-    unset = about(radio.SETTINGS, radio.Settings("\n".join(lines), "5.82"))
+    unset = about(stack.SETTINGS, stack.Settings("\n".join(lines), "5.82"))
     by_default = wanted.key in ("JustWorksRepairing", "AutoEnable")
     assert unset == (
         [(FINE, "as a gateway wants it")]
@@ -227,23 +228,23 @@ def test_each_setting_is_missed_alone(wanted: radio.Wanted) -> None:
     ("value", "severity"),
     [
         ("true", FINE),
-        (f"15c0a148-c273-11ea-b3de-0242ac130004, {radio.SIMULTANEOUS_ROLES}", FINE),
+        (f"15c0a148-c273-11ea-b3de-0242ac130004, {stack.SIMULTANEOUS_ROLES}", FINE),
         ("15c0a148-c273-11ea-b3de-0242ac130004", WARNING),
-        (f"{radio.SIMULTANEOUS_ROLES} # both roles", WARNING),  # a comment is part of the value
+        (f"{stack.SIMULTANEOUS_ROLES} # both roles", WARNING),  # a comment is part of the value
         ("false", WARNING),
     ],
 )
 def test_experimental_features_of_the_kernel(value: str, severity: Severity) -> None:
-    text = GOOD_CONF.replace(radio.SIMULTANEOUS_ROLES, value)
-    assert severities(radio.SETTINGS, radio.Settings(text, "5.82")) == [severity]
+    text = GOOD_CONF.replace(stack.SIMULTANEOUS_ROLES, value)
+    assert severities(stack.SETTINGS, stack.Settings(text, "5.82")) == [severity]
 
 
 def test_what_older_versions_need_beyond_that() -> None:
     without = GOOD_CONF.replace("Experimental = true\n", "").replace("AutoEnable = true\n", "")
-    assert severities(radio.SETTINGS, radio.Settings(without, "5.77")) == [FINE]
-    ((severity, message),) = about(radio.SETTINGS, radio.Settings(without, "5.66"))
+    assert severities(stack.SETTINGS, stack.Settings(without, "5.77")) == [FINE]
+    ((severity, message),) = about(stack.SETTINGS, stack.Settings(without, "5.66"))
     assert (severity, "1.28 s" in message) == (WARNING, True)
-    oldest = about(radio.SETTINGS, radio.Settings(without, "5.64"))
+    oldest = about(stack.SETTINGS, stack.Settings(without, "5.64"))
     assert [message.split()[0] for _, message in oldest] == ["AutoEnable", "BlueZ"]
 
 
@@ -255,7 +256,16 @@ def test_what_older_versions_need_beyond_that() -> None:
 def test_large_writes(mtu: str | None, bluez: str, severity: Severity) -> None:
     line = "" if mtu is None else f"ExchangeMTU = {mtu}\n"
     text = GOOD_CONF.replace("ExchangeMTU = 512\n", line)
-    assert severities(radio.SETTINGS, radio.Settings(text, bluez)) == [severity]
+    assert severities(stack.SETTINGS, stack.Settings(text, bluez)) == [severity]
+
+
+@pytest.mark.parametrize(
+    ("restart", "severity"),
+    [(None, FINE), ("on-failure", FINE), ("always", FINE), ("no", WARNING),
+     ("on-success", WARNING)],
+)  # fmt: skip
+def test_a_bluetoothd_that_crashes(restart: str | None, severity: Severity) -> None:
+    assert severities(stack.SETTINGS, stack.Settings(GOOD_CONF, "5.82", restart)) == [severity]
 
 
 # --- adapters -------------------------------------------------------------------------------
@@ -364,6 +374,9 @@ def test_disks(change: dict[str, object], severity: Severity, said: str) -> None
 
 
 def test_a_disk_can_be_bad_in_several_ways() -> None:
+    untried = replace(DISK, sync_ms=None)
+    ((severity, message),) = about(host.STORAGE, untried)
+    assert (severity, "durable" in message) == (FINE, False)
     seen = host.Disk("/x", "tmpfs", 0, 0, ())
     assert severities(host.STORAGE, seen) == [ERROR, ERROR, ERROR, WARNING]
 

@@ -57,6 +57,12 @@ def test_radios_that_cannot(site: Site, radio: str, message: str) -> None:
     assert message in problems[0].message
 
 
+async def says_line(journal: asyncio.StreamReader, wanted: bytes) -> None:
+    async with asyncio.timeout(60):
+        while wanted not in (line := await journal.readline()):
+            assert line, "it ended"
+
+
 @pytest.mark.skipif(not private_bus.HERE, reason="dbus-daemon is not installed")
 async def test_the_daemon_serves_phones_on_bluez(site: Site) -> None:
     says(site, GOOD)
@@ -67,12 +73,11 @@ async def test_the_daemon_serves_phones_on_bluez(site: Site) -> None:
     )
     assert daemon.stderr is not None
     try:
-        async with asyncio.timeout(30):
-            while b"serving" not in (line := await daemon.stderr.readline()):
-                assert line, "it ended"
+        await says_line(daemon.stderr, b"serving")
         assert world.bluez.advertisement is not None
         assert world.bluez.advertisement["LocalName"].endswith(" stairwell-7")
         assert world.bluez.value(HCI, "org.bluez.Adapter1", "Powered")
+        await says_line(daemon.stderr, b"gatewayd.self_test")
         daemon.send_signal(signal.SIGTERM)
         async with asyncio.timeout(20):
             assert await daemon.wait() == 0

@@ -1,7 +1,7 @@
 """This machine as the port `Machine`: files below a root, and a few programs of the system's own.
 
-Runs in a process that ends soon, so it may be slow; it must not change
-anything, and must not fail where a machine lacks something.
+It may be slow, but must not change anything, and must not fail where a machine
+lacks something.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gatewayd.adapters.machine import bus, files, storage
+from gatewayd.core.diagnosis_bluez import Settings, Versions
 from gatewayd.core.diagnosis_host import Access, Clock, Disk, Journal
-from gatewayd.core.diagnosis_radio import Bluetooth, Settings, Versions
+from gatewayd.core.diagnosis_radio import Bluetooth
 from gatewayd.ports import NotSeenError
 
 __all__ = ["ThisMachine"]
@@ -35,7 +36,7 @@ class ThisMachine:
     async def settings(self) -> Settings:
         """See `ports.Machine`."""
         text = files.main_conf(self._root)
-        return Settings(text, await self._bluez())
+        return Settings(text, await self._bluez(), files.restart(self._root))
 
     async def bluetooth(self) -> Bluetooth:
         """See `ports.Machine`."""
@@ -51,9 +52,9 @@ class ThisMachine:
         """See `ports.Machine`."""
         return files.clock(self._root, promised=promised)
 
-    async def disk(self, state: Path) -> Disk:
+    async def disk(self, state: Path, *, writing: bool = True) -> Disk:
         """See `ports.Machine`."""
-        return await asyncio.to_thread(storage.disk, state, self._root)
+        return await asyncio.to_thread(storage.disk, state, self._root, writing=writing)
 
     async def journal(self) -> Journal:
         """See `ports.Machine`."""

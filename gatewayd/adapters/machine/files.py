@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gatewayd.core.diagnosis_bluez import key_file
 from gatewayd.core.diagnosis_host import Access, Chip, Clock, Journal, State
-from gatewayd.core.diagnosis_radio import key_file
 from gatewayd.ports import NotSeenError
 
 USER: Final = "gatewayd"
@@ -24,6 +24,10 @@ HELPER: Final = "run/gatewayd-radio-helper.socket"
 JOURNALD: Final = (
     "usr/lib/systemd/journald.conf.d", "run/systemd/journald.conf.d", "etc/systemd/journald.conf.d",
 )  # fmt: skip
+
+BLUETOOTH: Final = "bluetooth.service"
+UNITS: Final = ("usr/lib/systemd/system", "run/systemd/system", "etc/systemd/system")
+"""Those that count most come last."""
 
 
 def read(path: Path) -> str | None:
@@ -66,19 +70,34 @@ def _chip(directory: Path) -> Chip:
     return Chip(name, int(text) if text.isascii() and text.isdigit() else None)
 
 
+def restart(root: Path) -> str | None:
+    """`Restart=` of bluetoothd's unit, its drop-ins included (systemd.unit(5)); None: no unit."""
+    units = [root / each / BLUETOOTH for each in UNITS]
+    main = next((each for each in reversed(units) if each.is_file()), None)
+    if main is None:
+        return None
+    return _last(
+        main, [each.with_name(f"{BLUETOOTH}.d") for each in units], "Service", "Restart", "no"
+    )
+
+
 def journal(root: Path) -> Journal:
-    """journald.conf and its drop-ins, in the order in which they count (journald.conf(5))."""
+    """journald.conf and its drop-ins."""
     if not (root / "etc/systemd").is_dir():
         raise NotSeenError("there is no systemd here")
-    texts = [read(root / "etc/systemd/journald.conf")]
-    drop_ins: dict[str, Path] = {}
-    for directory in JOURNALD:  # of two with one name the later directory's counts
-        drop_ins.update({each.name: each for each in (root / directory).glob("*.conf")})
-    texts += [read(drop_ins[name]) for name in sorted(drop_ins)]
-    storage = "auto"
-    for text in texts:
-        storage = key_file(text or "").get(("Journal", "Storage"), storage)
+    main = root / "etc/systemd/journald.conf"
+    storage = _last(main, [root / each for each in JOURNALD], "Journal", "Storage", "auto")
     return Journal(storage.lower(), (root / "var/log/journal").is_dir())
+
+
+def _last(main: Path, directories: list[Path], section: str, key: str, value: str) -> str:
+    """A setting of systemd's, in the order in which files count; `value` is its default."""
+    drop_ins: dict[str, Path] = {}
+    for directory in directories:  # of two with one name the later directory's counts
+        drop_ins.update({each.name: each for each in directory.glob("*.conf")})
+    for path in (main, *(drop_ins[name] for name in sorted(drop_ins))):
+        value = key_file(read(path) or "").get((section, key), value)
+    return value
 
 
 def access(root: Path, state: Path) -> Access:

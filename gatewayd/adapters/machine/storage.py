@@ -18,8 +18,11 @@ WRITE_BYTES: Final = 4096
 _NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM)
 
 
-def disk(state: Path, root: Path) -> Disk:
-    """The disk under `state`, or under its nearest parent that exists."""
+def disk(state: Path, root: Path, *, writing: bool = True) -> Disk:
+    """The disk under `state`, or under its nearest parent that exists.
+
+    `writing`: also whether it keeps something, and how long that takes.
+    """
     place = state.absolute()
     while not place.is_dir():
         place = place.parent
@@ -29,7 +32,7 @@ def disk(state: Path, root: Path) -> Disk:
         filesystem=filesystem(place, read(root / "proc/self/mountinfo") or ""),
         free_bytes=room.f_bavail * room.f_frsize,
         free_inodes=room.f_favail if room.f_files else None,
-        sync_ms=writes(place),
+        sync_ms=writes(place) if writing else None,
     )
 
 

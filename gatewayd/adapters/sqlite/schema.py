@@ -22,7 +22,7 @@ from gatewayd.ports import StorageError
 
 _MAX_WAL_BYTES: Final = 4 * 1024 * 1024
 _CACHE_KIB: Final = 256
-"""Instead of SQLite's 2 MB, into which a daemon grows over weeks: the system caches the same pages."""
+"""Instead of SQLite's 2 MB, into which a daemon grows over weeks; the system keeps them anyway."""
 _BUSY_S: Final = 5.0
 _FILE_MODE: Final = 0o600
 
