@@ -72,7 +72,8 @@ COMMAND: Final = Command(
     description="""
     Looks at the configuration and its keys; at the kernel and BlueZ, alone and together, for pairs
     that are known to fail; at bluetoothd's settings, its adapters, their roles, and whether
-    anything is advertised while the daemon runs; at users and policies; at the clock's battery;
+    anything is advertised while the daemon runs; at the serial devices and GPIO lines of its doors,
+    without touching them; at users and policies; at the clock's battery;
     at the disk under the log and at the journal. Every finding has its remedy in one line. What
     could not be looked at here is said, and is never called fine.
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
+from gatewayd.core import diagnosis_wires as wires
 from gatewayd.core.findings import Check, Finding, NotSeen, Severity
 
 CHECKS: Final[tuple[Check[Any], ...]] = (
@@ -21,6 +22,7 @@ CHECKS: Final[tuple[Check[Any], ...]] = (
     Check(bluez.SETTINGS, bluez.Settings, bluez.judge_settings),
     Check(radio.ADAPTERS, radio.Bluetooth, radio.judge_adapters),
     Check(radio.ADVERTISING, radio.Bluetooth, radio.judge_advertising),
+    Check(wires.WIRES, wires.Wires, wires.judge_wires),
     Check(host.PERMISSIONS, host.Access, host.judge_access),
     Check(host.CLOCK, host.Clock, host.judge_clock),
     Check(host.STORAGE, host.Disk, host.judge_disk),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import CHECKS
+from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, Severity
 from gatewayd.ports import NotSeenError
 from tests.support.commands import run
@@ -141,7 +143,7 @@ async def test_a_look_that_fails_hides_no_other(tmp_path: Path) -> None:
     assert unseen[host.JOURNAL].message == "it: odd"
     assert unseen[radio.ADAPTERS].message == unseen[radio.ADVERTISING].message
     assert set(unseen) == {
-        bluez.VERSIONS, radio.ADAPTERS, radio.ADVERTISING, host.STORAGE, host.JOURNAL,
+        bluez.VERSIONS, radio.ADAPTERS, radio.ADVERTISING, host.STORAGE, host.JOURNAL, WIRES,
     }  # fmt: skip
 
 
@@ -225,3 +227,27 @@ def test_on_this_machine(site: Site) -> None:
     ran = run("doctor", "-c", site.directory / "absent.toml", "--strict")
     assert ran.code == ExitCode.FAILED
     assert "absent.toml does not exist" in ran.out
+
+
+# --- wires ----------------------------------------------------------------------------------
+async def test_what_doors_are_wired_to_is_looked_at(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wired = CONFIG.replace('lock.address = "F0:F1:F2:F3:F4:01"', 'lock.serial = "/dev/nowhere"')
+    radio_lock = '[door.lock]\naddress = "F0:F1:F2:F3:F4:02"\nkey = "cellar.pub.pem"\n'
+    assert radio_lock in wired
+    relay = 'relay = { chip = "nowhere", line = 3, contact = { line = "DOOR" } }\n'
+    site.replace("gatewayd.toml", wired.replace(radio_lock, relay).encode())
+
+    async def found() -> list[tuple[Severity, str]]:
+        findings = await doctor.examine(site.config, MadeUp())
+        return [(each.severity, each.message) for each in findings if each.check == WIRES]
+
+    gate, line, contact = await found()
+    assert gate == (Severity.ERROR, "door street: /dev/nowhere: No such file or directory")
+    for (severity, message), name in ((line, "3"), (contact, "DOOR")):
+        assert severity is Severity.ERROR
+        assert f"door cellar: line {name} of nowhere: there is no GPIO chip" in message
+    for name in ("gpiod", "gatewayd.adapters.relay.line"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert "pip install 'gatewayd[relay]'" in (await found())[1][1]

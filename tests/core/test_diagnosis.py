@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gatewayd.core import diagnosis_bluez as stack
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
+from gatewayd.core import diagnosis_wires as wires
 from gatewayd.core.diagnosis import CHECKS, diagnose, passes, worst
 from gatewayd.core.findings import Finding, NotSeen, Severity
 
@@ -53,6 +54,7 @@ GOOD = {
     stack.SETTINGS: stack.Settings(GOOD_CONF, "5.82"),
     radio.ADAPTERS: BLUETOOTH,
     radio.ADVERTISING: BLUETOOTH,
+    wires.WIRES: wires.Wires(),
     host.PERMISSIONS: ACCESS,
     host.CLOCK: CLOCK,
     host.STORAGE: DISK,

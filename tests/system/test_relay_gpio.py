@@ -16,7 +16,7 @@ import pytest
 
 from firmware_proto.codes import DoorState
 from gatewayd.adapters.relay import relay as relay_module
-from gatewayd.adapters.relay.line import Contact, RelaySettings
+from gatewayd.adapters.relay.line import Contact, RelaySettings, holder_of
 from gatewayd.adapters.relay.relay import BEGUN, BUSY, SILENT, UNREACHABLE, Relay
 from gatewayd.core.model import CommandId
 from gatewayd.ports import RadioError
@@ -104,9 +104,9 @@ async def test_pulses_are_as_long_as_asked_for(chip: SimChip) -> None:
 async def test_chips_and_lines_by_every_name(chip: SimChip, by: str, line: int | str) -> None:
     wanted = {"label": LABEL, "name": chip.path.name, "path": str(chip.path)}[by]
     async with kept(RelaySettings(wanted, line)) as relay:
-        assert await relay.unlatch(ONE, 50) == BEGUN
+        assert await relay.unlatch(ONE, 400) == BEGUN
         assert chip.level() == 1
-        chip.wait(0, 0.05 + LATE_S)
+        chip.wait(0, 0.4 + LATE_S)
 
 
 async def test_one_pulse_per_command_and_one_at_a_time(chip: SimChip) -> None:
@@ -127,9 +127,9 @@ async def test_active_low(chip: SimChip) -> None:
     async with kept(replace(SETTINGS, active_low=True)) as relay:
         await relay.prepare()
         with chip.watched() as seen:
-            assert await relay.unlatch(ONE, 100) == BEGUN
+            assert await relay.unlatch(ONE, 400) == BEGUN
             assert chip.level() == 0
-            chip.wait(1, 0.1 + LATE_S)
+            chip.wait(1, 0.4 + LATE_S)
     assert len(pulses(seen, active=0)) == 1
     assert chip.level() == 1
 
@@ -162,6 +162,17 @@ async def test_a_line_belongs_to_one(chip: SimChip) -> None:
         assert await first.unlatch(TWO, 50) == BEGUN
     assert await second.unlatch(TWO, 50) == BEGUN
     await second.close()
+
+
+async def test_who_holds_a_line_can_be_asked_without_taking_it(chip: SimChip) -> None:
+    assert holder_of(LABEL, "STRIKE") == ""
+    async with kept() as relay:
+        await relay.prepare()
+        assert holder_of(LABEL, STRIKE) == "gatewayd"
+        assert holder_of(LABEL, CONTACT) == ""
+    assert holder_of(LABEL, STRIKE) == ""
+    with pytest.raises(OSError, match="has no line GPIO17"):
+        holder_of(LABEL, "GPIO17")
 
 
 async def test_nobody_else_can_move_a_line_that_is_kept(chip: SimChip) -> None:
@@ -210,7 +221,7 @@ async def test_two_chips_of_one_label_are_nobodys(chip: SimChip) -> None:
         with pytest.raises(RadioError, match=f"two GPIO chips are called {LABEL}"):
             await relay.prepare()
         async with kept(replace(SETTINGS, chip=str(second.path))) as by_path:
-            assert await by_path.unlatch(ONE, 50) == BEGUN
+            assert await by_path.unlatch(ONE, 1000) == BEGUN
             assert (chip.level(), second.level()) == (0, 1)
     finally:
         second.remove()
@@ -235,7 +246,7 @@ async def test_a_chip_unplugged_while_its_line_is_kept_and_plugged_in_again(
         began_s = time.monotonic()
         await until(lambda: reached[-1], 5)
         print(f"plugged in again: the line was kept after {time.monotonic() - began_s:.2f} s")
-        assert await relay.unlatch(command(3), 50) == BEGUN
+        assert await relay.unlatch(command(3), 1000) == BEGUN
         assert chip.level() == 1
 
 

@@ -128,6 +128,13 @@ class GpiodLine:
             self._input.release()
 
 
+def holder_of(chip: str, line: int | str, devices: str = "/dev") -> str:
+    """Who has a line, as the kernel says; empty when nobody has. Takes nothing. OSError."""
+    with _opened(find_chip(chip, Path(devices))) as found:
+        info = found.get_line_info(_offset(found, line))
+        return (info.consumer or "somebody") if info.used else ""
+
+
 def _opened(path: str) -> gpiod.Chip:
     try:
         return gpiod.Chip(path)
@@ -140,17 +147,24 @@ def _taken(
     chip: gpiod.Chip, wanted: int | str, settings: gpiod.LineSettings
 ) -> tuple[int, gpiod.LineRequest]:
     """The line for ourselves alone. OSError says in words why it cannot be had."""
-    label, lines = chip.get_info().label, chip.get_info().num_lines
-    try:
-        line = chip.line_offset_from_id(wanted)
-    except (OSError, ValueError) as error:
-        raise OSError(f"{label} has no line {wanted}, of its {lines}: see gpioinfo") from error
+    line = _offset(chip, wanted)
     try:
         return line, chip.request_lines({line: settings}, consumer=CONSUMER)
     except OSError as error:
         holder = chip.get_line_info(line).consumer if error.errno == EBUSY else ""
         who = f", {holder} has it" if holder else ""
+        label = chip.get_info().label
         raise OSError(f"line {wanted} of {label}: {error.strerror}{who}") from error
+
+
+def _offset(chip: gpiod.Chip, wanted: int | str) -> int:
+    try:
+        return chip.line_offset_from_id(wanted)
+    except (OSError, ValueError) as error:
+        info = chip.get_info()
+        raise OSError(
+            f"{info.label} has no line {wanted}, of its {info.num_lines}: see gpioinfo"
+        ) from error
 
 
 def find_chip(wanted: str, devices: Path) -> str:

@@ -44,6 +44,7 @@ class ChipInfo:
 
 @dataclass
 class LineInfo:
+    used: bool
     consumer: str
 
 
@@ -67,7 +68,8 @@ class Chip:
         return ChipInfo(name, label, len(lines))
 
     def get_line_info(self, line: str | int) -> LineInfo:
-        return LineInfo((self._path / f"{line}.held").read_text())
+        held = self._path / f"{line}.held"
+        return LineInfo(held.exists(), held.read_text() if held.exists() else "")
 
     def line_offset_from_id(self, id: str | int) -> int:  # noqa: A002 - gpiod's name
         _, _, *lines = (self._path / "chip").read_text().splitlines()
