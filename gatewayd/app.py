@@ -11,10 +11,10 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from gatewayd import __version__
@@ -58,7 +58,7 @@ async def run(config: Config, secrets: Secrets) -> int:
         asyncio.TaskGroup() as tasks,
     ):
         daemon = await _wire(config, secrets, log, radio, stack, tasks)
-        looking = tasks.create_task(_look_around(config), name="self-test")
+        looking = tasks.create_task(_look_around(config, radio), name="self-test")
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
@@ -73,26 +73,31 @@ async def run(config: Config, secrets: Secrets) -> int:
     return 0
 
 
-async def _look_around(config: Config) -> None:
+async def _look_around(config: Config, radio: Radio) -> None:
     """Once, beside the daemon that serves already; a bug in it must not close a door."""
-    if config.radio.kind == "virtual":
-        return
+    if radio.adapters is None:
+        return  # a simulation
     await asyncio.sleep(SELF_TEST_AFTER_S)
     from gatewayd import self_test  # noqa: PLC0415 - no part of what must be quick
+    from gatewayd.adapters.machine import ThisMachine  # noqa: PLC0415 - likewise
 
     try:
-        await self_test.tell(config)
+        await self_test.tell(config, ThisMachine(ask=radio.adapters))
     except Exception:  # noqa: BLE001 - whatever it is, doors matter more
         _log.exception("this machine could not be looked at")
 
 
 @dataclass(frozen=True, slots=True)
 class Radio:
-    """Both roles of a gateway, on whichever radio; `health` is for the operator's status."""
+    """Both roles of a gateway, on whichever radio; `health` is for the operator's status.
+
+    adapters: asks bluetoothd for its adapters; None where there is no bluetoothd.
+    """
 
     peripheral: Peripheral
     central: Central
     health: Callable[[], Mapping[str, str | int | bool]] = dict
+    adapters: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
 
 
 @asynccontextmanager
@@ -117,7 +122,7 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
             helper=radio_helper.where_there_is_one(),
         )
         async with bluez.open_bluez(options) as radio:
-            yield Radio(radio.peripheral, radio.central, radio.health)
+            yield Radio(radio.peripheral, radio.central, radio.health, radio.adapters)
         return
     from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
 

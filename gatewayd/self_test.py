@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from gatewayd.adapters.machine import ThisMachine
 from gatewayd.config import Config
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
@@ -34,9 +33,9 @@ LEVELS: Final[Mapping[Severity, int]] = {
 }
 
 
-async def tell(config: Config, machine: Machine | None = None) -> None:
+async def tell(config: Config, machine: Machine) -> None:
     """Look, and say each finding with its remedy in one line."""
-    for found in await at_start(config, machine or ThisMachine()):
+    for found in await at_start(config, machine):
         remedy = found.remedy and f" -> {found.remedy}"
         _log.log(LEVELS[found.severity], "%s: %s%s", found.check, found.message, remedy)
 

@@ -24,7 +24,14 @@ from gatewayd.adapters.bluez import BluezOptions, gatt_table, open_bluez
 from gatewayd.adapters.bluez.objects import Objects
 from gatewayd.ports import LinkClosedError, RadioError
 from tests.support import private_bus
-from tests.support.fake_bluez import ADAPTER, CHARACTERISTIC, DEVICE, SERVICE, RefusedError
+from tests.support.fake_bluez import (
+    ADAPTER,
+    ADVERTISING,
+    CHARACTERISTIC,
+    DEVICE,
+    SERVICE,
+    RefusedError,
+)
 from tests.support.fake_bluez_world import (
     ADAPTER_ADDRESS,
     HCI,
@@ -140,6 +147,18 @@ async def test_a_stale_connection_that_stays_does_not_stop_us(world: FakeBluezWo
     world.bluez.refuse["Disconnect"] = ["Failed"]
     await world.open(GATEWAY, QUICK)
     assert world.bluez.advertisement
+
+
+async def test_bluetoothd_is_asked_for_its_adapters(world: FakeBluezWorld):
+    radio = await world.open(GATEWAY, QUICK)
+    world.bluez.add_device(path_of(PHONE_1))
+    (found,) = (await radio.adapters()).items()
+    assert found[0] == HCI
+    assert found[1][ADAPTER]["Address"] == ADAPTER_ADDRESS
+    assert found[1][ADVERTISING]["ActiveInstances"] == 1
+    await world.stop_bluez()
+    with pytest.raises(RadioError, match="not asked"):
+        await radio.adapters()
 
 
 # --- who may write ----------------------------------------------------------------------

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from dbus_fast.aio import MessageBus
 from gatewayd.adapters.machine import ThisMachine, bus, files, storage
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core.diagnosis_radio import Adapter
-from gatewayd.ports import NotSeenError
+from gatewayd.ports import NotSeenError, RadioError
 from tests.support.private_bus import private_bus
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,32 @@ async def test_bluetooth_as_bluetoothd_tells_it(machine: ThisMachine, root: Path
     assert (seen.running, seen.serving) == (True, True)
     assert seen.adapters == (HCI0, HCI1)
     assert seen.blocked == ("hci2", "hci3")
+
+
+async def test_a_daemon_asks_by_itself(root: Path) -> None:
+    said: dict[str, dict[str, dict[str, object]]] = {
+        "/org/bluez/hci0": {
+            "org.bluez.Adapter1": {
+                "Address": "B8:27:EB:00:00:01", "Powered": True,
+                "Roles": ["central", "peripheral"], "Modalias": "usb:v1D6Bp0246d0542",
+            },
+            "org.bluez.LEAdvertisingManager1": {"ActiveInstances": 2},
+        }
+    }  # fmt: skip
+
+    async def ask() -> dict[str, dict[str, dict[str, object]]]:
+        if not said:
+            raise RadioError("bluetoothd is gone")
+        return said
+
+    machine = ThisMachine(root, {"PATH": "/nonexistent"}, ask)
+    seen = await machine.bluetooth()
+    assert (seen.running, seen.serving, seen.adapters) == (True, True, (HCI0,))
+    assert (await machine.versions()).bluez == "5.66"
+    assert (await machine.disk(root, writing=False)).sync_ms is None
+    said.clear()
+    with pytest.raises(NotSeenError, match="gone"):
+        await machine.bluetooth()
 
 
 async def test_no_bluetoothd_is_an_observation(machine: ThisMachine, programs: Programs) -> None:
@@ -365,6 +392,6 @@ def test_a_disk_that_takes_nothing_from_us(tmp_path: Path, monkeypatch: pytest.M
     def refuse(**_options: object) -> tuple[int, str]:
         raise PermissionError(errno.EACCES, "no")
 
-    monkeypatch.setattr(storage.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
     with pytest.raises(NotSeenError, match="may not write"):
         storage.writes(tmp_path)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from gatewayd.adapters.bluez import lock_client
+from gatewayd.adapters.bluez import lock_client, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd
 from gatewayd.adapters.bluez.bus import Bus, BusError, Call, Reply, open_bus
 from gatewayd.adapters.bluez.keeper import Keeper, State
@@ -117,6 +117,14 @@ class BluezRadio:
                 count for name, count in self.counts.items() if name.startswith("recovery: ")
             ),
         }
+
+    async def adapters(self) -> Mapping[str, Mapping[str, Any]]:
+        """What bluetoothd says now: interfaces of every adapter, by path. RadioError."""
+        try:
+            (managed,) = await self._bluetoothd.call("/", names.OBJECT_MANAGER, "GetManagedObjects")
+        except BusError as error:
+            raise RadioError(f"bluetoothd was not asked: {error}") from error
+        return {path: each for path, each in managed.items() if names.ADAPTER in each}
 
     def _called(self, call: Call) -> Reply | None:
         return self.peripheral.called(call) or self.keeper.called(call)

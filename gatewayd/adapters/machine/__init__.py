@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from gatewayd.adapters.machine import bus, files, storage
 from gatewayd.core.diagnosis_bluez import Settings, Versions
 from gatewayd.core.diagnosis_host import Access, Clock, Disk, Journal
 from gatewayd.core.diagnosis_radio import Bluetooth
-from gatewayd.ports import NotSeenError
+from gatewayd.ports import NotSeenError, RadioError
 
 __all__ = ["ThisMachine"]
 
 
 class ThisMachine:
-    """`ports.Machine`. `root` stands before every file's name; `environment` is for programs."""
+    """`ports.Machine`. `root` stands before every file's name; `environment` is for programs.
+
+    ask: what bluetoothd says, for a daemon that talks to it already; then no program is run.
+    """
 
     def __init__(
-        self, root: Path = Path("/"), environment: Mapping[str, str] | None = None
+        self,
+        root: Path = Path("/"),
+        environment: Mapping[str, str] | None = None,
+        ask: Callable[[], Awaitable[bus.Objects]] | None = None,
     ) -> None:
         self._root = root
+        self._ask = ask
         self._programs = bus.Programs(dict(os.environ if environment is None else environment))
 
     async def versions(self) -> Versions:
@@ -40,12 +47,12 @@ class ThisMachine:
 
     async def bluetooth(self) -> Bluetooth:
         """See `ports.Machine`."""
-        objects = await self._programs.managed_objects()
+        objects = await self._objects()
         return Bluetooth(
             running=objects is not None,
             adapters=bus.adapters(objects or {}),
             blocked=files.blocked(self._root),
-            serving=await self._programs.is_active("gatewayd.service"),
+            serving=self._ask is not None or await self._programs.is_active("gatewayd.service"),
         )
 
     async def clock(self, *, promised: bool | None) -> Clock:
@@ -54,7 +61,9 @@ class ThisMachine:
 
     async def disk(self, state: Path, *, writing: bool = True) -> Disk:
         """See `ports.Machine`."""
-        return await asyncio.to_thread(storage.disk, state, self._root, writing=writing)
+        if not writing:
+            return storage.disk(state, self._root, writing=False)
+        return await asyncio.to_thread(storage.disk, state, self._root)
 
     async def journal(self) -> Journal:
         """See `ports.Machine`."""
@@ -64,10 +73,19 @@ class ThisMachine:
         """See `ports.Machine`."""
         return files.access(self._root, state)
 
+    async def _objects(self) -> bus.Objects | None:
+        """What bluetoothd says; None when there is none. NotSeenError."""
+        if self._ask is None:
+            return await self._programs.managed_objects()
+        try:
+            return await self._ask()
+        except RadioError as error:
+            raise NotSeenError(str(error)) from error
+
     async def _bluez(self) -> str:
         """Of the bluetoothd that runs, or else of the installed one."""
         try:
-            objects = await self._programs.managed_objects()
+            objects = await self._objects()
         except NotSeenError:
             objects = None
         found = bus.running_version(objects or {})

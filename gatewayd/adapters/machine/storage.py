@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -65,6 +64,8 @@ def writes(place: Path) -> tuple[float, ...]:
 
     NotSeenError when it is only we who may not write there.
     """
+    import tempfile  # noqa: PLC0415 - loads compressors, for which a daemon has no use
+
     taken: list[float] = []
     try:
         descriptor, name = tempfile.mkstemp(prefix=".gatewayd-doctor-", dir=place)
