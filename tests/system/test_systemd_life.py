@@ -80,7 +80,8 @@ async def test_it_is_a_user_without_any_rights(installed: House):
     for name in ("net", "mnt", "user", "ipc"):
         assert (process / "ns" / name).readlink() != (first / "ns" / name).readlink()
     limits = (process / "limits").read_text().splitlines()
-    assert next(line.split()[4] for line in limits if line.startswith("Max core")) == "0"
+    core = next(line.split()[4:6] for line in limits if line.startswith("Max core"))
+    assert core == ["0", "0"]
 
 
 ALLOWED = {"write the state", "read a credential", "read the boot id", "local socket"}
