@@ -12,11 +12,14 @@ from typing import Final
 
 import pytest
 
+from gatewayd.adapters.bluez import BluezOptions, open_bluez
 from gatewayd.adapters.machine import ThisMachine
 from gatewayd.adapters.virtual_radio import PHONE
 from gatewayd.core.diagnosis import diagnose
-from gatewayd.core.diagnosis_radio import ADAPTERS, ADVERTISING, VERSIONS
+from gatewayd.core.diagnosis_bluez import VERSIONS
+from gatewayd.core.diagnosis_radio import ADAPTERS, ADVERTISING
 from gatewayd.core.findings import Severity
+from gatewayd.core.recovery import Rung
 from gatewayd.radio_helper.kernel import Kernel, connect
 from gatewayd.radio_helper.wire import AddressType, Answer, Restart, Status, Strength
 from tests.system.echo_server import echo_server
@@ -79,6 +82,42 @@ async def test_an_adapter_is_restarted(place: Place, stopwatch):
     assert await asyncio.to_thread(helper.carry_out, Restart(bytes(5) + b"\x09")) == Answer(
         Status.NO_ADAPTER
     )
+
+
+class Past:
+    """The radio helper without its socket: straight to the kernel."""
+
+    def __init__(self) -> None:
+        self._kernel = kernel()
+
+    async def strength_dbm(self, adapter: str, peer: str, *, public: bool) -> int | None:
+        raise NotImplementedError
+
+    async def restart(self, adapter: str) -> None:
+        asked = Restart(raw(adapter))
+        assert await asyncio.to_thread(self._kernel.carry_out, asked) == Answer(Status.OK)
+
+
+async def test_a_radio_whose_adapter_was_restarted_past_bluetoothd_serves_again(
+    place: Place, stopwatch
+):
+    phone = await place.phone(PHONE_ADDRESS)
+    async with open_bluez(BluezOptions(start_s=20.0, helper=Past())) as radio:
+        await phone.central.dial(place.dialled_address)
+        stopwatch.lap_s()
+        await radio.keeper._remedies.take(Rung.RESTART_ADAPTER, None)
+        async with asyncio.timeout(20):
+            while radio.counts["advertisements registered"] < 2:
+                await asyncio.sleep(0.02)
+        stopwatch.say("adapter restarted past bluetoothd: advertising after", stopwatch.lap_s())
+        link = await phone.central.dial(place.dialled_address)
+        await link.write(b"here again")
+        assert await (await radio.peripheral.accept()).read() == b"here again"
+        machine = ThisMachine(Path("/"), os.environ, radio.adapters)
+        found = {
+            each.check: each.severity for each in diagnose({ADVERTISING: await machine.bluetooth()})
+        }
+        assert found[ADVERTISING] is Severity.FINE
 
 
 async def test_without_the_capability_the_kernel_says_nothing(place: Place):
