@@ -80,6 +80,24 @@ async def test_the_strongest_is_first_and_the_unknown_last(world: FakeBluezWorld
 
 
 @needs_bus
+async def test_what_is_heard_before_anybody_looks_is_not_lost(world: FakeBluezWorld) -> None:
+    gateway(world)
+    async with open_bleak(PHONE, QUICK) as radio:
+        await asyncio.sleep(0.1)
+        world.vanish(GATEWAY)
+        assert list(await radio.scan(0.0)) == [GATEWAY]
+        assert list(await radio.scan(0.05)) == []
+    assert world.bluez.calls["StartDiscovery"] == 2  # the first one began with the radio
+
+
+@needs_bus
+async def test_a_radio_that_nobody_uses_stops_listening(world: FakeBluezWorld) -> None:
+    async with open_bleak(PHONE, QUICK):
+        assert world.bluez.value(HCI, "org.bluez.Adapter1", "Discovering") is True
+    assert world.bluez.value(HCI, "org.bluez.Adapter1", "Discovering") is False
+
+
+@needs_bus
 async def test_two_looks_take_turns(world: FakeBluezWorld) -> None:
     gateway(world)
     async with open_bleak(PHONE, QUICK) as radio:
@@ -90,6 +108,7 @@ async def test_two_looks_take_turns(world: FakeBluezWorld) -> None:
 @needs_bus
 async def test_a_scan_that_is_still_ending_is_waited_for(world: FakeBluezWorld) -> None:
     async with open_bleak(PHONE, QUICK) as radio:
+        await radio.look(0.01)  # goes on with the scan that began with the radio
         world.bluez.refuse["StartDiscovery"] = ["InProgress"]
         assert list(await radio.scan(0.05)) == []
         world.bluez.refuse["StartDiscovery"] = ["InProgress", "InProgress"]
@@ -100,6 +119,7 @@ async def test_a_scan_that_is_still_ending_is_waited_for(world: FakeBluezWorld) 
 @needs_bus
 async def test_a_look_that_is_given_up_at_its_start_leaves_no_scan(world: FakeBluezWorld) -> None:
     async with open_bleak(PHONE, QUICK) as radio:
+        await radio.look(0.01)  # goes on with the scan that began with the radio
         for delay_s in (0.2, 30):
             world.bluez.delay_s["StartDiscovery"] = delay_s
             before = world.bluez.calls["StartDiscovery"]

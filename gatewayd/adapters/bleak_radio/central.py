@@ -11,7 +11,6 @@ UUID of its own making and hides the true address.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,11 +18,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from bleak import BleakScanner
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
-from bleak.exc import BleakBluetoothNotAvailableError, BleakDBusError
+from bleak.exc import BleakBluetoothNotAvailableError
 
+from gatewayd.adapters.bleak_radio.ears import Ears
 from gatewayd.adapters.bleak_radio.troubles import trouble
 from gatewayd.adapters.gatt.client import FAULTS, GattClient, NoSuchTableError, Table
 from gatewayd.adapters.gatt.link import GattLink
@@ -32,12 +31,9 @@ from gatewayd.ports import RadioError, Sighting
 _log: Final = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.25
-PROBE_S: Final = 30.0  # macOS and Windows may ask the person first
-STARTED_S: Final = 2.0
 MTU_TRIES: Final = 10
 MIN_MTU: Final = 23
 WEAKEST_DBM, STRONGEST_DBM = -126, 20  # Core Vol 4 Part E 7.7.65.2; beyond: not known
-IN_PROGRESS: Final = "org.bluez.Error.InProgress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class BleakRadio:
         self._devices: dict[str, BLEDevice] = {}
         self._clients: set[GattClient] = set()
         self._hanging_up: set[asyncio.Task[None]] = set()
-        self._scanning = asyncio.Lock()
+        self._ears = Ears(table.service, options.adapter)
 
     @property
     def links(self) -> list[GattLink]:
@@ -70,13 +66,9 @@ class BleakRadio:
         return [client.link for client in self._clients]
 
     # --- looking --------------------------------------------------------------------------
-    async def probe(self) -> None:
+    async def open(self) -> None:
         """RadioError, with a remedy, when there is no Bluetooth to look with."""
-        try:
-            async with asyncio.timeout(PROBE_S), self._listening(lambda _, __: None):
-                pass
-        except TimeoutError as error:
-            raise trouble(error) from error
+        await self._ears.open()
 
     async def look(
         self, seconds: float, heard: Callable[[Sighting], None] = lambda _: None
@@ -94,34 +86,13 @@ class BleakRadio:
             seen[device.address] = sighting
             heard(sighting)
 
-        async with self._listening(note):
+        async with self._ears.listening(note):
             await asyncio.sleep(seconds)
         return sorted(seen.values(), key=_weakness)
 
     async def scan(self, seconds: float) -> Sequence[str]:
         """Addresses of those who advertise, strongest first. RadioError as `look`."""
         return [sighting.address for sighting in await self.look(seconds)]
-
-    @asynccontextmanager
-    async def _listening(
-        self, note: Callable[[BLEDevice, AdvertisementData], None]
-    ) -> AsyncIterator[None]:
-        """One at a time: bluetoothd has one filter per client, and macOS one scan."""
-        adapter = self._options.adapter
-        async with self._scanning:
-            # without the filter macOS 12 before 12.3 hears nobody (bleak issue 720)
-            scanner = BleakScanner(
-                note, [self._table.service], bluez={"adapter": adapter} if adapter else {}
-            )
-            try:
-                await _started(scanner)
-            except FAULTS as error:
-                raise trouble(error) from error
-            try:
-                yield
-            finally:
-                with contextlib.suppress(*FAULTS):  # it may be gone; nobody listens any more
-                    await scanner.stop()
 
     # --- dialling -------------------------------------------------------------------------
     async def dial(self, address: str) -> GattLink:
@@ -132,6 +103,7 @@ class BleakRadio:
             async with asyncio.timeout(self._options.dial_s):
                 while True:
                     device = await self._found(address)
+                    await self._ears.close()  # scanning makes connecting slow
                     try:
                         return await self._attempt(device, address, fresh=fresh)
                     except NoSuchTableError as error:
@@ -159,7 +131,7 @@ class BleakRadio:
                 if _key(device.address) == key:
                     there.set()
 
-            async with self._listening(note):
+            async with self._ears.listening(note):
                 await there.wait()
         return self._devices[key]
 
@@ -209,35 +181,10 @@ class BleakRadio:
         self._clients.discard(client)
 
     async def close(self) -> None:
-        """Hang up on everybody."""
+        """Hang up on everybody, and stop listening."""
+        await self._ears.close()
         await asyncio.gather(*(client.link.close() for client in self._clients))
         await asyncio.gather(*self._hanging_up)
-
-
-async def _started(scanner: BleakScanner) -> None:
-    """Cancelling this stops what has begun: bluetoothd would refuse the next scan otherwise."""
-    start = asyncio.create_task(_start(scanner), name="start a scan")
-    try:
-        await asyncio.shield(start)
-    except asyncio.CancelledError:
-        await asyncio.wait({start}, timeout=STARTED_S)
-        start.cancel()
-        with contextlib.suppress(*FAULTS, asyncio.CancelledError):
-            await start
-        with contextlib.suppress(*FAULTS):
-            await scanner.stop()
-        raise
-
-
-async def _start(scanner: BleakScanner) -> None:
-    """Once more where bluetoothd is still busy with ending the scan before."""
-    try:
-        await scanner.start()
-    except BleakDBusError as error:
-        if error.dbus_error != IN_PROGRESS:
-            raise
-        await asyncio.sleep(RETRY_S)
-        await scanner.start()
 
 
 def _key(address: str) -> str:
@@ -255,7 +202,7 @@ async def open_bleak(
 ) -> AsyncIterator[BleakRadio]:
     """This machine's Bluetooth, for a central. RadioError, with a remedy, when there is none."""
     radio = BleakRadio(table, options or BleakOptions())
-    await radio.probe()
+    await radio.open()
     try:
         yield radio
     finally:
