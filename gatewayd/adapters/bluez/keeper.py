@@ -93,7 +93,6 @@ class Keeper:
         self._table: _Life | None = None
         self._advertised: _Life | None = None
         self._advertised_s = 0.0
-        self._visited = False
         self._away_since_s: float | None = None
         bluetoothd.listen(self._happened)
 
@@ -104,7 +103,6 @@ class Keeper:
 
     def links_changed(self) -> None:
         """A phone came or left."""
-        self._visited = True
         if self.state is not State.FAILING:  # then the wait is there for a reason
             self.wake()
 
@@ -271,7 +269,7 @@ class Keeper:
             await self._advertisement(life, "UnregisterAdvertisement", "o")
             await self._advertisement(life, "RegisterAdvertisement", "oa{sv}", {})
         self._counts["advertisements registered"] += 1
-        self._advertised, self._advertised_s, self._visited = life, time.monotonic(), False
+        self._advertised, self._advertised_s = life, time.monotonic()
 
     async def _withdraw(self) -> None:
         life, self._advertised = self._advertised, None
@@ -296,13 +294,14 @@ class Keeper:
         return True
 
     def _is_worn(self) -> bool:
-        """Connected to since, and nobody is there now.
+        """Old, and nobody is there whom a moment without it could disturb.
 
-        Some kernels stop advertising after a connection and say nothing; ActiveInstances
-        counts registrations, not what is on air (bluezero issue 344, bluez issue 1015).
+        Some kernels stop advertising after a connection, and any program may clear it over the
+        mgmt socket; nothing is said of either: ActiveInstances counts registrations, not what
+        is on air (bluezero issue 344, bluez issue 1015).
         """
         age_s = time.monotonic() - self._advertised_s
-        return self._visited and not self._phones.anybody and age_s >= self._options.refresh_s
+        return not self._phones.anybody and age_s >= self._options.refresh_s
 
     # --- what went wrong --------------------------------------------------------------------
     async def _answer_complaints(self) -> None:

@@ -16,7 +16,7 @@ class BluezOptions:
     start_s: how long the start may take. check_s: between looks at whether all is still so.
     retry_s: wait after the first failure in a row; one more of it for each further one.
     activate_s: how long bluetoothd may be away before the bus is asked to start it.
-    refresh_s: after how long an advertisement that was connected to is registered anew.
+    refresh_s: after how long an advertisement is registered anew, whatever is said of it.
     dial_s: after how long a dial fails, waiting for its turn included. turn_s: after how long
     without a connection one dial lets the next one try; phones find the advertisement meanwhile.
     helper: restarts an adapter past bluetoothd; a rung of the ladder, where there is one.

@@ -159,6 +159,7 @@ class BluezRadio:
         task = asyncio.create_task(supervised(), name=f"radio {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # one that was cancelled before it began
 
 
 @asynccontextmanager
