@@ -11,21 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bleak import BleakScanner
-from bleak.backends.device import BLEDevice
-from bleak.backends.scanner import AdvertisementData
 from bleak.exc import BleakDBusError
 
-from firmware_proto.codes import LOCK_SERVICE_UUID
 from gatewayd.adapters.bluez import lock_client, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BusError
+from gatewayd.adapters.bluez.ears import Ears
 from gatewayd.adapters.bluez.keeper import Keeper
 from gatewayd.adapters.bluez.lock_client import LockClient
 from gatewayd.adapters.bluez.options import BluezOptions
@@ -39,9 +35,6 @@ _log: Final = logging.getLogger(__name__)
 RETRY_S: Final = 0.1
 ENDED_S: Final = 3.0
 """How long a dial may take to end after it was told to; then it is left behind, and counted."""
-SILENT_S: Final = 90.0
-"""So much scanning without one advertisement from anybody means a deaf radio (habluetooth)."""
-PUBLIC: Final = "public"
 
 _ADAPTER_ERRORS: Final = frozenset({names.IN_PROGRESS, names.BUSY, names.ERROR + "NotReady"})
 """A dial refused with one of these says nothing of the lock."""
@@ -84,7 +77,7 @@ class LockSide:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._clients: dict[str, LockClient] = {}
-        self._silent_s = 0.0
+        self._ears = Ears(self._deaf)
         self._device_news = asyncio.Event()
         self._lost: RadioError | None = None
         bluetoothd.listen(self._happened)
@@ -97,32 +90,25 @@ class LockSide:
                 while True:
                     link = await self._try(address, tries)
                     if link is not None:
+                        self._ears.dialled(worked=True)
                         self._keeper.dialled()
                         return link
                     await asyncio.sleep(max(tries.pause_s, RETRY_S))
         except TimeoutError:
             self._counts["dials in vain"] += 1
+            self._ears.dialled(worked=False)
             if tries.adapters_fault:  # once per dial: a dial may try thirty times
                 self._keeper.complain(tries.adapters_fault)
             raise RadioError(f"{address} cannot be dialled: {tries.last}") from None
 
     async def scan(self, seconds: float) -> Sequence[str]:
         """Addresses advertising a lock's service within `seconds`, strongest first."""
-        heard: dict[str, int] = {}
-
-        def note(device: BLEDevice, advertisement: AdvertisementData) -> None:
-            if LOCK_SERVICE_UUID in advertisement.service_uuids:
-                public = device.details["props"].get("AddressType") == PUBLIC
-                mark = names.PUBLIC_SUFFIX if public else ""
-                heard[device.address + mark] = advertisement.rssi
-
         async with self._in_line():
             adapter = self._adapter()
             if adapter is None:
                 raise RadioError(f"no radio towards locks: {self._keeper.trouble}")
             try:
-                async with self._scanner(adapter, note, LOCK_SERVICE_UUID):
-                    await asyncio.sleep(seconds)
+                heard = await self._ears.locks(adapter, seconds)
             except FAULTS as error:
                 raise RadioError(f"cannot scan: {error}") from error
         return sorted(heard, key=lambda address: -heard[address])
@@ -229,10 +215,11 @@ class LockSide:
         self, path: str, address: str, adapter: str, tries: _Tries
     ) -> GattLink | None:
         """None: a fault that may pass. NoSuchTableError."""
-        if self._bluetoothd.objects.get(path, names.DEVICE) is None:
-            await self._find(adapter, path, tries)
-            return None  # connecting has a turn of its own
         try:
+            if not self._known(path):
+                await self._ears.until(lambda: self._known(path), self._device_news, adapter)
+                return None  # connecting has a turn of its own
+            await self._ears.check(adapter)
             client = await lock_client.connect(path, address, adapter, self._hang_up)
         except FAULTS as error:
             tries.last, tries.pause_s = str(error), lock_client.pause_s(error)
@@ -264,34 +251,12 @@ class LockSide:
             self._phones.hang_up_all()
 
     # --- finding and forgetting -------------------------------------------------------------
-    async def _find(self, adapter: str, path: str, tries: _Tries) -> None:
-        """Scan until bluetoothd knows the device: it dials no other (without -E)."""
-        heard = asyncio.Event()
-        began_s = time.monotonic()
-        try:
-            async with self._scanner(adapter, lambda _, __: heard.set()):
-                while self._bluetoothd.objects.get(path, names.DEVICE) is None:
-                    self._device_news.clear()
-                    await self._device_news.wait()
-        except FAULTS as error:
-            self._blame(error, tries)
-        finally:
-            silent_s = time.monotonic() - began_s
-            self._silent_s = 0.0 if heard.is_set() else self._silent_s + silent_s
-            if self._silent_s >= SILENT_S:
-                self._silent_s = 0.0
-                self._counts["silent scans"] += 1
-                self._keeper.complain("scans hear nobody")
+    def _known(self, path: str) -> bool:
+        return self._bluetoothd.objects.get(path, names.DEVICE) is not None
 
-    def _scanner(
-        self,
-        adapter: str,
-        heard: Callable[[BLEDevice, AdvertisementData], None],
-        *services: str,
-    ) -> BleakScanner:
-        return BleakScanner(
-            heard, list(services) or None, bluez={"adapter": adapter.rpartition("/")[2]}
-        )
+    def _deaf(self) -> None:
+        self._counts["silent scans"] += 1
+        self._keeper.complain("scans hear nobody")
 
     async def _forget_table(
         self, adapter: str, path: str, address: str, tries: _Tries, error: NoSuchTableError
