@@ -6,7 +6,6 @@ What is registered, who may write, who must go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from firmware_proto.codes import (
 from gatewayd.adapters.bluez import BluezOptions, gatt_table, open_bluez
 from gatewayd.adapters.bluez.objects import Objects
 from gatewayd.ports import LinkClosedError, RadioError
-from tests.support import private_bus
+from tests.support.bluez_radio import NEEDS_BUS, QUICK, expect_closed, until, world
 from tests.support.fake_bluez import (
     ADAPTER,
     ADVERTISING,
@@ -41,39 +40,14 @@ from tests.support.fake_bluez_world import (
 )
 from tests.support.worlds import GATEWAY, PHONE_1
 
-pytestmark = pytest.mark.skipif(not private_bus.HERE, reason="dbus-daemon is not installed")
+__all__ = ["world"]
 
-QUICK = BluezOptions(
-    start_s=60.0, check_s=0.1, retry_s=0.01, activate_s=0.05, dial_s=60.0, turn_s=1.0, speak_s=60.0
-)
-"""Looks often, and gives up late: a busy machine may be slow, and no test depends on it."""
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[FakeBluezWorld]:
-    world = FakeBluezWorld(mtu=100)
-    world.dial_s = QUICK.dial_s
-    loop = asyncio.get_running_loop()
-    watchdog = loop.call_later(90, lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
-    yield world
-    await world.close()
-    watchdog.cancel()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - of the other side
-            await asyncio.sleep(0.005)
+pytestmark = NEEDS_BUS
 
 
 async def write(world: FakeBluezWorld, device: str, value: bytes, **more: Variant) -> None:
     options = {"device": Variant("o", device), "mtu": Variant("q", 100), **more}
     await world.bluez.characteristic(PHONE_REQUEST_UUID, "WriteValue", "aya{sv}", [value, options])
-
-
-async def expect_closed(link) -> None:
-    with pytest.raises(LinkClosedError):
-        await link.read()
 
 
 # --- what is registered ---------------------------------------------------------------

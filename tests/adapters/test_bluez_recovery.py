@@ -3,68 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 
 import pytest
-from bleak.exc import BleakDBusError, BleakDeviceNotFoundError, BleakError
 
-from firmware_proto.codes import PHONE_RESPONSE_UUID
-from gatewayd.adapters.bluez import BluezRadio, lock_client
 from gatewayd.adapters.bluez.keeper import State
-from gatewayd.adapters.gatt.link import GattLink
 from gatewayd.core.recovery import LIMITS, Rung
-from gatewayd.ports import LinkClosedError, RadioError
-from tests.adapters.test_bluez_phones import QUICK, expect_closed, until, world
-from tests.support import private_bus
-from tests.support.fake_bluez import ADAPTER, ADVERTISING, DEVICE
+from gatewayd.ports import RadioError
+from tests.support.bluez_radio import (
+    IMPATIENT,
+    NEEDS_BUS,
+    QUICK,
+    back,
+    dial,
+    expect_closed,
+    talk,
+    until,
+    world,
+)
+from tests.support.fake_bluez import ADAPTER, ADVERTISING
 from tests.support.fake_bluez_world import (
     ADAPTER_2_ADDRESS,
     ADAPTER_ADDRESS,
     HCI,
     HCI_2,
     FakeBluezWorld,
-    path_of,
 )
 from tests.support.worlds import GATEWAY, LOCK_1, PHONE_1
 
 __all__ = ["world"]
 
-pytestmark = pytest.mark.skipif(not private_bus.HERE, reason="dbus-daemon is not installed")
-
-IMPATIENT = replace(QUICK, dial_s=1.0)
-"""For dials that are to fail."""
-
-
-async def talk(world: FakeBluezWorld, radio):
-    """A phone that said hello: its end and ours."""
-    phone = await (world.phones.get(PHONE_1) or await world.phone(PHONE_1)).dial(GATEWAY)
-    await phone.write(b"hello")
-    link = await radio.peripheral.accept()
-    assert await link.read() == b"hello"
-    return phone, link
-
-
-async def dial(radio: BluezRadio, address: str) -> GattLink:
-    """However often it takes."""
-    while True:
-        with contextlib.suppress(RadioError):
-            return await radio.central.dial(address)
-
-
-async def back(world: FakeBluezWorld, radio: BluezRadio) -> None:
-    """Phones are served again, and the radio knows: the advertisement is out before it does."""
-    await until(lambda: world.bluez.advertisement and world.bluez.application)
-    await until(lambda: radio.keeper.state is State.ADVERTISING)
-
-
-async def settled(world: FakeBluezWorld) -> None:
-    """Whatever bluetoothd has said has been heard, and what follows from it was done."""
-    calm = 0
-    while calm < 5:
-        before = world.bluez.calls.copy()
-        await world.bluez.characteristic(PHONE_RESPONSE_UUID, "StopNotify", "", [])
-        calm = calm + 1 if world.bluez.calls == before else 0
+pytestmark = NEEDS_BUS
 
 
 # --- bluetoothd -----------------------------------------------------------------------------
@@ -141,6 +110,7 @@ async def test_the_adapter_is_pulled_and_plugged_in_elsewhere(world: FakeBluezWo
     world.bluez.add_adapter(HCI_2, "00:00:00:00:00:01")
     await until(lambda: world.bluez.advertisement and world.bluez.application)
     assert radio.peripheral.adapter == HCI_2
+    assert radio.counts["adapters lost"] == radio.health()["radio_losses"] == 1
 
 
 async def test_the_adapter_is_switched_off_by_somebody(world: FakeBluezWorld):
@@ -154,6 +124,7 @@ async def test_the_adapter_is_switched_off_by_somebody(world: FakeBluezWorld):
     await expect_closed(dialled)
     await until(lambda: world.bluez.value(HCI, ADAPTER, "Powered"))
     await back(world, radio)
+    assert radio.counts["adapters lost"] == radio.health()["radio_losses"] == 1
     await talk(world, radio)
 
 
@@ -180,6 +151,7 @@ async def test_an_advertisement_that_is_released_is_registered_again(world: Fake
     world.bluez.release()
     await until(lambda: world.bluez.advertisement)
     assert radio.counts["advertisements released"] == 1
+    assert radio.health()["radio_losses"] >= 1
 
 
 async def test_an_advertisement_that_is_lost_silently_is_registered_again(world: FakeBluezWorld):
@@ -187,7 +159,7 @@ async def test_an_advertisement_that_is_lost_silently_is_registered_again(world:
     world.bluez.objects[HCI][ADVERTISING]["ActiveInstances"] = 0
     world.bluez.advertisement = world.bluez.advertised_by = None
     await until(lambda: world.bluez.advertisement)
-    assert radio.counts["advertisements lost"] == 1
+    assert radio.counts["advertisements lost"] == radio.health()["radio_losses"] == 1
 
 
 async def test_an_old_advertisement_is_refreshed_while_nobody_is_there(world: FakeBluezWorld):
@@ -312,160 +284,3 @@ async def test_signals_that_bluetoothd_never_sends(world: FakeBluezWorld):
     bluez._signal("/", "org.freedesktop.DBus.ObjectManager", "InterfacesAdded", "s", ["nonsense"])
     bluez._signal("/", "org.freedesktop.DBus.ObjectManager", "Something", "", [])
     await talk(world, radio)
-
-
-# --- locks ----------------------------------------------------------------------------------------
-async def test_a_connect_that_never_ends(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, IMPATIENT)
-    await world.lock(LOCK_1)
-    world.bluez.silent.add("Connect")
-    with pytest.raises(RadioError, match="does not answer"):
-        await radio.central.dial(LOCK_1)
-    world.bluez.silent.clear()
-    assert not (await dial(radio, LOCK_1)).closed
-
-
-async def test_a_bluetoothd_that_hangs(world: FakeBluezWorld, monkeypatch):
-    monkeypatch.setattr("gatewayd.adapters.bluez.locks.ENDED_S", 0.1)
-    radio = await world.open(GATEWAY, IMPATIENT)
-    await world.lock(LOCK_1)
-    await (await dial(radio, LOCK_1)).close()
-    world.bluez.silent |= {"Connect", "Disconnect"}
-    while not radio.counts["dials that never ended"]:
-        with pytest.raises(RadioError, match="does not answer"):
-            await radio.central.dial(LOCK_1)
-    await until(lambda: radio.counts["recovery: again"] == 1)
-
-
-async def test_an_adapter_that_refuses_dials_climbs_once_per_dial(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, IMPATIENT)
-    await world.lock(LOCK_1)
-    world.bluez.refuse["Connect"] = ["InProgress"] * 1000
-    for _ in range(LIMITS[Rung.POWER_CYCLE].after):
-        with pytest.raises(RadioError):
-            await radio.central.dial(LOCK_1)
-    await until(lambda: radio.counts["recovery: power cycle"] == 1)
-    world.bluez.refuse["Connect"].clear()
-    await (await dial(radio, LOCK_1)).close()
-
-
-async def test_a_stale_table_is_forgotten(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, QUICK)
-    lock = await world.lock(LOCK_1)
-    lock.stale = True
-    link = await radio.central.dial(LOCK_1)
-    assert radio.counts["stale tables forgotten"] == 1
-    assert world.bluez.calls["RemoveDevice"] == 1
-    await link.write(b"unlatch")
-
-
-async def test_a_lock_that_is_none(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, QUICK)
-    lock = await world.lock(LOCK_1)
-    lock.service = "7b1fffff-5c0e-4d5a-9a3e-2f6d8c41b7e0"
-    world.bluez.refuse["RemoveDevice"] = ["Failed"]
-    with pytest.raises(RadioError, match="serves no lock"):
-        await radio.central.dial(LOCK_1)
-
-
-async def test_handles_of_an_older_table(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, QUICK)
-    await world.lock(LOCK_1)
-    world.bluez.refuse["StartNotify"] = ["Failed"]
-    assert not (await radio.central.dial(LOCK_1)).closed
-    assert radio.counts["stale tables forgotten"] == 1
-
-
-async def test_a_lock_is_dialled_once(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, QUICK)
-    await world.lock(LOCK_1)
-    await radio.central.dial(LOCK_1)
-    with pytest.raises(RadioError, match="connected already"):
-        await radio.central.dial(LOCK_1)
-
-
-async def test_a_lock_is_dialled_again_while_it_is_hung_up(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, QUICK)
-    await world.lock(LOCK_1)
-    link = await radio.central.dial(LOCK_1)
-    world.bluez.delay_s["Disconnect"] = 0.2
-    link.drop()
-    assert not (await radio.central.dial(LOCK_1)).closed
-
-
-async def test_a_lock_that_takes_no_more(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, QUICK)
-    await world.lock(LOCK_1)
-    link = await radio.central.dial(LOCK_1)
-    world.bluez.refuse["WriteValue"] = ["Failed"]
-    with pytest.raises(LinkClosedError, match="takes no more"):
-        await link.write(b"unlatch")
-    await expect_closed(link)
-
-
-@pytest.mark.parametrize(
-    ("error", "pause_s"),
-    [
-        (BleakDeviceNotFoundError(LOCK_1), 1.0),
-        (BleakDBusError("org.bluez.Error.Failed", []), 0.25),
-        (BrokenPipeError(), 0.25),
-        (TimeoutError(), 0.25),
-        (BleakError("whatever"), 0.1),
-    ],
-)
-def test_what_failed_says_how_long_to_wait(error: Exception, pause_s: float):
-    assert lock_client.pause_s(error) == pause_s
-
-
-async def test_phones_yield_where_one_role_at_a_time_is_possible(world: FakeBluezWorld):
-    await world.start_bluez(Roles=["central", "peripheral"])
-    radio = await world.open(GATEWAY, QUICK)
-    await world.lock(LOCK_1)
-    await (await radio.central.dial(LOCK_1)).close()
-    _, served = await talk(world, radio)
-    assert not radio.keeper.simultaneous
-    world.bluez.refuse["Connect"] = ["Failed"] * 2
-    dialled = await radio.central.dial(LOCK_1)
-    await expect_closed(served)
-    assert radio.counts["phones that yielded to a lock"] == 1
-    assert not dialled.closed
-
-
-async def test_scans_that_hear_nobody(world: FakeBluezWorld, monkeypatch):
-    monkeypatch.setattr("gatewayd.adapters.bluez.locks.SILENT_S", 0.1)
-    radio = await world.open(GATEWAY, IMPATIENT)
-    with pytest.raises(RadioError):
-        await radio.central.dial(LOCK_1)
-    assert radio.counts["silent scans"] >= 1
-
-
-async def test_a_scan_that_is_refused(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, IMPATIENT)
-    world.bluez.refuse["StartDiscovery"] = ["InProgress"] * 100
-    with pytest.raises(RadioError, match="cannot scan"):
-        await radio.central.scan(0.05)
-    with pytest.raises(RadioError):
-        await radio.central.dial(LOCK_1)
-
-
-async def test_a_public_address_is_marked(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, QUICK)
-    lock = await world.lock(LOCK_1)
-    world.bluez.add_device(lock.path, AddressType="public", UUIDs=[lock.service], RSSI=-50)
-    while not (found := await radio.central.scan(0.05)):
-        pass
-    assert list(found) == [f"{LOCK_1}/P"]
-    assert not (await radio.central.dial(f"{LOCK_1}/P")).closed
-
-
-async def test_noise_does_not_wake_anybody(world: FakeBluezWorld):
-    radio = await world.open(GATEWAY, replace(QUICK, check_s=60))
-    await settled(world)
-    before = world.bluez.calls.copy()
-    device = path_of("F0:00:00:00:09:09")
-    world.bluez.add_device(device, RSSI=-70)
-    for strength in range(-70, -40):
-        world.bluez.change(device, DEVICE, RSSI=strength)
-    await settled(world)
-    assert world.bluez.calls == before
-    assert not radio.peripheral.anybody

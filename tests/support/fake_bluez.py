@@ -141,7 +141,7 @@ class FakeBluez:
     def _send(self, message: Message) -> None:
         with contextlib.suppress(OSError):  # stopped meanwhile
             if self.bus.connected:
-                self.bus.send(message)
+                self.bus.send(message).add_done_callback(lambda sent: sent.exception())
 
     # --- calling the client -------------------------------------------------------------
     async def call(  # noqa: PLR0913, PLR0917 - what a D-Bus method call consists of

@@ -120,7 +120,7 @@ class Bus:
         try:
             if not self._bus.connected:
                 raise ConnectionError("the connection is closed")
-            self._bus.send(message)
+            self._bus.send(message).add_done_callback(_may_fail)
         except OSError as error:
             raise BusError(DISCONNECTED, str(error)) from error
 
@@ -165,6 +165,12 @@ class Bus:
         if reply is None:
             return None  # dbus-fast says that there is no such method
         return Message.new_method_return(message, reply.signature, list(reply.body))
+
+
+def _may_fail(sent: asyncio.Future[None]) -> None:
+    """A bus that broke is noticed by who reads from it, and is no news here."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 def _facts(message: Message) -> tuple[str, str, str, str, Sequence[Any]]:

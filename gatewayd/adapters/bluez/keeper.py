@@ -129,6 +129,8 @@ class Keeper:
             self.lock_adapter = None
             self._now(State.NO_BLUETOOTHD, "bluetoothd is not running")
         elif news is News.ADAPTERS and not self._bluetoothd.objects.powered(path):
+            if self._ready.get(path) == self._life(path):
+                self._counts["adapters lost"] += 1
             self._lives[path] += 1
             if path == self.lock_adapter:
                 self.lock_adapter = None

@@ -28,11 +28,14 @@ _log: Final = logging.getLogger(__name__)
 
 LOSSES: Final = (
     "bluetoothd lost",
+    "adapters lost",
     "advertisements lost",
     "advertisements released",
     "dials that never ended",
     "silent scans",
     "stale tables forgotten",
+    "stale connections closed",
+    "disconnects refused",
 )
 SERVING: Final = frozenset({State.ADVERTISING, State.FULL})
 
