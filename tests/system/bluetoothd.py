@@ -134,6 +134,31 @@ class BluezBus:
                 await asyncio.sleep(0.05)
         return path
 
+    async def connections_of(self, pid: int) -> int:
+        """How many connections to the system bus a process has."""
+        names = await self._ask_bus("ListNames")
+        found = 0
+        for name in names:
+            if name.startswith(":"):
+                with contextlib.suppress(RuntimeError):  # gone meanwhile
+                    found += await self._ask_bus("GetConnectionUnixProcessID", name) == pid
+        return found
+
+    async def _ask_bus(self, member: str, *about: str) -> Any:
+        reply = await self.bus.call(
+            Message(
+                destination="org.freedesktop.DBus",
+                path="/org/freedesktop/DBus",
+                interface="org.freedesktop.DBus",
+                member=member,
+                signature="s" * len(about),
+                body=list(about),
+            )
+        )
+        if reply is None or reply.message_type is MessageType.ERROR:
+            raise RuntimeError(member)
+        return reply.body[0]
+
     async def devices(self, **wanted: Any) -> list[str]:
         """Paths of the devices whose properties are as said, e.g. Connected=True."""
         return [

@@ -17,7 +17,7 @@ from tests.support.worlds import VirtualWorld
 from tests.system.bluetoothd import BluezBus, bluez_bus, the_bluetoothd
 from tests.system.vhci import KernelAdapter, kernel_adapter
 
-SCAN_STARTS_S: Final = 3.0
+SCAN_STARTS_S: Final = 0.7
 
 
 class _ByPublicAddress:
@@ -46,7 +46,7 @@ class _ByPublicAddress:
 
 
 class Slow:
-    """Switching discovery on takes bluetoothd a second in here."""
+    """Switching discovery on takes bluetoothd a while in here."""
 
     def __init__(self, central: Central) -> None:
         self.dial = central.dial
@@ -57,9 +57,9 @@ class Slow:
 
 
 class BluetoothdWorld(VirtualWorld):
-    """A software-emulated machine: whatever takes milliseconds elsewhere takes tenths here."""
+    """Two kernels, one of them in software: slower than the virtual radio alone."""
 
-    pace = 10.0
+    pace = 3.0
     notifies_everybody = True
     max_mtu = 512  # see main.conf
     cut_off = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,11 +14,23 @@ if IN_THE_MACHINE := "GATEWAYD_VM" in os.environ:
     from tests.system.house import House, open_house
     from tests.system.place import Place, open_place
     from tests.system.times import Stopwatch
+
+    LONGEST_S = 150.0
 else:
     collect_ignore_glob = ["test_*.py"]
 
 
 if IN_THE_MACHINE:
+
+    @pytest.fixture(autouse=True)
+    async def watchdog() -> AsyncIterator[None]:
+        """A test that hangs fails, and does not take the machine's time from the others."""
+        loop = asyncio.get_running_loop()
+        barking = loop.call_later(
+            LONGEST_S, lambda: [task.cancel("too long") for task in asyncio.all_tasks(loop)]
+        )
+        yield
+        barking.cancel()
 
     @pytest.fixture
     def bluetoothd() -> Bluetoothd:

@@ -1,19 +1,23 @@
 """The least GATT server on dbus-fast that can be written to and answers: a yardstick.
 
 No sessions, no cryptography, nobody told apart: what bluetoothd, D-Bus and
-Python cost by themselves.
+Python cost by themselves. As a program, with the adapter's path and flights as
+JSON, it serves phones until killed, in a process of its own like the daemon.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
-from gatewayd.adapters.virtual_radio import GattService
+from gatewayd.adapters.virtual_radio.gatt import PHONE, GattService
 from tests.system.bluetoothd import PROPERTIES, BluezBus
 
 APP: Final = "/echo"
@@ -25,12 +29,18 @@ INFO: Final = f"{SERVICE}/char2"
 CHARACTERISTIC: Final = "org.bluez.GattCharacteristic1"
 
 
+Flights = Sequence[tuple[int, Sequence[int]]]
+"""After so many writes, answers of these sizes; over and over. Empty: every write comes back."""
+
+
 class EchoServer:
     """Answers what bluetoothd asks of a GATT application."""
 
-    def __init__(self, bus: MessageBus, uuids: GattService) -> None:
+    def __init__(self, bus: MessageBus, uuids: GattService, flights: Flights = ()) -> None:
         self._bus = bus
         self._uuids = uuids
+        self._flights = flights
+        self._flight, self._of_flight = 0, 0
         self.written = 0
 
     def objects(self) -> dict[str, dict[str, dict[str, Variant]]]:
@@ -71,6 +81,17 @@ class EchoServer:
 
     def _echo(self, value: bytes) -> None:
         self.written += 1
+        if not self._flights:
+            self._notify(value)
+            return
+        self._of_flight += 1
+        writes, answers = self._flights[self._flight]
+        if self._of_flight == writes:
+            self._flight, self._of_flight = (self._flight + 1) % len(self._flights), 0
+            for size in answers:
+                self._notify(bytes(size))
+
+    def _notify(self, value: bytes) -> None:
         changed: list[Any] = [CHARACTERISTIC, {"Value": Variant("ay", value)}, []]
         self._bus.send(
             Message.new_signal(RESPONSE, PROPERTIES, "PropertiesChanged", "sa{sv}as", changed)
@@ -86,11 +107,13 @@ class EchoServer:
 
 
 @asynccontextmanager
-async def echo_server(adapter: str, uuids: GattService) -> AsyncIterator[EchoServer]:
+async def echo_server(
+    adapter: str, uuids: GattService, flights: Flights = ()
+) -> AsyncIterator[EchoServer]:
     """Registered and advertising on the adapter at this path."""
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
     try:
-        server = EchoServer(bus, uuids)
+        server = EchoServer(bus, uuids, flights)
         bus.add_message_handler(server.handle)
         calls = BluezBus(bus)
         gatt, adverts = "org.bluez.GattManager1", "org.bluez.LEAdvertisingManager1"
@@ -99,3 +122,14 @@ async def echo_server(adapter: str, uuids: GattService) -> AsyncIterator[EchoSer
         yield server
     finally:
         bus.disconnect()
+
+
+async def main(adapter: str, flights: str) -> None:
+    """Serve until killed; says so when it does."""
+    async with echo_server(adapter, PHONE, json.loads(flights)):
+        print("serving", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -7,7 +7,7 @@ async with open_house(bluetoothd, directory) as house:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +22,17 @@ from gatewayd.core.audit import Leaf
 from gatewayd.core.model import EntryKind, Verdict
 from gatewayd.demo.child import Child
 from gatewayd.demo.play import free_port
-from gatewayd.demo.world import STAIRS, STREET, World, furnish, inhabited
+from gatewayd.demo.world import STREET, World, furnish, inhabited
 from gatewayd.emulators.phone import Patience, Phone, Report
+from gatewayd.ports import Central, Link
 from tests.system.bluetoothd import Bluetoothd
 from tests.system.place import ADAPTER, Place, open_place
 from tests.system.times import LOGS
 
 OPENED: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 PATIENT: Final = Patience(attempts=8, dial_s=8.0)
+REMOTE_USER_TERMINATED: Final = 0x13  # Core Vol 1 Part F 2.19
+PAUSE_S: Final = 0.1
 LATCH_S: Final = 1.0
 """How long a door stays open; until then another tap opens nothing."""
 SETTLED_S: Final = 30.0
@@ -64,7 +67,7 @@ class House:
                 open_radio(controller, address=address, dials=PHONE, options=RadioOptions())
             )
             self._phones[name] = Phone(
-                radio.central, wallet, SystemClock(), SystemEntropy(), patience
+                _Unhurried(radio.central), wallet, SystemClock(), SystemEntropy(), patience
             )
         return self._phones[name]
 
@@ -83,10 +86,23 @@ class House:
                     return
                 await asyncio.sleep(0.1)  # still open, or not yet in order again
 
+    async def opens_relay(self, name: str = "anna") -> float:
+        """Somebody taps at the street door, which has a relay; seconds from tap to answer."""
+        report = await self.open_door(name)
+        assert Verdict(report.outcome, report.reason) == OPENED, report
+        await asyncio.sleep(LATCH_S)
+        return report.timings.total_s
+
+    async def hang_up(self, door: str) -> None:
+        """A lock lets its gateway go, as it would after a while without work."""
+        controller = self.world.locks[door].controller
+        assert controller is not None
+        for connection in controller._connections():
+            connection.air.end(REMOTE_USER_TERMINATED)
+
     async def settle(self) -> None:
-        """Everything in order and at rest: everybody knows everybody, and all doors are shut."""
-        for door in (STREET, STAIRS):
-            await self.opens(door=door, within_s=SETTLED_S)
+        """All is well and at rest: phone, gateway and lock know each other, the door is shut."""
+        await self.opens(within_s=SETTLED_S)
         await asyncio.sleep(LATCH_S)
 
     def log(self) -> list[Leaf]:
@@ -100,11 +116,27 @@ class House:
         return found[-1].verdict if found else None
 
 
+class _Unhurried:
+    """A phone's `Central`: no phone connects within milliseconds after it hung up.
+
+    Of one that did bluetoothd would not say that it was away: it tells what a property is when
+    it comes to telling.
+    """
+
+    def __init__(self, central: Central) -> None:
+        self._central = central
+        self.scan = central.scan
+
+    async def dial(self, address: str) -> Link:
+        await asyncio.sleep(PAUSE_S)
+        return await self._central.dial(address)
+
+
 @asynccontextmanager
 async def open_house(
-    bluetoothd: Bluetoothd, directory: Path, more: str = ""
+    bluetoothd: Bluetoothd, directory: Path, edit: Callable[[str], str] = str
 ) -> AsyncIterator[House]:
-    """Everybody at home, the daemon serving. `more`: further lines of its configuration."""
+    """Everybody at home, the daemon serving. `edit` may change its configuration before."""
     async with open_place() as place:
         world = furnish(
             directory,
@@ -113,7 +145,7 @@ async def open_house(
             gateway=place.dialled_address,
             radio=f'kind = "bluez"\nadapter = "{ADAPTER}"',
         )
-        world.config.write_text(world.config.read_text() + more)
+        world.config.write_text(edit(world.config.read_text()))
         async with inhabited(world), AsyncExitStack() as stack:
             daemon = Child(world.config)
             house = House(world, place, bluetoothd, daemon, stack)

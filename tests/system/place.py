@@ -64,6 +64,12 @@ class Place:
             self.path, PROPERTIES, "Set", "ssv", ADAPTER_INTERFACE, "Powered", Variant("b", False)
         )
 
+    async def advertising(self) -> None:
+        """Returns when the adapter is on the air. TimeoutError."""
+        async with asyncio.timeout(20):
+            while not self.adapter.controller.le_legacy_advertiser.enabled:
+                await asyncio.sleep(0.005)
+
     async def clear_advertising(self) -> None:
         """As some other program might over the mgmt socket: all advertisements are removed."""
         every = 0

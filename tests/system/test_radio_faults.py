@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
-from gatewayd.adapters.bluez import BluezOptions, locks, open_bluez
+from gatewayd.adapters.bluez import BluezOptions, BluezRadio, ears, locks, open_bluez
 from gatewayd.adapters.virtual_radio import LOCK as LOCK_TABLE
-from gatewayd.adapters.virtual_radio import AirController, RadioOptions, open_radio
-from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.adapters.virtual_radio import AirController, Radio, RadioOptions, open_radio
+from gatewayd.ports import Link, LinkClosedError, RadioError
 from tests.system.bluetoothd import Bluetoothd
 from tests.system.moved_table import lay_out
 from tests.system.place import Place
@@ -21,14 +22,24 @@ ELSEWHERE = "F0:00:00:00:02:02"
 OPTIONS = BluezOptions(start_s=20.0)
 
 
-async def answers(link, radio) -> None:
-    """What the gateway writes arrives at the lock, and back."""
-    served = await radio.peripheral.accept()
+async def answers(link: Link, radio: Radio) -> None:
+    """What the gateway writes arrives at the lock, and back. TimeoutError, LinkClosedError."""
     async with asyncio.timeout(5):
+        served = await radio.peripheral.accept()
         await link.write(b"unlatch")
         assert await served.read() == b"unlatch"
         await served.write(b"done")
         assert await link.read() == b"done"
+
+
+async def reached(bluez: BluezRadio, radio: Radio, within_s: float = 60.0) -> Link:
+    """Dialled as often as it takes, as the daemon does it; an answering link. TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while True:
+            with contextlib.suppress(RadioError, LinkClosedError, TimeoutError):
+                link = await bluez.central.dial(LOCK)
+                await answers(link, radio)
+                return link
 
 
 async def test_a_lock_is_dialled_again_after_bluetoothd_was_killed(
@@ -46,7 +57,7 @@ async def test_a_lock_is_dialled_again_after_bluetoothd_was_killed(
                 await link.read()
         assert link.closed
         stopwatch.say("the dialler noticed after", stopwatch.lap_s())
-        await answers(await bluez.central.dial(LOCK), radio)
+        await reached(bluez, radio)
         stopwatch.recovered("bluetoothd killed: the lock dialled again", stopwatch.lap_s())
         assert controller.links == 1
 
@@ -56,11 +67,11 @@ async def test_a_lock_comes_back_with_another_table(place: Place, stopwatch):
     controller = AirController(place.air, "00:AA:02:00:00:99")
     options = RadioOptions(link_cap=1)
     async with open_bluez(OPTIONS) as bluez:
-        for services_before in (0, 3):
+        for moved in (False, True):
             async with open_radio(
                 controller, address=LOCK, serves=LOCK_TABLE, options=options
             ) as radio:
-                lay_out(radio, services_before)
+                lay_out(radio, moved=moved)
                 stopwatch.lap_s()
                 link = await bluez.central.dial(LOCK)
                 seconds = stopwatch.lap_s()
@@ -70,19 +81,20 @@ async def test_a_lock_comes_back_with_another_table(place: Place, stopwatch):
         assert bluez.counts["stale tables forgotten"] == 1
 
 
-async def test_a_scan_that_hears_nobody_is_noticed(place: Place, stopwatch, monkeypatch):
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_scan_that_hears_nobody_is_noticed(
+    place: Place, stopwatch, monkeypatch, known: bool
+):
     """The adapter is deaf until it is switched off and on."""
-    monkeypatch.setattr(locks, "SILENT_S", 3.0)
+    monkeypatch.setattr(ears, "SILENT_S", 2.0)
+    monkeypatch.setattr(ears, "LISTEN_S", 1.0)
     radio, _ = await place.lock(LOCK)
-    place.adapter.controller.deaf = True
-    async with open_bluez(OPTIONS) as bluez:
+    async with open_bluez(replace(OPTIONS, dial_s=3.0)) as bluez:
+        if known:
+            await (await bluez.central.dial(LOCK)).close()
+        place.adapter.controller.deaf = True
         stopwatch.lap_s()
-        async with asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(RadioError):
-                    link = await bluez.central.dial(LOCK)
-                    break
-        await answers(link, radio)
+        await reached(bluez, radio)
         stopwatch.recovered("a deaf adapter: a lock dialled after", stopwatch.lap_s())
         assert bluez.counts["silent scans"] >= 1
         assert bluez.counts["recovery: power cycle"] == 1
@@ -101,8 +113,23 @@ async def test_a_connect_that_never_ends(place: Place, bluetoothd: Bluetoothd, s
         seconds = stopwatch.lap_s()
         stopwatch.recovered("a connect that never ends: given up after", seconds)
         assert seconds < OPTIONS.dial_s + locks.ENDED_S + 2.0
-        await answers(await bluez.central.dial(LOCK), radio)
+        await reached(bluez, radio)
         stopwatch.recovered("a connect that never ended: dialled after", stopwatch.lap_s())
+
+
+async def test_the_advertisement_is_cleared_by_somebody(place: Place, stopwatch):
+    """Over the mgmt socket; bluetoothd says nothing of it, and counts it as registered."""
+    phone = await place.phone("F0:00:00:00:01:01")
+    options = replace(OPTIONS, refresh_s=3.0, check_s=1.0)
+    async with open_bluez(options):
+        await (await phone.central.dial(place.dialled_address)).close()
+        await place.clear_advertising()
+        assert not place.adapter.controller.le_legacy_advertiser.enabled
+        stopwatch.lap_s()
+        await phone.central.dial(place.dialled_address)
+        stopwatch.recovered(
+            f"advertisement cleared, anew every {options.refresh_s} s", stopwatch.lap_s()
+        )
 
 
 async def test_a_lock_out_of_reach_is_no_reason_to_keep_another_waiting(place: Place, stopwatch):
@@ -119,22 +146,21 @@ async def test_a_lock_out_of_reach_is_no_reason_to_keep_another_waiting(place: P
             await nobody
 
 
-async def test_a_connection_that_does_not_end(place: Place, stopwatch):
-    """The controller keeps a silent phone's link whatever it is told, until it is reset."""
-    options = BluezOptions(start_s=20.0, link_cap=1, speak_s=1.0)
-    guest, anna = await place.phone("F0:00:00:00:01:01"), await place.phone("F0:00:00:00:01:02")
-    async with open_bluez(options) as bluez:
-        await guest.central.dial(place.dialled_address)
-        place.adapter.controller.clings = True
+@pytest.mark.parametrize("after_s", [0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+async def test_a_dial_that_is_cancelled_leaves_no_connection(
+    place: Place, stopwatch, after_s: float
+):
+    radio, controller = await place.lock(LOCK)
+    async with open_bluez(OPTIONS) as bluez:
+        dial = asyncio.create_task(bluez.central.dial(LOCK))
+        await asyncio.sleep(after_s)
+        dial.cancel()
         stopwatch.lap_s()
-        async with asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(RadioError):
-                    link = await anna.central.dial(place.dialled_address)
-                    break
-        await link.write(b"good evening")
-        assert await (await bluez.peripheral.accept()).read() == b"good evening"
-        stopwatch.recovered(
-            "a connection that does not end: the next phone after", stopwatch.lap_s()
-        )
-        assert bluez.counts["recovery: power cycle"] == 1
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await dial).close()
+        async with asyncio.timeout(15):
+            while controller.links or await place.bus.devices(Connected=True):
+                await asyncio.sleep(0.05)
+        stopwatch.say("nothing is left after", stopwatch.lap_s())
+        await reached(bluez, radio)
+        stopwatch.recovered(f"a dial cancelled after {after_s} s", stopwatch.lap_s())

@@ -32,22 +32,13 @@ class KernelController(AirController):
     le_features = AirController.le_features & ~hci.LeFeatureMask.LL_PRIVACY
     deaf = False
     """It hears no advertisement any more, and says nothing of it."""
-    clings = False
-    """It does not hang up when it is told to, until it is reset."""
 
     def on_ll_advertising_pdu(self, packet: ll.AdvertisingPdu) -> None:
         if not self.deaf:
             super().on_ll_advertising_pdu(packet)
 
-    def on_hci_disconnect_command(self, command: hci.HCI_Disconnect_Command) -> None:
-        if self.clings:
-            # the status of a command that is under way; nothing follows (Core Vol 4 Part E 7.1.6)
-            self._send_hci_command_status(hci.HCI_COMMAND_STATUS_PENDING, command.op_code)
-        else:
-            super().on_hci_disconnect_command(command)
-
     def reset(self) -> None:
-        self.deaf = self.clings = False
+        self.deaf = False
         super().reset()
 
 
