@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from dbus_fast import RequestNameReply
+from dbus_fast import Message, RequestNameReply
 from dbus_fast.aio import MessageBus
+from dbus_fast.auth import AuthExternal
 
 from gatewayd.adapters.radio_helper import SOCKET
 from gatewayd.config.model import Keys
@@ -206,6 +207,7 @@ class Bus:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.address = f"unix:path={directory}/bus"
+        self.owners: list[MessageBus] = []
 
     def write(self, policies: Sequence[str], local: str) -> None:
         self.directory.chmod(0o755)
@@ -246,6 +248,7 @@ async def bus_with(*policies: str, local: str = "") -> AsyncIterator[Bus]:
         owners = [await MessageBus(bus.address).connect() for _ in range(3)]
         for owner, each in zip(owners, (BLUEZ, OTHER_SERVICE, SYSTEMD), strict=True):
             assert await owner.request_name(each) is RequestNameReply.PRIMARY_OWNER
+        bus.owners = owners
         try:
             async with asyncio.timeout(30):
                 yield bus
@@ -301,6 +304,61 @@ async def test_with_our_policy_the_daemon_can_use_the_bus_and_own_no_name() -> N
         environment = "dict:string:string:A,B"
         denied = await bus.call(OURS, THE_BUS, f"{prefix}.UpdateActivationEnvironment", environment)
         assert denied == "AccessDenied"
+
+
+@asynccontextmanager
+async def connected_as(user: str, address: str) -> AsyncIterator[MessageBus]:
+    """A connection that the bus takes for this user's."""
+    uid = pwd.getpwnam(user).pw_uid
+    bus = MessageBus(address, auth=AuthExternal(uid))
+    os.seteuid(uid)  # SO_PEERCRED tells of the moment of connect(2), see unix(7)
+    try:
+        await bus.connect()
+    finally:
+        os.seteuid(0)
+    try:
+        yield bus
+    finally:
+        bus.disconnect()
+        await bus.wait_for_disconnect()
+
+
+@needs_bus
+async def test_only_bluetoothd_and_the_bus_tell_the_daemon_anything() -> None:
+    """bleak believes whoever sends bluetoothd's signals: it names no sender in its rules."""
+    device, changed = "/org/bluez/hci0/dev_F0_00_00_00_00_01", "org.freedesktop.DBus.Properties"
+    async with (
+        bus_with(DISTRIBUTION, our_policy()) as bus,
+        connected_as(OURS, bus.address) as daemon,
+        connected_as(ANYBODY, bus.address) as somebody,
+    ):
+        heard: list[str] = []
+        gone = asyncio.Event()
+        daemon.add_message_handler(
+            lambda message: heard.append(message.body[0]) if message.path == device else None
+        )
+        daemon.add_message_handler(
+            lambda message: gone.set() if message.member == "NameOwnerChanged" else None
+        )
+        for rule in ("path_namespace='/org/bluez'", "member='NameOwnerChanged'"):
+            await daemon.call(
+                Message(THE_BUS, "/", THE_BUS, "AddMatch", signature="s", body=[rule])
+            )
+
+        async def say(sender: MessageBus, what: str, to: str | None = None) -> None:
+            message = Message.new_signal(device, changed, "PropertiesChanged", "s", [what])
+            message.destination = to
+            await sender.send(message)
+
+        await say(somebody, "forged, for everybody")
+        await say(somebody, "forged, for the daemon", daemon.unique_name)
+        await somebody.call(Message(THE_BUS, "/", THE_BUS, "GetId"))  # the bus has both by now
+        await say(bus.owners[0], "bluetoothd's, for everybody")
+        await say(bus.owners[0], "bluetoothd's, for the daemon", daemon.unique_name)
+        bus.owners[1].disconnect()
+        async with asyncio.timeout(5):
+            await gone.wait()
+        assert heard == ["bluetoothd's, for everybody", "bluetoothd's, for the daemon"]
 
 
 @needs_bus
