@@ -28,10 +28,12 @@ from gatewayd.ports import Central, Clock, Entropy, Lock, PortError, Pulse
 
 
 class MissingExtraError(PortError):
-    """A door needs a library that is not installed."""
+    """The configuration asks for something whose libraries are not installed."""
 
-    def __init__(self, door: str, extra: str) -> None:
-        super().__init__(f"door {door} needs an extra: pip install 'gatewayd[{extra}]'")
+    def __init__(self, asks: str, extra: str) -> None:
+        super().__init__(
+            f"{asks} needs libraries that are not installed", f"pip install 'gatewayd[{extra}]'"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Workshop:
                 SerialCentral,
             )
         except ImportError:
-            raise MissingExtraError(door, "serial") from None
+            raise MissingExtraError(f"door {door}", "serial") from None
         line = SerialCentral(path, LineSettings(baud=lock.baud, half_duplex=lock.half_duplex))
         self.stack.push_async_callback(line.close)
         remote = RemoteLock(
@@ -113,7 +115,7 @@ class Workshop:
             from gatewayd.adapters.relay.line import Contact, RelaySettings  # noqa: PLC0415 - an extra
             from gatewayd.adapters.relay.relay import Relay  # noqa: PLC0415 - an extra
         except ImportError:
-            raise MissingExtraError(door, "relay") from None
+            raise MissingExtraError(f"door {door}", "relay") from None
 
         contact = wiring.contact
         pulse_ms = min(latch_ms, wiring.pulse_ms or latch_ms)

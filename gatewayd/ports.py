@@ -23,9 +23,16 @@ if TYPE_CHECKING:  # the doctor's; a daemon that runs does without them
 
 
 class PortError(Exception):
-    """Something outside failed. `may_have_happened`: the other side may have acted all the same."""
+    """Something outside failed. `remedy`: what a person can do, in one line; may be empty.
+
+    `may_have_happened`: the other side may have acted all the same.
+    """
 
     may_have_happened = False
+
+    def __init__(self, why: str = "", remedy: str = "") -> None:
+        super().__init__(why)
+        self.remedy = remedy
 
 
 class LinkClosedError(PortError):
@@ -35,11 +42,7 @@ class LinkClosedError(PortError):
 
 
 class RadioError(PortError):
-    """No connection came about; nothing was sent. `remedy`: what a person can do; may be empty."""
-
-    def __init__(self, why: str = "", remedy: str = "") -> None:
-        super().__init__(why)
-        self.remedy = remedy
+    """No connection came about; nothing was sent."""
 
 
 class StorageError(PortError):
@@ -220,11 +223,7 @@ class LogReader(Protocol):
 
 # --- the machine, as `gatewayd doctor` looks at it --------------------------------
 class NotSeenError(PortError):
-    """It could not be looked at. `remedy` says, in one line, how it can be; may be empty."""
-
-    def __init__(self, why: str, remedy: str = "") -> None:
-        super().__init__(why)
-        self.remedy = remedy
+    """It could not be looked at; `remedy` says how it can be."""
 
 
 class Machine(Protocol):

@@ -6,16 +6,15 @@ import argparse
 import asyncio
 import contextlib
 import re
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
+from gatewayd.cli.phone_radio import finish, time_argument
 from gatewayd.keyfiles import KeyFileError
-from gatewayd.ports import RadioError
 
 if TYPE_CHECKING:
     from gatewayd.emulators.lock_machine import Moved
@@ -63,27 +62,10 @@ def _emulate(arguments: argparse.Namespace, output: Output) -> int:
     choice = lock_app.Choice(arguments.hci, arguments.address, arguments.adapter, arguments.python)
     errand = lock_app.emulate(choice, store, machine, lock_app.Bystander(serving, lost))
     with contextlib.suppress(KeyboardInterrupt, TimeoutError):  # both are how one ends it
-        _run(asyncio.wait_for(errand, arguments.time))
+        finish(asyncio.wait_for(errand, arguments.time), arguments)
     output.line(f"{door} was opened {_times(machine.openings)}")
     output.document({"door": door, "key": str(public), "openings": machine.openings})
     return ExitCode.DONE
-
-
-def _run(errand: Coroutine[Any, Any, None]) -> None:
-    """CommandError when it cannot even begin."""
-    try:
-        asyncio.run(errand)
-    except RadioError as error:
-        hint = error.remedy or "--hci names the socket of a virtual controller: unix:/path"
-        raise CommandError(str(error), hint) from None
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "bumble":
-            raise
-        raise CommandError(
-            "a virtual radio needs bumble, which is not installed",
-            "pip install 'gatewayd[demo]'",
-            ExitCode.USAGE,
-        ) from None
 
 
 def _times(count: int) -> str:
@@ -155,9 +137,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--python", metavar="FILE", type=Path,
         help="a Python with dbus-python and PyGObject (default: this one, or Debian's)",
     )  # fmt: skip
-    parser.add_argument(
-        "--time", metavar="SECONDS", type=float, help="how long (default: until Ctrl-C)"
-    )
+    time_argument(parser, None, "how long (default: until Ctrl-C)")
 
 
 COMMAND: Final = Group(

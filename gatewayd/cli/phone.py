@@ -38,7 +38,7 @@ def _open(arguments: argparse.Namespace, output: Output) -> int:
         choice(arguments), arguments.wallet, arguments.door, arguments.address, request
     )
     try:
-        return tell(finish(errand), arguments, output)
+        return tell(finish(errand, arguments), arguments, output)
     except KeyboardInterrupt:
         raise CommandError(
             f"interrupted; {arguments.door} may have opened",
@@ -57,7 +57,7 @@ def _ask(arguments: argparse.Namespace, output: Output) -> int:
         arguments.request,
         arguments.address,
     )
-    return tell(finish(errand), arguments, output)
+    return tell(finish(errand, arguments), arguments, output)
 
 
 def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:

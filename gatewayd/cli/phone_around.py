@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gatewayd.cli.command import Command, ExitCode, Output
-from gatewayd.cli.phone_radio import choice, finish, radio_arguments
+from gatewayd.cli.phone_radio import choice, finish, radio_arguments, time_argument
 from gatewayd.ports import Sighting
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _scan(arguments: argparse.Namespace, output: Output) -> int:
             output.line(f"  {_line(sighting)}")
 
     output.line(f"listening for {arguments.time:g} s; as they are heard:")
-    found = finish(phone_app.look_around(choice(arguments), arguments.time, heard))
+    found = finish(phone_app.look_around(choice(arguments), arguments.time, heard), arguments)
     output.document(
         [
             {"address": each.address, "strength_dbm": each.strength_dbm, "name": each.name}
@@ -57,7 +57,7 @@ def _line(sighting: Sighting) -> str:
 
 def _scan_arguments(parser: argparse.ArgumentParser) -> None:
     radio_arguments(parser)
-    _time_argument(parser, _SCAN_S, "how long to listen (default: %(default)g)")
+    time_argument(parser, _SCAN_S, "how long to listen (default: %(default)g)")
 
 
 # --- watch ----------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def _watch(arguments: argparse.Namespace, output: Output) -> int:
     output.line(f"watching for {arguments.door}; Enter opens it, Ctrl-C ends")
     errand = phone_app.watch_door(choice(arguments), arguments.wallet, watch, person)
     with contextlib.suppress(KeyboardInterrupt, TimeoutError):  # both are how one ends it
-        finish(asyncio.wait_for(errand, arguments.time))
+        finish(asyncio.wait_for(errand, arguments.time), arguments)
     output.document([_document(report) for report in reports])
     return ExitCode.DONE
 
@@ -144,21 +144,7 @@ def _watch_arguments(parser: argparse.ArgumentParser) -> None:
         "--far", metavar="DBM", type=_dbm, default=-82,
         help="as weak as this is far (default: %(default)s)",
     )  # fmt: skip
-    _time_argument(parser, None, "how long to watch (default: until Ctrl-C)")
-
-
-def _time_argument(parser: argparse.ArgumentParser, default: float | None, about: str) -> None:
-    parser.add_argument("--time", metavar="SECONDS", type=_seconds, default=default, help=about)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 86_400:  # noqa: PLR2004 - a day; also refuses nan
-        raise argparse.ArgumentTypeError("a time is more than 0 s and less than a day")
-    return seconds
+    time_argument(parser, None, "how long to watch (default: until Ctrl-C)")
 
 
 def _dbm(text: str) -> int:

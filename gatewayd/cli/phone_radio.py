@@ -1,4 +1,7 @@
-"""What the commands of a phone share: which radio, which wallet, and how it may fail to begin."""
+"""What the commands of a phone share: which radio, which wallet, and how it may fail to begin.
+
+The lock on the bench fails to begin in the same ways.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ _ADDRESS: Final = re.compile(
     r"|[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}"  # what macOS calls a peer
 )
 _EXTRAS: Final = {"bleak": "phone", "bumble": "demo"}
+_VIRTUAL: Final = "--hci names the socket of a virtual controller: unix:/path"
+_BLUETOOTH: Final = "is Bluetooth on, and may this user use it? on Linux: bluetoothctl show"
 
 
 def choice(arguments: argparse.Namespace) -> Choice:
@@ -39,15 +44,15 @@ def radio_options(arguments: argparse.Namespace) -> tuple[str, ...]:
     return ("--adapter", arguments.adapter) if arguments.adapter is not None else ()
 
 
-def finish(errand: Coroutine[Any, Any, _T]) -> _T:
-    """Run an errand to its end. CommandError when it cannot even begin."""
+def finish(errand: Coroutine[Any, Any, _T], arguments: argparse.Namespace) -> _T:
+    """Run an errand on the radio of `arguments`. CommandError when it cannot even begin."""
     try:
         return asyncio.run(errand)
     except KeyFileError as error:
         raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
     except RadioError as error:
-        remedy = error.remedy or "--hci names the socket of a virtual controller: unix:/path"
-        raise CommandError(str(error), remedy) from None
+        usual = _BLUETOOTH if arguments.hci is None else _VIRTUAL
+        raise CommandError(str(error), error.remedy or usual) from None
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRAS:
@@ -85,6 +90,21 @@ def door_arguments(parser: argparse.ArgumentParser) -> None:
         type=address,
         help="the gateway's address, as `phone scan` shows it (default: whichever serves the door)",
     )
+
+
+def time_argument(parser: argparse.ArgumentParser, default: float | None, about: str) -> None:
+    """For how long."""
+    parser.add_argument("--time", metavar="SECONDS", type=_seconds, default=default, help=about)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86_400:  # noqa: PLR2004 - a day; also refuses nan
+        raise argparse.ArgumentTypeError("a time is more than 0 s and less than a day")
+    return seconds
 
 
 def address(text: str) -> str:

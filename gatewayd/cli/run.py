@@ -52,6 +52,8 @@ def _first(error: BaseException) -> BaseException:
 def _cannot(error: BaseException) -> CommandError:
     """What stopped the daemon from outside, with where to look."""
     hint = _HINTS.get(type(error), "the lines above say what happened before")
+    if isinstance(error, PortError):
+        hint = error.remedy or hint
     if isinstance(error, StorageError):
         hint = check.storage_hint(error, hint)
     return CommandError(str(error) or type(error).__name__, hint)

@@ -138,6 +138,7 @@ async def test_links_come_grow_and_go_one_after_the_other(tmp_path: Path) -> Non
         ("say(Kind.TROUBLE, 0, b'no module dbus')", "no module dbus", "python3-dbus"),
         ("say(Kind.TROUBLE, 0, b'no module bluezero')", "no module bluezero", "pip install"),
         ("say(Kind.TROUBLE, 0, b'AdapterError: No Bluetooth adapter found')", "adapter", "plug"),
+        ("say(Kind.TROUBLE, 0, b'Failed to connect to socket /run/x')", "/run/x", "start dbus"),
         ("say(Kind.TROUBLE, 0, b'\\xff')", "cannot serve", ""),
         ("raise SystemExit(3)", "bluezero has ended", ""),
         ("sys.stdout.buffer.write(bytes(9)); sys.stdout.flush()", "another language", ""),

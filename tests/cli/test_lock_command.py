@@ -169,6 +169,7 @@ def test_what_cannot_begin(tmp_path: Path) -> None:
         ("--door", ""),
         ("--door", "d" * 33),
         ("--adapter", "hci0"),
+        ("--time", "-3"),
         ("--adapter", "B8:27:EB:00:00:02", "--hci", "unix:x"),
     ],
 )

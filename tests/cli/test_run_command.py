@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -117,6 +118,30 @@ def test_run_without_a_controller(site: Site) -> None:
     assert ran.code == ExitCode.FAILED
     assert "error: no controller at unix:" in ran.err
     assert "hint: [radio] names the controller" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "extra"), [("bluez", "bleak", "bluez"), ("virtual", "bumble", "demo")]
+)
+def test_run_on_a_radio_whose_libraries_are_not_installed(
+    site: Site, tmp_path: Path, kind: str, missing: str, extra: str
+) -> None:
+    if kind == "bluez":
+        text = site.config.read_text().replace(
+            f'hci = "unix:{tmp_path}/gateway.hci"', 'kind = "bluez"'
+        )
+        site.replace("gatewayd.toml", text.encode())
+    (tmp_path / f"{missing}.py").write_text("raise ModuleNotFoundError('not here')\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "gatewayd", "run", "-c", site.config],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == ExitCode.FAILED
+    assert kind in ran.stderr
+    assert f"hint: pip install 'gatewayd[{extra}]'" in ran.stderr
 
 
 def test_run_on_a_log_that_is_none(site: Site) -> None:
@@ -233,7 +258,7 @@ def test_a_radio_that_fails_under_the_phone() -> None:
         raise RadioError("the controller is gone")
 
     with pytest.raises(CommandError, match="the controller is gone"):
-        phone_command.finish(fail())
+        phone_command.finish(fail(), argparse.Namespace(hci=None))
 
 
 def test_an_address_that_is_none(tmp_path: Path) -> None:

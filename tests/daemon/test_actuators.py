@@ -147,6 +147,7 @@ async def test_what_is_not_installed_is_named(
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     async with workshop(site) as shop:
-        with pytest.raises(MissingExtraError, match=rf"gatewayd\[{extra}\]") as caught:
+        with pytest.raises(MissingExtraError, match=f"door {DOOR} needs libraries") as caught:
             shop.actuator(door)
     assert isinstance(caught.value, PortError)
+    assert caught.value.remedy == f"pip install 'gatewayd[{extra}]'"

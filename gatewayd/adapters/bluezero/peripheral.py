@@ -42,6 +42,7 @@ _PACKAGES: Final = "sudo apt install bluez python3-dbus python3-gi"
 _REMEDIES: Final = (
     ("no module bluezero", "pip install --no-deps bluezero"),
     ("no module", _PACKAGES),
+    ("Failed to connect to socket", "sudo systemctl start dbus bluetooth"),
     ("ServiceUnknown", "bluetoothd is not running: sudo systemctl start bluetooth"),
     ("No Bluetooth adapter", "plug a Bluetooth LE adapter in"),
     ("AccessDenied", "the user must be in the group bluetooth"),
