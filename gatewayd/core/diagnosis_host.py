@@ -212,7 +212,8 @@ def _about_access(seen: Access) -> Iterator[Finding]:
             PERMISSIONS,
             Severity.ERROR,
             "there is no user gatewayd",
-            "install gatewayd.sysusers.conf, then: systemd-sysusers",
+            "install gatewayd.sysusers.conf as /etc/sysusers.d/gatewayd.conf, then:"
+            " systemd-sysusers",
         )
     if not seen.policy:
         yield Finding(
@@ -220,14 +221,14 @@ def _about_access(seen: Access) -> Iterator[Finding]:
             Severity.WARNING,
             "no D-Bus policies of ours: any program on this machine may disconnect phones",
             "install gatewayd.dbus.conf as /etc/dbus-1/system.d/gatewayd.conf, and"
-            " system-local.dbus.conf as /etc/dbus-1/system-local.conf",
+            " system-local.dbus.conf as /etc/dbus-1/system-local.conf, then: systemctl reload dbus",
         )
     if not seen.helper:
         yield Finding(
             PERMISSIONS,
             Severity.NOTE,
-            "no radio helper: no signal strength of phones, and no last resort for a hung adapter",
-            "systemctl enable --now gatewayd-radio-helper.socket",
+            "no radio helper: an adapter is not restarted past a bluetoothd that hangs",
+            "systemctl enable --now gatewayd-radio-helper.socket; systemctl restart gatewayd",
         )
     if seen.state is not None and (seen.state.owner != "gatewayd" or seen.state.mode & 0o077):
         yield Finding(

@@ -161,7 +161,7 @@ async def test_the_daemon_looks_at_its_machine_and_tells_the_journal(
         {"access": NotSeenError("who are you?")},
         adapter=radio.Adapter("hci0", "B8:27:EB:00:00:01", True, both, 0),
     )
-    with caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG", "gatewayd"):
         await self_test.tell(on_bluez(site), machine)
     assert machine.asked == ["versions", "settings", "bluetooth", "access", "clock", "disk"]
     said = {(each.levelname, each.getMessage().split(":")[0]) for each in caplog.records}
