@@ -34,8 +34,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m coverage report --omit='firmware_proto/*,gatewayd/core/*$(UNTESTED)' --fail-under=90
 
 system-test: $(VENV)/.dev
-	$(PYTHON) -m tests.system.vm test --timeout 1200 tests/system tests/contract/test_radio_contract.py
-	$(PYTHON) -m tests.system.vm test --systemd --timeout 900
+	$(PYTHON) -m tests.system.suite
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

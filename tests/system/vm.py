@@ -29,7 +29,7 @@ from tests.system import image, systemd_prepare
 
 PREFIX: Final = "vm| "
 RUNS: Final = image.CACHE / "runs"
-KEPT_RUNS: Final = 10
+KEPT_RUNS: Final = 20
 BOOT_S: Final = 60.0
 """How long the machine may take until the guest's part begins to speak."""
 GRACE_S: Final = 45.0
@@ -37,6 +37,7 @@ GRACE_S: Final = 45.0
 COMMAND_S: Final = 600.0
 TIMED_OUT: Final = 124
 BROKEN: Final = 125
+INTERRUPTED: Final = 130
 """Exit code when the machine itself failed, not the command (as in `timeout` and `env`)."""
 CONSOLE_TAIL: Final = 25
 PYTEST: Final = (
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except image.PreparationError as error:
         print(f"error: {error}", file=sys.stderr)
         return BROKEN
+    except KeyboardInterrupt:
+        return INTERRUPTED  # the machine has been ended on the way here
 
 
 def _parser() -> argparse.ArgumentParser:
