@@ -23,8 +23,9 @@ from tests.support.bluez_radio import (
     until,
     world,
 )
-from tests.support.fake_bluez import DEVICE
+from tests.support.fake_bluez import CHARACTERISTIC, DEVICE, SERVICE
 from tests.support.fake_bluez_world import (
+    OLD_UUID,
     FakeBluezWorld,
     path_of,
 )
@@ -86,6 +87,28 @@ async def test_a_lock_that_is_none(world: FakeBluezWorld):
     world.bluez.refuse["RemoveDevice"] = ["Failed"]
     with pytest.raises(RadioError, match="serves no lock"):
         await radio.central.dial(LOCK_1)
+
+
+async def test_a_lock_that_changes_its_table_while_it_is_looked_at(world: FakeBluezWorld):
+    """Service Changed (Core Vol 3 Part G 7.1): bleak knows of objects that bluetoothd removed."""
+    radio = await world.open(GATEWAY, replace(QUICK, dial_s=2.0))
+    lock = await world.lock(LOCK_1)
+    connected = lock.connected
+
+    def restless() -> None:
+        bluez = world.bluez
+        service = f"{lock.path}/service{lock.base:04x}"
+        bluez.change(lock.path, DEVICE, Connected=True)
+        bluez.add(service, SERVICE, UUID=lock.service, Device=lock.path, Primary=True)
+        bluez.add(lock.characteristic(1), CHARACTERISTIC, UUID=OLD_UUID, Service=service)
+        bluez.remove(lock.characteristic(1))
+        bluez.change(lock.path, DEVICE, ServicesResolved=True)
+
+    lock.connected = restless  # type: ignore[method-assign]
+    with pytest.raises(RadioError):
+        await radio.central.dial(LOCK_1)
+    lock.connected = connected  # type: ignore[method-assign]
+    assert not (await dial(radio, LOCK_1)).closed
 
 
 async def test_handles_of_an_older_table(world: FakeBluezWorld):

@@ -6,9 +6,10 @@ The same on Linux, macOS and Windows. What one of them has to be told is told he
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,8 @@ _log: Final = logging.getLogger(__name__)
 HANG_UP_S: Final = 8.0
 FAULTS: Final = (BleakError, OSError, EOFError, TimeoutError)
 """What bleak raises for what the radio, the system's Bluetooth or its bus does."""
+STUMBLES: Final = (LookupError, ValueError, AssertionError, AttributeError, TypeError)
+"""What bleak falls over when a peer's table is odd, or changes while bleak looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,18 @@ class GattClient:
         )
 
     async def connect(self) -> None:
-        """Connect and discover. One of FAULTS."""
+        """Connect and discover. One of FAULTS; NoSuchTableError: bleak cannot read the table."""
         if sys.platform == "linux":
             _skip_version_check()
-        await self._client.connect()
+        with _no_table():
+            await self._client.connect()
 
     async def subscribe(self) -> None:
         """Find the table and switch notifications on. NoSuchTableError, or one of FAULTS."""
+        with _no_table():
+            await self._subscribe()
+
+    async def _subscribe(self) -> None:
         service = self._client.services.get_service(self.table.service)
         request = service and service.get_characteristic(self.table.request)
         response = service and service.get_characteristic(self.table.response)
@@ -131,8 +139,8 @@ class GattClient:
         try:
             async with asyncio.timeout(HANG_UP_S):
                 await self._client.disconnect()
-        except FAULTS as error:
-            _log.info("%s: hanging up: %s", self.link.peer, error)
+        except (*FAULTS, *STUMBLES) as error:
+            _log.info("%s: hanging up: %r", self.link.peer, error)
         self.link.died("disconnected")
 
     def _disconnected(self, _: BleakClient) -> None:
@@ -143,9 +151,18 @@ class GattClient:
         assert self._request is not None  # noqa: S101 - nobody has the link before `subscribe`
         try:
             await self._client.write_gatt_char(self._request, fragment, response=False)
-        except FAULTS as error:
+        except (*FAULTS, *STUMBLES) as error:
             self.link.drop()
             raise LinkClosedError(f"{self.link.peer} takes no more: {error}") from error
+
+
+@contextlib.contextmanager
+def _no_table() -> Iterator[None]:
+    """A peer must not be able to end more than its own connection."""
+    try:
+        yield
+    except STUMBLES as error:
+        raise NoSuchTableError(f"bleak cannot read the table: {error!r}") from error
 
 
 def _skip_version_check() -> None:
