@@ -3,6 +3,7 @@
 #   make demo    the main job, told as a story        make lint    format, lint, types, imports
 #   make test    all tests, with coverage floors      make bench   build/bench.json and a table
 #   make system-test    the same against the real bluetoothd: root, Debian 12, docs/system-tests.md
+#   make prove-tests    takes each remedy out in turn: its test must then fail; takes a while
 #
 # PYTHON=python3.12 make test    chooses another interpreter
 # make docs                      rewrites docs/commands.md and docs/configuration.md
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test system-test lint bench format docs lock clean
+.PHONY: help demo test system-test prove-tests lint bench format docs lock clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -35,6 +36,9 @@ test: $(VENV)/.dev
 
 system-test: $(VENV)/.dev
 	$(PYTHON) -m tests.system.suite
+
+prove-tests: $(VENV)/.dev
+	$(BIN)/python -m tests.system.prove
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

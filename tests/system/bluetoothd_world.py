@@ -59,7 +59,7 @@ class Slow:
 class BluetoothdWorld(VirtualWorld):
     """Two kernels, one of them in software: slower than the virtual radio alone."""
 
-    pace = 3.0
+    pace = 5.0
     notifies_everybody = True
     max_mtu = 512  # see main.conf
     cut_off = 2

@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,7 @@ class Image:
 
 def prepare() -> Image:
     """Install, download and compile what is missing. PreparationError when that fails."""
-    if platform.machine() != "x86_64":
-        raise PreparationError(
-            f"only x86_64 machines have been tried, this is {platform.machine()}"
-        )
+    _check_host()
     _install(PACKAGES)
     CACHE.mkdir(parents=True, exist_ok=True)
     package, version = _source()
@@ -79,6 +77,29 @@ def prepare() -> Image:
         _install(BUILD_PACKAGES)
         _make(package, version, root)
     return Image(version, kernel)
+
+
+def _check_host() -> None:
+    """PreparationError where the machine certainly cannot be."""
+    if platform.machine() != "x86_64":
+        raise PreparationError(
+            f"only x86_64 machines have been tried, this is {platform.machine()}"
+        )
+    system = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    if (system.get("ID"), system.get("VERSION_ID")) != ("debian", "12"):
+        name = system.get("PRETTY_NAME", platform.system())
+        raise PreparationError(
+            f"Debian 12 is needed, whose programs are tested; this is {name}\n"
+            "hint: a container of Debian 12 will do"
+        )
+    if os.geteuid() != 0:
+        raise PreparationError("the machine needs root: it reads the whole disk\nhint: sudo")
+    tracing = "import ctypes, sys; sys.exit(ctypes.CDLL(None).ptrace(0, 0, 0, 0) != 0)"
+    if subprocess.run([sys.executable, "-c", tracing], check=False).returncode:
+        raise PreparationError(
+            "ptrace is forbidden here, which user-mode Linux is made of\n"
+            "hint: docker run --cap-add=SYS_PTRACE; see also /proc/sys/kernel/yama/ptrace_scope"
+        )
 
 
 def compile_python(python: str) -> None:

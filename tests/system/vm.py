@@ -68,6 +68,7 @@ class Job:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the machine is to end, too
     try:
         if options.what == "prepare":
             made = image.prepare()
