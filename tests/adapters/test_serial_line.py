@@ -480,7 +480,7 @@ async def test_one_daemon_per_line(quick: LineSite) -> None:
     other = SerialCentral(str(quick.line.near.path), SHORT)
     async with quick.powered(), opened(quick) as client:
         await client.prepare()
-        with pytest.raises(RadioError, match="lock"):
+        with pytest.raises(RadioError, match="another program has it"):
             await other.dial(str(quick.line.near.path))
     await other.close()
 

@@ -223,7 +223,7 @@ async def nobody(site: LineSite) -> None:
         ("inverted", "on {path} there is noise"),
         ("loop", "on {path} we hear ourselves and nobody else; has the lock power?"),
         ("another", "somebody speaks on {path}, but no lock answers"),
-        ("missing", "{path} cannot be opened: [Errno 2]"),
+        ("missing", "{path} cannot be opened: No such file or directory; plug it in"),
     ],
 )
 async def test_a_fitter_reads_what_to_look_for(
@@ -267,9 +267,9 @@ async def test_another_program_on_the_line(
     other = SerialCentral(path, SHORT)
     async with site.powered(), opened(site) as client:
         await client.prepare()
-        with pytest.raises(RadioError, match="exclusively lock") as caught:
+        with pytest.raises(RadioError, match="another program has it") as caught:
             await other.dial(path)
-        assert "another program has it" in caught.value.remedy
+        assert "fuser" in caught.value.remedy
     await other.close()
 
 

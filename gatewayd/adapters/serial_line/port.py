@@ -46,8 +46,6 @@ as fast as it pleases; what is more than this is not read, but thrown away."""
 _REMEDIES: Final[dict[int | None, str]] = {
     ENOENT: "plug it in; ls /dev/serial/by-id shows what there is",
     EACCES: "put the daemon's user into the group dialout: serial.conf among the drop-ins",
-    EAGAIN: "another program has it: fuser names it; one line has one gateway",
-    EBUSY: "another program has it: fuser names it; one line has one gateway",
 }
 
 
@@ -276,7 +274,8 @@ async def open_port(path: str, baud: int, make: Callable[[], Port]) -> Port:
     try:
         device = await asyncio.shield(opening)
     except (OSError, ValueError, termios.error) as error:  # SerialException is an OSError
-        raise RadioError(f"{path} cannot be opened: {error}", _remedy(error)) from error
+        why, remedy = _explained(error)
+        raise RadioError(f"{path} cannot be opened: {why}", remedy) from error
     except asyncio.CancelledError:
         opening.add_done_callback(_close_late)
         raise
@@ -287,14 +286,18 @@ async def open_port(path: str, baud: int, make: Callable[[], Port]) -> Port:
     except (OSError, ValueError, termios.error) as error:  # unplugged since; it is set up once more
         with contextlib.suppress(OSError, termios.error):
             device.close()
-        raise RadioError(f"{path} was gone again: {error}", _remedy(error)) from error
+        raise RadioError(f"{path} was gone again: {error}", _explained(error)[1]) from error
     await asyncio.sleep(0)  # the transport introduces itself by `call_soon`
     return port
 
 
-def _remedy(error: Exception) -> str:
-    code = error.errno if isinstance(error, OSError) else None
-    return _REMEDIES.get(code, "is it a serial device? see docs/hardware.md")
+def _explained(error: Exception) -> tuple[str, str]:
+    """Why a device cannot be had, in few words, and the remedy."""
+    code = error.errno if isinstance(error, OSError) else next(iter(error.args), None)
+    if code in {EAGAIN, EBUSY}:
+        return "another program has it", "fuser names it; one line has one gateway and one lock"
+    why = os.strerror(code) if isinstance(code, int) else str(error)
+    return why, _REMEDIES.get(code, "is it a serial device? see docs/hardware.md")
 
 
 def _close_late(opening: asyncio.Future[_Device]) -> None:
