@@ -17,7 +17,7 @@ from tests.support.worlds import VirtualWorld
 from tests.system.bluetoothd import BluezBus, bluez_bus, the_bluetoothd
 from tests.system.vhci import KernelAdapter, kernel_adapter
 
-SCAN_STARTS_S: Final = 0.7
+SCAN_STARTS_S: Final = 1.5
 
 
 class _ByPublicAddress:
@@ -59,7 +59,7 @@ class Slow:
 class BluetoothdWorld(VirtualWorld):
     """Two kernels, one of them in software: slower than the virtual radio alone."""
 
-    pace = 5.0
+    pace = 6.0
     notifies_everybody = True
     max_mtu = 512  # see main.conf
     cut_off = 2

@@ -49,6 +49,8 @@ class _InLine:
 class PeersWorld(BluetoothdWorld):
     """bluetoothd negotiates the MTU, always the same one."""
 
+    pace = 10.0
+
     def __init__(self, mtu: int) -> None:
         super().__init__(mtu)
         self._radios: list[BleakRadio] = []
