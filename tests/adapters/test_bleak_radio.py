@@ -80,6 +80,21 @@ async def test_the_strongest_is_first_and_the_unknown_last(world: FakeBluezWorld
 
 
 @needs_bus
+async def test_a_name_cannot_pretend_to_be_a_line_of_ours_nor_move_a_cursor(
+    world: FakeBluezWorld,
+) -> None:
+    async with open_bleak(PHONE, QUICK) as radio:
+        look = asyncio.create_task(radio.look(0.2))
+        await asyncio.sleep(0.05)
+        name = "a\n00:AA:01:00:00:09  -1 dBm\x1b[2J\u202e\x9b" + 200 * "x"
+        path = f"{HCI}/dev_{GATEWAY.replace(':', '_')}"
+        world.bluez.add_device(path, UUIDs=[PHONE_SERVICE_UUID], RSSI=-50, Name=name)
+        (sighting,) = await look
+    assert sighting.name.startswith(r"a\n00:AA:01:00:00:09  -1 dBm\x1b[2J\u202e\x9bx")
+    assert len(sighting.name) == 64
+
+
+@needs_bus
 async def test_what_is_heard_before_anybody_looks_is_not_lost(world: FakeBluezWorld) -> None:
     gateway(world)
     async with open_bleak(PHONE, QUICK) as radio:

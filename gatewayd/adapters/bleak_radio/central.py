@@ -26,6 +26,7 @@ from gatewayd.adapters.bleak_radio.ears import Ears
 from gatewayd.adapters.bleak_radio.troubles import trouble
 from gatewayd.adapters.gatt.client import FAULTS, GattClient, NoSuchTableError, Table
 from gatewayd.adapters.gatt.link import GattLink
+from gatewayd.logs import printable
 from gatewayd.ports import RadioError, Sighting
 
 _log: Final = logging.getLogger(__name__)
@@ -79,9 +80,8 @@ class BleakRadio:
         def note(device: BLEDevice, advertisement: AdvertisementData) -> None:
             dbm = advertisement.rssi
             known = WEAKEST_DBM <= dbm <= STRONGEST_DBM
-            sighting = Sighting(
-                device.address, dbm if known else None, advertisement.local_name or ""
-            )
+            name = printable(advertisement.local_name or "")  # anybody's, for somebody's terminal
+            sighting = Sighting(device.address, dbm if known else None, name)
             self._devices[_key(device.address)] = device
             seen[device.address] = sighting
             heard(sighting)
