@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -103,6 +104,11 @@ class Place:
     ) -> tuple[Radio, AirController]:
         """Serves gateways."""
         return await self.radio(address, serves=LOCK, options=options or RadioOptions(link_cap=1))
+
+    @staticmethod
+    def unknown_address() -> str:
+        """A device's address that bluetoothd has not met: it remembers those that it dialled."""
+        return "F0:" + os.urandom(5).hex(":").upper()
 
     @property
     def dialled_address(self) -> str:

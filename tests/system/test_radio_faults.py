@@ -32,12 +32,12 @@ async def answers(link: Link, radio: Radio) -> None:
         assert await link.read() == b"done"
 
 
-async def reached(bluez: BluezRadio, radio: Radio, within_s: float = 60.0) -> Link:
+async def reached(bluez: BluezRadio, radio: Radio, address: str = LOCK) -> Link:
     """Dialled as often as it takes, as the daemon does it; an answering link. TimeoutError."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(60.0):
         while True:
             with contextlib.suppress(RadioError, LinkClosedError, TimeoutError):
-                link = await bluez.central.dial(LOCK)
+                link = await bluez.central.dial(address)
                 await answers(link, radio)
                 return link
 
@@ -64,16 +64,17 @@ async def test_a_lock_is_dialled_again_after_bluetoothd_was_killed(
 
 async def test_a_lock_comes_back_with_another_table(place: Place, stopwatch):
     """bluetoothd believes the table that it remembers; writing goes to handles that are not."""
+    lock = place.unknown_address()
     controller = AirController(place.air, "00:AA:02:00:00:99")
     options = RadioOptions(link_cap=1)
     async with open_bluez(OPTIONS) as bluez:
         for moved in (False, True):
             async with open_radio(
-                controller, address=LOCK, serves=LOCK_TABLE, options=options
+                controller, address=lock, serves=LOCK_TABLE, options=options
             ) as radio:
                 lay_out(radio, moved=moved)
                 stopwatch.lap_s()
-                link = await bluez.central.dial(LOCK)
+                link = await bluez.central.dial(lock)
                 seconds = stopwatch.lap_s()
                 await answers(link, radio)
                 await link.close()
@@ -88,13 +89,14 @@ async def test_a_scan_that_hears_nobody_is_noticed(
     """The adapter is deaf until it is switched off and on."""
     monkeypatch.setattr(ears, "SILENT_S", 2.0)
     monkeypatch.setattr(ears, "LISTEN_S", 1.0)
-    radio, _ = await place.lock(LOCK)
+    lock = place.unknown_address()
+    radio, _ = await place.lock(lock)
     async with open_bluez(replace(OPTIONS, dial_s=3.0)) as bluez:
         if known:
-            await (await bluez.central.dial(LOCK)).close()
+            await (await bluez.central.dial(lock)).close()
         place.adapter.controller.deaf = True
         stopwatch.lap_s()
-        await reached(bluez, radio)
+        await reached(bluez, radio, lock)
         stopwatch.recovered("a deaf adapter: a lock dialled after", stopwatch.lap_s())
         assert bluez.counts["silent scans"] >= 1
         assert bluez.counts["recovery: power cycle"] == 1
