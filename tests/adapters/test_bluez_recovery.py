@@ -21,7 +21,7 @@ from tests.support.bluez_radio import (
     until,
     world,
 )
-from tests.support.fake_bluez import ADAPTER, ADVERTISING
+from tests.support.fake_bluez import ADAPTER, ADVERTISING, MANAGER, PROPERTIES
 from tests.support.fake_bluez_world import (
     ADAPTER_2_ADDRESS,
     ADAPTER_ADDRESS,
@@ -37,6 +37,33 @@ pytestmark = NEEDS_BUS
 
 
 # --- bluetoothd -----------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("method", "signature", "body"),
+    [
+        ((MANAGER, "GetManagedObjects"), "", []),
+        ((MANAGER, "GetManagedObjects"), "s", ["objects"]),
+        ((PROPERTIES, "Get"), "", []),
+        ((PROPERTIES, "Get"), "s", ["active"]),
+    ],
+)
+async def test_a_reply_of_another_type_ends_nothing(world, method, signature, body):
+    radio = await world.open(GATEWAY, QUICK)
+    await world.stop_bluez()
+
+    async def odd(_):
+        return signature, body
+
+    await world.start_bluez()
+    answer = world.bluez
+    answer.methods[method] = odd
+    radio.keeper.wake()
+    before = answer.calls[method[1]]
+    await until(lambda: answer.calls[method[1]] > before + 1)
+    del answer.methods[method]
+    await back(world, radio)
+    await talk(world, radio)
+
+
 async def test_bluetoothd_dies_and_comes_back(world: FakeBluezWorld):
     radio = await world.open(GATEWAY, QUICK)
     lock = await world.lock(LOCK_1)

@@ -69,7 +69,8 @@ def both_roles(bluetoothd: Bluetoothd, adapter: str) -> bool:
     671b10b5-42c0-4696-9227-eb28d1b049d6` in main.conf.
     """
     known = bluetoothd.objects.get(adapter, names.ADAPTER) or {}
-    return BOTH_ROLES in known.get("Roles", ())
+    roles = known.get("Roles", [])
+    return isinstance(roles, list) and BOTH_ROLES in roles
 
 
 async def close_stale(bluetoothd: Bluetoothd, adapter: str, counts: Counter[str]) -> None:

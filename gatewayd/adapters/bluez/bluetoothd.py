@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -76,7 +76,7 @@ class Bluetoothd:
         generation = self.generation
         self._backlog = []
         try:
-            (managed,) = await self.call("/", names.OBJECT_MANAGER, "GetManagedObjects")
+            managed = await self.managed_objects()
             if generation == self.generation:
                 self.objects.replace(managed)
                 self.swept = True
@@ -86,6 +86,14 @@ class Bluetoothd:
             self._backlog = None
 
     # --- asking ---------------------------------------------------------------------------
+    async def managed_objects(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+        """Every object that bluetoothd has now: interfaces and properties by path. BusError."""
+        (managed,) = await self.call(
+            "/", names.OBJECT_MANAGER, "GetManagedObjects", returns="a{oa{sa{sv}}}"
+        )
+        objects: Mapping[str, Mapping[str, Mapping[str, Any]]] = managed
+        return objects
+
     async def call(  # noqa: PLR0913 - what a D-Bus method call consists of
         self,
         path: str,
@@ -95,13 +103,15 @@ class Bluetoothd:
         body: Sequence[Any] = (),
         *,
         timeout_s: float = 10.0,
+        returns: str | None = None,
     ) -> Sequence[Any]:
         """Call this very owner: never start another one by the way. BusError."""
         if not self.owner:
             raise BusError("org.freedesktop.DBus.Error.NameHasNoOwner", "bluetoothd is not running")
         return await self._bus.call(
-            self.owner, path, interface, member, signature, body, timeout_s=timeout_s
-        )
+            self.owner, path, interface, member, signature, body,
+            timeout_s=timeout_s, returns=returns,
+        )  # fmt: skip
 
     async def set(self, path: str, interface: str, name: str, value: Variant) -> None:
         """Set one property. BusError."""
@@ -109,7 +119,9 @@ class Bluetoothd:
 
     async def get(self, path: str, interface: str, name: str) -> Any:  # noqa: ANN401 - any D-Bus value
         """One property, asked for now. BusError."""
-        (value,) = await self.call(path, names.PROPERTIES, "Get", "ss", [interface, name])
+        (value,) = await self.call(
+            path, names.PROPERTIES, "Get", "ss", [interface, name], returns="v"
+        )
         return value
 
     def emit(

@@ -24,6 +24,7 @@ BUS_PATH: Final = "/org/freedesktop/DBus"
 CALL_S: Final = 10.0
 NO_REPLY: Final = "org.freedesktop.DBus.Error.NoReply"
 DISCONNECTED: Final = "org.freedesktop.DBus.Error.Disconnected"
+INVALID_SIGNATURE: Final = "org.freedesktop.DBus.Error.InvalidSignature"
 
 
 class BusError(Exception):
@@ -87,8 +88,12 @@ class Bus:
         body: Sequence[Any] = (),
         *,
         timeout_s: float = CALL_S,
+        returns: str | None = None,
     ) -> Sequence[Any]:
-        """The unpacked body of the reply. BusError: refused, no answer in time, or no bus."""
+        """The unpacked body of the reply. BusError: refused, no answer in time, or no bus.
+
+        returns: the signature without which a reply is as good as a refusal.
+        """
         message = Message(
             destination=destination,
             path=path,
@@ -109,6 +114,8 @@ class Bus:
         if reply.message_type is MessageType.ERROR:
             text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
             raise BusError(reply.error_name or "", text)
+        if returns not in {None, reply.signature}:
+            raise BusError(INVALID_SIGNATURE, f"{member} at {path} returned {reply.signature!r}")
         plain: Sequence[Any] = unpack_variants(reply.body)
         return plain
 
@@ -131,7 +138,9 @@ class Bus:
     async def owner_of(self, name: str) -> str:
         """The unique name behind a well-known one; empty when nobody owns it."""
         try:
-            (owner,) = await self.call(BUS_NAME, BUS_PATH, BUS_NAME, "GetNameOwner", "s", [name])
+            (owner,) = await self.call(
+                BUS_NAME, BUS_PATH, BUS_NAME, "GetNameOwner", "s", [name], returns="s"
+            )
         except BusError as error:
             if error.name == "org.freedesktop.DBus.Error.NameHasNoOwner":
                 return ""

@@ -124,7 +124,7 @@ class BluezRadio:
     async def adapters(self) -> Mapping[str, Mapping[str, Any]]:
         """What bluetoothd says now: interfaces of every adapter, by path. RadioError."""
         try:
-            (managed,) = await self._bluetoothd.call("/", names.OBJECT_MANAGER, "GetManagedObjects")
+            managed = await self._bluetoothd.managed_objects()
         except BusError as error:
             raise RadioError(f"bluetoothd was not asked: {error}") from error
         return {path: each for path, each in managed.items() if names.ADAPTER in each}
