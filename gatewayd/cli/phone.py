@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from firmware_proto.codes import ID_BYTES, Outcome, Reason
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.cli.phone_around import SCAN, WATCH
-from gatewayd.cli.phone_radio import choice, door_arguments, finish, radio_options
+from gatewayd.cli.phone_radio import choice, door_arguments, ending, finish, radio_options
 
 if TYPE_CHECKING:
     from gatewayd.emulators.phone import Report, Timings
@@ -20,13 +20,6 @@ _EXITS: Final = {
     Outcome.REFUSED: ExitCode.FAILED,
     Outcome.UNKNOWN: ExitCode.UNKNOWN,
 }
-_WORDS: Final = {
-    Outcome.CONFIRMED: "open",
-    Outcome.REFUSED: "refused",
-    Outcome.UNKNOWN: "unknown",
-}
-
-
 _SILENCE: Final = {Reason.LOCK_UNREACHABLE, Reason.LOCK_SILENT}
 
 
@@ -62,7 +55,7 @@ def _ask(arguments: argparse.Namespace, output: Output) -> int:
 
 def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
     """Say how it ended; one exit code per outcome."""
-    output.line(f"{arguments.door} {_WORDS[report.outcome]}{_reason(report)}")
+    output.line(ending(arguments.door, report))
     output.line(f"gateway {_gateway(report)}, {_times(report.timings)}")
     if report.outcome is Outcome.UNKNOWN:
         output.line("it may have opened; ask what became of it:")
@@ -80,14 +73,6 @@ def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
         }
     )
     return _EXITS[report.outcome]
-
-
-def _reason(report: Report) -> str:
-    if report.reason is Reason.OK:
-        return ""
-    if report.gateway is None and report.reason is Reason.LOCK_UNREACHABLE:
-        return ": no_gateway_in_reach"  # of the gateway's locks nothing is known
-    return f": {report.reason.name.lower()}"
 
 
 def _gateway(report: Report) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gatewayd.cli.command import Command, ExitCode, Output
-from gatewayd.cli.phone_radio import choice, finish, radio_arguments, time_argument
+from gatewayd.cli.phone_radio import choice, ending, finish, radio_arguments, time_argument
 from gatewayd.ports import Sighting
 
 if TYPE_CHECKING:
@@ -70,21 +70,21 @@ def _watch(arguments: argparse.Namespace, output: Output) -> int:
 
     def ended(report: Report) -> None:
         reports.append(report)
-        output.line(
-            f"  {arguments.door} {report.outcome.name.lower()}: {report.reason.name.lower()}, "
-            f"after {report.timings.total_s:.2f} s"
-        )
+        output.line(f"  {ending(arguments.door, report)}, after {report.timings.total_s:.2f} s")
 
     def news(what: News, address: str) -> None:
         output.line(f"  {_NEWS[what.name].format(address=address)}")
 
-    person = phone_app.Person(news, ended, _enter_taps)
+    def taps(tap: Callable[[], None]) -> None:  # the radio is there, and the watch begins
+        output.line(f"watching for {arguments.door}; Enter opens it, Ctrl-C ends")
+        _enter_taps(tap)
+
+    person = phone_app.Person(news, ended, taps)
     watch = Watch(
         arguments.door,
         arrival=arguments.arrival,
         nearness=Nearness(arguments.near, min(arguments.far, arguments.near - 1)),
     )
-    output.line(f"watching for {arguments.door}; Enter opens it, Ctrl-C ends")
     errand = phone_app.watch_door(choice(arguments), arguments.wallet, watch, person)
     with contextlib.suppress(KeyboardInterrupt, TimeoutError):  # both are how one ends it
         finish(asyncio.wait_for(errand, arguments.time), arguments)

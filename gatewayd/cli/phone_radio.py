@@ -1,4 +1,4 @@
-"""What the commands of a phone share: which radio, which wallet, and how it may fail to begin.
+"""What the commands of a phone share: which radio, which wallet, how it may fail and how it ends.
 
 The lock on the bench fails to begin in the same ways.
 """
@@ -12,11 +12,13 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from firmware_proto.codes import Outcome, Reason
 from gatewayd.cli.command import CommandError, ExitCode
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import RadioError
 
 if TYPE_CHECKING:
+    from gatewayd.emulators.phone import Report
     from gatewayd.phone_app import Choice
 
 _T = TypeVar("_T")
@@ -26,6 +28,11 @@ _ADDRESS: Final = re.compile(
     r"|[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}"  # what macOS calls a peer
 )
 _EXTRAS: Final = {"bleak": "phone", "bumble": "demo"}
+_WORDS: Final = {
+    Outcome.CONFIRMED: "open",
+    Outcome.REFUSED: "refused",
+    Outcome.UNKNOWN: "unknown",
+}
 _VIRTUAL: Final = "--hci names the socket of a virtual controller: unix:/path"
 _BLUETOOTH: Final = "is Bluetooth on, and may this user use it? on Linux: bluetoothctl show"
 
@@ -62,6 +69,17 @@ def finish(errand: Coroutine[Any, Any, _T], arguments: argparse.Namespace) -> _T
             f"pip install 'gatewayd[{_EXTRAS[missing]}]'",
             ExitCode.USAGE,
         ) from None
+
+
+def ending(door: str, report: Report) -> str:
+    """How it ended, for people."""
+    if report.reason is Reason.OK:
+        why = ""
+    elif report.gateway is None and report.reason is Reason.LOCK_UNREACHABLE:
+        why = ": no_gateway_in_reach"  # of the gateway's locks nothing is known
+    else:
+        why = f": {report.reason.name.lower()}"
+    return f"{door} {_WORDS[report.outcome]}{why}"
 
 
 def radio_arguments(parser: argparse.ArgumentParser) -> None:

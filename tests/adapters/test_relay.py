@@ -169,15 +169,6 @@ async def test_one_pulse_at_a_time(chip: FakeChip, relay: Relay) -> None:
     assert len(chip.pulses()) == 1
 
 
-async def test_a_shorter_pulse_where_the_door_holds_itself_open(
-    chip: FakeChip, settings: RelaySettings
-) -> None:
-    async with relay_of(settings, pulse_ms=50) as relay:
-        assert await relay.unlatch(ONE, 5000) == BEGUN
-        await until(lambda: len(chip.pulses()) == 1)
-    assert chip.pulses()[0] < 0.05 + SLACK_S
-
-
 async def test_no_pulse_is_longer_than_the_limit(chip: FakeChip, settings: RelaySettings) -> None:
     async with relay_of(replace(settings, limit_ms=80)) as relay:
         assert await relay.unlatch(ONE, 10**12) == BEGUN

@@ -129,7 +129,7 @@ async def test_watch_prepares_and_enter_opens(street: Street) -> None:
     await line(process, b"press Enter")
     assert process.stdin is not None
     process.stdin.write(b"\n")
-    await line(process, f"{DOOR} confirmed: ok, after".encode())
+    await line(process, f"{DOOR} open, after".encode())
     process.send_signal(2)
     ran = await finished(process)
     assert (ran.code, ran.err) == (0, "")

@@ -52,23 +52,20 @@ _DOOR: Final = {"closed": DoorState.CLOSED, "open": DoorState.OPEN}
 class Relay:
     """`ports.Lock` for one relay. Its calls wait for each other; close it when done.
 
-    `pulse_ms` shortens pulses where the door holds itself open. `on_door` hears
-    the contact, where there is one, `on_reached` whether the line could be had.
-    `keeper` is the command that is run.
+    `on_door` hears the contact, where there is one, `on_reached` whether the line
+    could be had. `keeper` is the command that is run.
     """
 
     def __init__(
         self,
         settings: RelaySettings,
         *,
-        pulse_ms: int | None = None,
         on_door: Callable[[DoorState], None] | None = None,
         on_reached: Callable[[bool], None] | None = None,
         keeper: Sequence[str] = KEEPER,
     ) -> None:
         self.door_state = DoorState.UNKNOWN
         self._settings = settings
-        self._pulse_ms = pulse_ms
         self._on_door = on_door
         self._on_reached = on_reached
         self._command = keeper
@@ -89,7 +86,7 @@ class Relay:
                 await self._ready()
 
     async def unlatch(self, command: CommandId, duration_ms: int) -> Verdict:
-        """One pulse, of `duration_ms` or `pulse_ms`, whichever is shorter; once per command."""
+        """One pulse, of `duration_ms` or the limit, whichever is shorter; once per command."""
         async with self._turn:
             known = self._verdicts.get(command)
             if known is not None:
@@ -98,9 +95,8 @@ class Relay:
                 keeper = await self._ready()
             except RadioError:
                 return UNREACHABLE
-            lengths_ms = (duration_ms, self._settings.limit_ms, self._pulse_ms or duration_ms)
             self._remember(command, SILENT)  # also where our caller is cancelled
-            verdict = await keeper.pulse(command, min(lengths_ms))
+            verdict = await keeper.pulse(command, min(duration_ms, self._settings.limit_ms))
             self._remember(command, verdict)
             if verdict == SILENT:
                 await self._drop()  # its successor begins by making the line inactive
