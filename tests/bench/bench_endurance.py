@@ -34,8 +34,8 @@ from tests.bench.process import descriptors, memory, threads
 from tests.support import private_bus
 from tests.support.fake_bluez_world import ADAPTER_ADDRESS, FakeBluezWorld
 
-ON_AIR, ON_BUS = 1000, 600
-STEP = 100
+ON_AIR, ON_BUS = 1000, 800
+STEP = 50
 WARM_UP = 0.5
 """Share of the unlocks. Caches fill first: a quarter of a megabyte of SQLite's pages, above all."""
 DOORS, PHONES = 8, 4
