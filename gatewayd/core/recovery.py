@@ -46,7 +46,7 @@ LIMITS: Final[Mapping[Rung, Limit]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Where one adapter stands. `used_s`: when each rung was taken last; `taken`: how often.
+    """Where one adapter stands. `used_s`: when each rung was taken last.
 
     lacking: rungs that this machine does not have.
     """
@@ -54,7 +54,6 @@ class Ladder:
     lacking: frozenset[Rung] = frozenset()
     failures: int = 0
     used_s: Mapping[Rung, float] = field(default_factory=dict)
-    taken: Mapping[Rung, int] = field(default_factory=dict)
 
     def failed(self, now_s: float) -> tuple[Ladder, Rung]:
         """One more failure in a row, and the highest rung that is due."""
@@ -67,8 +66,7 @@ class Ladder:
             and self._rested(rung, limit, now_s)
         )
         used_s = self.used_s if rung is Rung.AGAIN else {**self.used_s, rung: now_s}
-        taken = {**self.taken, rung: self.taken.get(rung, 0) + 1}
-        return replace(self, failures=failures, used_s=used_s, taken=taken), rung
+        return replace(self, failures=failures, used_s=used_s), rung
 
     def worked(self) -> Ladder:
         """It works: the row of failures ends, but what was done and when is remembered."""

@@ -17,16 +17,12 @@ def climb(ladder: Ladder, times: int, now_s: float = 0.0) -> tuple[Ladder, list[
 
 
 def test_the_mildest_first_then_each_in_its_turn() -> None:
-    ladder, rungs = climb(Ladder(), 16)
+    _, rungs = climb(Ladder(), 16)
     again = Rung.AGAIN
     assert rungs == [
         *[again] * 3, Rung.POWER_CYCLE, again, Rung.RESTART_ADAPTER, again,
         Rung.RESTART_BLUETOOTHD, *[again] * 7, Rung.GIVE_UP,
     ]  # fmt: skip
-    assert ladder.taken == {
-        again: 12, Rung.POWER_CYCLE: 1, Rung.RESTART_ADAPTER: 1, Rung.RESTART_BLUETOOTHD: 1,
-        Rung.GIVE_UP: 1,
-    }  # fmt: skip
 
 
 def test_a_rung_that_is_not_there_is_not_taken() -> None:
@@ -57,4 +53,3 @@ def test_no_rung_is_taken_more_often_than_it_may(steps: list[float | None]) -> N
             assert now_s - used[rung] >= LIMITS[rung].every_s
         assert ladder.failures >= LIMITS[rung].after
         used[rung] = now_s
-    assert sum(ladder.taken.values()) == sum(step is not None for step in steps)
