@@ -14,6 +14,7 @@ from dbus_fast import Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from firmware_proto.codes import (
+    MAX_MESSAGE_BYTES,
     PHONE_INFO_UUID,
     PHONE_REQUEST_UUID,
     PHONE_RESPONSE_UUID,
@@ -86,6 +87,19 @@ async def test_the_adapter_is_switched_on_and_pairs_with_nobody(world: FakeBluez
     assert (known["Powered"], known["Pairable"], known["Discoverable"]) == (True, False, False)
 
 
+async def test_strangers_do_not_learn_the_name_of_the_machine(world: FakeBluezWorld):
+    await world.start_bluez(Alias="the-jensens-raspberry")
+    await world.open(GATEWAY, replace(QUICK, name="gatewayd 1.0 stairwell-7"))
+    assert world.bluez.value(HCI, ADAPTER, "Alias") == "gatewayd 1.0 stairwell-7"
+
+
+async def test_a_name_that_is_refused_keeps_nobody_out(world: FakeBluezWorld):
+    await world.start_bluez(Alias="raspberry", Powered=True, Pairable=False)
+    world.bluez.refuse["Set"] = ["Failed"]
+    await world.open(GATEWAY, QUICK)
+    assert world.bluez.value(HCI, ADAPTER, "Alias") == "raspberry"
+
+
 async def test_facts_for_anybody(world: FakeBluezWorld):
     await world.open(GATEWAY, BluezOptions(info=b"facts"))
 
@@ -143,6 +157,18 @@ async def test_writes_make_links_by_device(world: FakeBluezWorld):
     first, second = await radio.peripheral.accept(), await radio.peripheral.accept()
     assert [await first.read(), await second.read()] == [b"from 1", b"from 2"]
     assert first.peer == path_of("F0:00:00:00:01:01")
+
+
+async def test_writing_nothing_over_and_over_costs_the_link_too(world: FakeBluezWorld):
+    radio = await world.open(GATEWAY, QUICK)
+    world.bluez.add_device(path_of(PHONE_1), Connected=True)
+    await write(world, path_of(PHONE_1), b"")
+    link = await radio.peripheral.accept()
+    for _ in range(MAX_MESSAGE_BYTES):
+        assert not link.closed
+        link.arrived(b"")
+    assert link.closed
+    assert link.reason == "read too slowly"
 
 
 async def test_the_mtu_is_the_one_of_the_last_write(world: FakeBluezWorld):
@@ -213,7 +239,7 @@ async def test_a_phone_that_says_nothing_is_disconnected(world: FakeBluezWorld):
     radio = await world.open(GATEWAY, replace(QUICK, speak_s=0.2))
     silent = await (await world.phone(PHONE_1)).dial(GATEWAY)
     await expect_closed(silent)
-    assert radio.counts["phones that said nothing"] == 1
+    assert radio.counts["phones that said nothing"] == radio.health()["radio_sent_away"] == 1
     await until(lambda: not radio.peripheral.anybody)
 
 
@@ -227,7 +253,7 @@ async def test_phones_beyond_the_cap_are_disconnected(world: FakeBluezWorld):
     world.phones[late.address] = late
     link = await late._connect()  # it heard the advertisement a moment ago
     await expect_closed(link)
-    assert radio.counts["phones beyond the cap"] == 1
+    assert radio.counts["phones beyond the cap"] == radio.health()["radio_sent_away"] == 1
     await first.close()
     await until(lambda: world.bluez.advertisement)
 

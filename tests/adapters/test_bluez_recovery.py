@@ -82,6 +82,7 @@ async def test_bluetoothd_dies_and_comes_back(world: FakeBluezWorld):
         "radio": "advertising",
         "radio_both_roles": True,
         "radio_losses": 3,
+        "radio_sent_away": 0,
         "radio_repairs": 0,
     }
     again = await radio.central.dial(LOCK_1)

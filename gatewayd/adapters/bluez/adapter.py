@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from typing import Final
@@ -20,17 +21,21 @@ BOTH_ROLES: Final = "central-peripheral"
 HANG_UP_S: Final = 8.0
 
 
-async def switch_on(bluetoothd: Bluetoothd, adapter: str) -> None:
+async def switch_on(bluetoothd: Bluetoothd, adapter: str, name: str) -> None:
     """Power, and no pairing: a phone must never see a prompt. BusError when it stays off.
 
-    Just after bluetoothd started it answers Busy for a moment.
+    Just after bluetoothd started it answers Busy for a moment. `name` is what anybody may read
+    of the adapter (Core Vol 3 Part C 12.1); otherwise that is the machine's host name.
     """
     if not bluetoothd.objects.powered(adapter):
         await _power(bluetoothd, adapter, on=True)
         await _until_powered(bluetoothd, adapter)
-    for name in ("Pairable", "Discoverable"):
-        if (bluetoothd.objects.get(adapter, names.ADAPTER) or {}).get(name):
-            await bluetoothd.set(adapter, names.ADAPTER, name, Variant("b", False))
+    for flag in ("Pairable", "Discoverable"):
+        if (bluetoothd.objects.get(adapter, names.ADAPTER) or {}).get(flag):
+            await bluetoothd.set(adapter, names.ADAPTER, flag, Variant("b", False))
+    if (bluetoothd.objects.get(adapter, names.ADAPTER) or {}).get("Alias") != name:
+        with contextlib.suppress(BusError):  # no reason not to serve
+            await bluetoothd.set(adapter, names.ADAPTER, "Alias", Variant("s", name))
 
 
 async def _until_powered(bluetoothd: Bluetoothd, adapter: str) -> None:

@@ -224,7 +224,7 @@ class Keeper:
         known = self._ready.get(path)
         if known is not None and known == self._life(path):
             return known
-        await adapter.switch_on(self._bluetoothd, path)
+        await adapter.switch_on(self._bluetoothd, path, gatt_table.short_name(self._options.name))
         # not waited for: bluetoothd takes two seconds, and new phones need not
         self._spawn(
             f"close stale connections of {path}",

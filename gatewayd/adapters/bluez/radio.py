@@ -37,6 +37,7 @@ LOSSES: Final = (
     "stale connections closed",
     "disconnects refused",
 )
+STRANGE: Final = ("phones that said nothing", "phones beyond the cap")
 SERVING: Final = frozenset({State.ADVERTISING, State.FULL})
 
 
@@ -116,6 +117,7 @@ class BluezRadio:
             "radio": str(self.keeper.state),
             "radio_both_roles": self.keeper.simultaneous,
             "radio_losses": sum(self.counts[name] for name in LOSSES),
+            "radio_sent_away": sum(self.counts[name] for name in STRANGE),
             "radio_repairs": sum(
                 count for name, count in self.counts.items() if name.startswith("recovery: ")
             ),

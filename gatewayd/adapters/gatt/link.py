@@ -114,12 +114,15 @@ class GattLink:
 
     # --- called by the radio ----------------------------------------------------------------
     def arrived(self, fragment: bytes) -> None:
-        """A fragment came in; more unread bytes than a message may have cost the link."""
+        """A fragment came in; more unread bytes than a message may have cost the link.
+
+        So do more fragments than a message may have bytes: a phone may write nothing at all.
+        """
         if self.closed:
             return
         self._inbox.append(fragment)
         self._unread_bytes += len(fragment)
-        if self._unread_bytes > MAX_MESSAGE_BYTES:
+        if max(self._unread_bytes, len(self._inbox)) > MAX_MESSAGE_BYTES:
             self.reason = "read too slowly"
             self.drop()
         self._changed.set()
