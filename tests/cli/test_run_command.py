@@ -144,6 +144,17 @@ def test_run_on_a_radio_whose_libraries_are_not_installed(
     assert f"hint: pip install 'gatewayd[{extra}]'" in ran.stderr
 
 
+async def test_run_on_a_machine_without_a_system_bus(site: Site, tmp_path: Path) -> None:
+    text = site.config.read_text().replace(f'hci = "unix:{tmp_path}/gateway.hci"', 'kind = "bluez"')
+    site.replace("gatewayd.toml", text.encode())
+    nowhere = f"unix:path={tmp_path}/absent"
+    process = await spawn("run", "-c", site.config, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
+    _, err = await process.communicate()
+    assert process.returncode == ExitCode.FAILED
+    assert b"error: no system bus: " in err
+    assert b"hint: systemctl start dbus bluetooth" in err
+
+
 def test_run_on_a_log_that_is_none(site: Site) -> None:
     (site.directory / "state").mkdir(mode=0o700)
     (site.directory / "state" / "log.db").write_bytes(b"not a database" * 100)

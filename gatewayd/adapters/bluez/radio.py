@@ -38,6 +38,7 @@ LOSSES: Final = (
     "disconnects refused",
 )
 STRANGE: Final = ("phones that said nothing", "phones beyond the cap")
+_NO_BUS: Final = "systemctl start dbus bluetooth; then gatewayd doctor says what else is missing"
 SERVING: Final = frozenset({State.ADVERTISING, State.FULL})
 
 
@@ -49,7 +50,6 @@ class BluezRadio:
         self._bus = bus
         self._options = options
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
         self._failed: RadioError | None = None
         self._bluetoothd = Bluetoothd(bus)
         self.peripheral = PhoneSide(
@@ -102,7 +102,6 @@ class BluezRadio:
 
     async def stop(self) -> None:
         """Hang up on everybody and stop. What is registered goes with our bus connection."""
-        self._closing = True
         links = [*self.peripheral.links, *self.central.links]
         await asyncio.gather(*(link.close() for link in links))
         self._lose(RadioError("the radio is closed"))
@@ -184,4 +183,4 @@ async def open_bluez(
             finally:
                 await radio.stop()
     except BusError as error:
-        raise RadioError(str(error)) from error
+        raise RadioError(error.text or str(error), _NO_BUS) from error
