@@ -206,38 +206,37 @@ def judge_settings(seen: Settings) -> Iterator[Finding]:
         for wanted in WANTED
         if not _is(wanted, {**defaults, **given}.get((wanted.section, wanted.key)))
     ]
+    found += _about_this_bluez(seen, given)
+    yield from found or (Finding(SETTINGS, Severity.FINE, "as a gateway wants it"),)
+
+
+def _about_this_bluez(seen: Settings, given: Mapping[tuple[str, str], str]) -> Iterator[Finding]:
+    """What matters to some versions only, and whether a crash is the end."""
     if version(seen.bluez) < INTERVALS_BLUEZ and given.get(("General", "Experimental")) != "true":
-        found.append(
-            Finding(
-                SETTINGS,
-                Severity.WARNING,
-                f"BlueZ {seen.bluez} advertises every 1.28 s, whatever we ask: phones find it late",
-                f"Experimental = true in [General] of {MAIN_CONF}",
-            )
+        yield Finding(
+            SETTINGS,
+            Severity.WARNING,
+            f"BlueZ {seen.bluez} advertises every 1.28 s, whatever we ask: phones find it late",
+            f"Experimental = true in [General] of {MAIN_CONF}",
         )
     mtu = given.get(("GATT", "ExchangeMTU"), "517")
     safe = mtu.isascii() and mtu.isdigit() and int(mtu) <= LARGEST_SAFE_MTU
     if version(seen.bluez) < LARGE_WRITES_BLUEZ and not safe:
-        found.append(
-            Finding(
-                SETTINGS,
-                Severity.WARNING,
-                f"BlueZ {seen.bluez} drops the largest writes of phones without a word",
-                f"ExchangeMTU = {LARGEST_SAFE_MTU} in [GATT] of {MAIN_CONF}",
-            )
+        yield Finding(
+            SETTINGS,
+            Severity.WARNING,
+            f"BlueZ {seen.bluez} drops the largest writes of phones without a word",
+            f"ExchangeMTU = {LARGEST_SAFE_MTU} in [GATT] of {MAIN_CONF}",
         )
     if seen.restart in NEVER_AGAIN:
-        found.append(
-            Finding(
-                SETTINGS,
-                Severity.WARNING,
-                f"bluetooth.service has Restart={seen.restart}: nobody starts bluetoothd again when"
-                " it crashes",
-                "install bluetooth.conf as /etc/systemd/system/bluetooth.service.d/gatewayd.conf,"
-                " then: systemctl daemon-reload",
-            )
+        yield Finding(
+            SETTINGS,
+            Severity.WARNING,
+            f"bluetooth.service has Restart={seen.restart}: nobody starts bluetoothd again when"
+            " it crashes",
+            "install bluetooth.conf as /etc/systemd/system/bluetooth.service.d/gatewayd.conf,"
+            " then: systemctl daemon-reload",
         )
-    yield from found or (Finding(SETTINGS, Severity.FINE, "as a gateway wants it"),)
 
 
 def _is(wanted: Wanted, value: str | None) -> bool:
