@@ -111,6 +111,21 @@ async def test_a_lock_that_changes_its_table_while_it_is_looked_at(world: FakeBl
     assert not (await dial(radio, LOCK_1)).closed
 
 
+async def test_a_lock_whose_table_has_no_end_gives_its_turn_away(world: FakeBluezWorld):
+    radio = await world.open(GATEWAY, replace(QUICK, turn_s=0.3, dial_s=20.0))
+    endless = await world.lock("F0:00:00:00:02:02")
+    await world.lock(LOCK_1)
+    endless.connected = lambda: world.bluez.change(  # type: ignore[method-assign]
+        endless.path, DEVICE, Connected=True
+    )
+    dial = asyncio.create_task(radio.central.dial(endless.address))
+    await until(lambda: world.bluez.value(endless.path, DEVICE, "Connected"))
+    async with asyncio.timeout(10):
+        assert not (await radio.central.dial(LOCK_1)).closed
+    assert not dial.done()
+    dial.cancel()
+
+
 async def test_handles_of_an_older_table(world: FakeBluezWorld):
     radio = await world.open(GATEWAY, QUICK)
     await world.lock(LOCK_1)

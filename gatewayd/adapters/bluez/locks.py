@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from gatewayd.ports import RadioError
 _log: Final = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.1
+LOOK_S: Final = 0.5
 ENDED_S: Final = 3.0
 """How long a dial may take to end after it was told to; then it is left behind, and counted."""
 
@@ -180,16 +182,20 @@ class LockSide:
     ) -> GattLink | None:
         """One attempt, ended after its turn when the air is needed by another, or by phones.
 
-        One that has come as far as a connection may go on; the dial's own bound holds.
+        One that comes as far as a connection gets a turn more, and no longer while another lock
+        waits: one whose table has no end would keep all others out.
         """
         attempt = asyncio.create_task(
             self._attempt(path, address, adapter, tries), name=f"dial {address}"
         )
+        connected, ends_s = False, time.monotonic() + self._options.turn_s
         try:
             while not attempt.done():
-                await asyncio.wait({attempt}, timeout=self._options.turn_s)
-                needed = self._waiting or not self._keeper.simultaneous
-                if needed and not self._bluetoothd.objects.is_connected(path):
+                await asyncio.wait({attempt}, timeout=min(LOOK_S, self._options.turn_s))
+                if not connected and self._bluetoothd.objects.is_connected(path):
+                    connected, ends_s = True, time.monotonic() + self._options.turn_s
+                needed = self._waiting or not (connected or self._keeper.simultaneous)
+                if needed and time.monotonic() >= ends_s:
                     break
         except BaseException:
             await self._end(attempt, tries)
