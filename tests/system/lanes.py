@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,15 @@ class Errand:
     command: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command went: its exit code, and after how many seconds."""
+
+    errand: Errand
+    code: int
+    took_s: float
+
+
 class Lanes:
     """`tell` is called with every line, by several threads."""
 
@@ -33,21 +43,21 @@ class Lanes:
         self._running: list[subprocess.Popen[str]] = []
         self._ending = False
 
-    def carry_out(self, errands: Sequence[Errand]) -> None:
+    def carry_out(self, errands: Sequence[Errand]) -> list[Ended]:
         """Returns when all have ended, whatever became of them."""
         with ThreadPoolExecutor(LANES) as pool:
             waiting = [pool.submit(self._run, errand) for errand in errands]
             try:
-                for each in waiting:
-                    each.result()
+                return [ended for each in waiting if (ended := each.result())]
             except BaseException:
                 self._end()
                 raise
 
-    def _run(self, errand: Errand) -> None:
+    def _run(self, errand: Errand) -> Ended | None:
+        began_s = time.monotonic()
         with self._mutex:
             if self._ending:
-                return
+                return None
             process = subprocess.Popen(
                 errand.command,
                 stdin=subprocess.DEVNULL,
@@ -62,7 +72,7 @@ class Lanes:
         with process.stdout as output:
             for line in output:
                 self._tell(errand, line.rstrip("\n"))
-        process.wait()
+        return Ended(errand, process.wait(), time.monotonic() - began_s)
 
     def _end(self) -> None:
         with self._mutex:
