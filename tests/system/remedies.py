@@ -37,7 +37,7 @@ BLUETOOTHD: Final = (
         f"{BLUEZ}/bluetoothd.py",
         '            self._tell(News.OWNER_LOST, "")\n',
         "",
-        f"{FAULTS}::test_bluetoothd_is_killed_while_idle",
+        f"{RADIO}::test_a_lock_is_dialled_again_after_bluetoothd_was_killed",
     ),
     Remedy(
         "bluetoothd restarted: what was registered is believed to be so still",
@@ -47,17 +47,19 @@ BLUETOOTHD: Final = (
         f"{FAULTS}::test_bluetoothd_is_killed_while_idle",
     ),
     Remedy(
-        "bluetoothd restarted: bleak's picture is of the old one",
-        f"{BLUEZ}/locks.py",
-        '            self._spawn("bleak forgets", lock_client.forget_everything())\n',
-        "",
-        f"{RADIO}::test_a_lock_is_dialled_again_after_bluetoothd_was_killed",
-    ),
-    Remedy(
         "daemon killed: phones of its earlier life stay connected",
         f"{BLUEZ}/keeper.py",
         "            adapter.close_stale(self._bluetoothd, path, self._counts),",
         "            asyncio.sleep(0),",
+        f"{FAULTS}::test_the_daemon_is_killed_with_everybody_connected",
+    ),
+    Remedy(
+        "daemon killed: a lock is dialled on the connection of its earlier life",
+        f"{BLUEZ}/locks.py",
+        "            if self._bluetoothd.objects.is_connected(path):\n"
+        "                tries.last = await self._hang_up_stale(path)\n"
+        "                return None\n",
+        "",
         f"{FAULTS}::test_the_daemon_is_killed_with_everybody_connected",
     ),
     Remedy(
@@ -216,7 +218,8 @@ ANYWHERE: Final = (
         "gatewayd/adapters/relay/keeper.py",
         "                self._pulse(command, min(int(milliseconds), self._limit_ms))",
         "                self._pulse(command, int(milliseconds))",
-        "tests/adapters/test_relay.py::test_no_pulse_is_longer_than_the_limit",
+        "tests/adapters/test_relay.py::"
+        "test_no_setting_and_no_command_makes_a_pulse_longer_than_a_strike_bears",
     ),
     Remedy(
         "a hung task is still called alive",

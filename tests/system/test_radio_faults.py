@@ -148,14 +148,21 @@ async def test_a_lock_out_of_reach_is_no_reason_to_keep_another_waiting(place: P
             await nobody
 
 
-@pytest.mark.parametrize("after_s", [0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+SUBSCRIBING = "while it subscribes"
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.1, 0.2, 0.4, 0.8, SUBSCRIBING])
 async def test_a_dial_that_is_cancelled_leaves_no_connection(
-    place: Place, stopwatch, after_s: float
+    place: Place, stopwatch, moment: float | str
 ):
     radio, controller = await place.lock(LOCK)
     async with open_bluez(OPTIONS) as bluez:
         dial = asyncio.create_task(bluez.central.dial(LOCK))
-        await asyncio.sleep(after_s)
+        if isinstance(moment, float):
+            await asyncio.sleep(moment)
+        else:
+            while not await place.bus.devices(ServicesResolved=True):
+                await asyncio.sleep(0)
         dial.cancel()
         stopwatch.lap_s()
         with contextlib.suppress(asyncio.CancelledError):
@@ -165,4 +172,4 @@ async def test_a_dial_that_is_cancelled_leaves_no_connection(
                 await asyncio.sleep(0.05)
         stopwatch.say("nothing is left after", stopwatch.lap_s())
         await reached(bluez, radio)
-        stopwatch.recovered(f"a dial cancelled after {after_s} s", stopwatch.lap_s())
+        stopwatch.recovered(f"a dial cancelled, {moment}", stopwatch.lap_s())
