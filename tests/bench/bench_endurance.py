@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import statistics
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,14 +36,15 @@ from tests.bench.process import descriptors, memory, threads
 from tests.support import private_bus
 from tests.support.fake_bluez_world import ADAPTER_ADDRESS, FakeBluezWorld
 
-ON_AIR, ON_BUS = 1000, 800
+ON_AIR, ON_BUS = 1000, 600
 STEP = 50
 WARM_UP = 0.5
 """Share of the unlocks. Caches fill first: a quarter of a megabyte of SQLite's pages, above all."""
 DOORS, PHONES = 8, 4
-SETTLE_S = 1.0
-MOST_GROWTH_MIB = 0.1
-"""Per 100 unlocks. What a cache's last pages, and a heap that breathes, may look like."""
+SETTLE_S = 0.7
+COLLECT_S = 0.3
+MOST_GROWTH_MIB = 0.05
+"""Per 100 unlocks: half a kilobyte each, as a cache's last pages and holes in a heap may look like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def describe(radio: str, looks: list[Look]) -> list[Number]:
     name = f"{last.unlocks} unlocks, {radio}"
     how = (
         f"`gatewayd run` as a child, {DOORS} doors, {PHONES} phones at once, each connecting anew;"
-        f" looked at every {STEP} unlocks, when all phones are gone"
+        f" looked at every {STEP} unlocks, when all phones are gone and garbage was collected"
     )
     slope = statistics.linear_regression(
         [look.unlocks / 100 for look in warm], [look.anonymous for look in warm]
@@ -200,6 +203,8 @@ async def _watch(
         if done:
             await unlock(STEP)
         await asyncio.sleep(SETTLE_S)
+        os.kill(child.pid, signal.SIGUSR1)
+        await asyncio.sleep(COLLECT_S)
         held = memory(child.pid)
         looks.append(
             Look(
@@ -212,7 +217,7 @@ async def _watch(
 
 @contextlib.asynccontextmanager
 async def _served(house: LongHouse) -> AsyncIterator[Child]:
-    child = Child(house.config)
+    child = Child(house.config, program=("-m", "tests.bench.collecting"))
     try:
         await child.start()
         yield child
