@@ -59,19 +59,6 @@ async def kept(settings: RelaySettings = SETTINGS, **more) -> AsyncIterator[Rela
         await relay.close()
 
 
-@pytest.fixture
-def watchable(chip: SimChip) -> None:
-    """The kernel tells of edges; user-mode Linux without PCI_MSI has no interrupts left for it."""
-    import gpiod  # noqa: PLC0415 - only here
-    from gpiod.line import Edge  # noqa: PLC0415
-
-    edges = gpiod.LineSettings(edge_detection=Edge.BOTH)
-    try:
-        gpiod.request_lines(str(chip.path), {CONTACT: edges}).release()
-    except OSError as error:
-        pytest.skip(f"this kernel tells nobody of edges: {error}; see kernel.config")
-
-
 def pid_of(relay: Relay) -> int:
     assert relay._keeper is not None
     return relay._keeper._process.pid
@@ -352,7 +339,6 @@ async def test_a_keeper_that_stands_still_in_a_pulse_is_ended(chip: SimChip) -> 
 
 
 # --- the contact ----------------------------------------------------------------------------------
-@pytest.mark.usefixtures("watchable")
 @pytest.mark.parametrize("low", [True, False])
 async def test_the_contact_of_the_door(chip: SimChip, low: bool) -> None:
     heard: list[DoorState] = []
@@ -379,7 +365,6 @@ async def test_the_contact_of_the_door(chip: SimChip, low: bool) -> None:
     ]
 
 
-@pytest.mark.usefixtures("watchable")
 async def test_a_contact_that_bounces_is_told_once(chip: SimChip) -> None:
     heard: list[DoorState] = []
     settings = replace(SETTINGS, contact=Contact("CONTACT"))
@@ -394,7 +379,6 @@ async def test_a_contact_that_bounces_is_told_once(chip: SimChip) -> None:
         assert heard == [DoorState.OPEN, DoorState.CLOSED]
 
 
-@pytest.mark.usefixtures("watchable")
 async def test_a_contact_that_never_rests_lengthens_no_pulse(chip: SimChip) -> None:
     settings = replace(SETTINGS, contact=Contact("CONTACT"))
     async with kept(settings) as relay:
