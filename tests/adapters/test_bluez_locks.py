@@ -75,7 +75,8 @@ async def test_a_stale_table_is_forgotten(world: FakeBluezWorld):
     lock = await world.lock(LOCK_1)
     lock.stale = True
     link = await radio.central.dial(LOCK_1)
-    assert radio.counts["stale tables forgotten"] == radio.health()["radio_losses"] == 1
+    assert radio.counts["stale tables forgotten"] == 1
+    assert radio.health()["radio_losses"] >= 1
     assert world.bluez.calls["RemoveDevice"] == 1
     await link.write(b"unlatch")
 

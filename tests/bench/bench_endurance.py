@@ -44,7 +44,7 @@ DOORS, PHONES = 8, 4
 SETTLE_S = 0.7
 COLLECT_S = 0.3
 MOST_GROWTH_MIB = 0.05
-"""Per 100 unlocks: half a kilobyte each, as a cache's last pages and holes in a heap may look like."""
+"""Per 100 unlocks: half a kilobyte each, as the last pages of a cache may look like."""
 
 
 @dataclass(frozen=True, slots=True)
