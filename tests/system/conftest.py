@@ -23,11 +23,12 @@ else:
 if IN_THE_MACHINE:
 
     @pytest.fixture(autouse=True)
-    async def watchdog() -> AsyncIterator[None]:
+    async def watchdog(request: pytest.FixtureRequest) -> AsyncIterator[None]:
         """A test that hangs fails, and does not take the machine's time from the others."""
         loop = asyncio.get_running_loop()
+        longest_s = getattr(request.module, "LONGEST_S", LONGEST_S)
         barking = loop.call_later(
-            LONGEST_S, lambda: [task.cancel("too long") for task in asyncio.all_tasks(loop)]
+            longest_s, lambda: [task.cancel("too long") for task in asyncio.all_tasks(loop)]
         )
         yield
         barking.cancel()

@@ -85,8 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except image.PreparationError as error:
         print(f"error: {error}", file=sys.stderr)
         return BROKEN
-    except KeyboardInterrupt:
-        return INTERRUPTED  # the machine has been ended on the way here
+    except KeyboardInterrupt:  # the machine has been ended on the way here
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
