@@ -54,15 +54,6 @@ BLUETOOTHD: Final = (
         f"{FAULTS}::test_the_daemon_is_killed_with_everybody_connected",
     ),
     Remedy(
-        "daemon killed: a lock is dialled on the connection of its earlier life",
-        f"{BLUEZ}/locks.py",
-        "            if self._bluetoothd.objects.is_connected(path):\n"
-        "                tries.last = await self._hang_up_stale(path)\n"
-        "                return None\n",
-        "",
-        f"{FAULTS}::test_the_daemon_is_killed_with_everybody_connected",
-    ),
-    Remedy(
         "connect that never ends: a dial without a bound",
         f"{BLUEZ}/locks.py",
         "            async with asyncio.timeout(self._options.dial_s):",

@@ -102,6 +102,23 @@ async def test_a_scan_that_hears_nobody_is_noticed(
         assert bluez.counts["recovery: power cycle"] == 1
 
 
+async def test_a_lock_that_is_connected_from_before(place: Place, stopwatch):
+    """By somebody who is no more: bluetoothd keeps the connection, and we would be given it."""
+    radio, controller = await place.lock(LOCK)
+    device = f"{place.path}/dev_{LOCK.replace(':', '_')}"
+    async with open_bluez(OPTIONS) as bluez:
+        await answers(await bluez.central.dial(LOCK), radio)
+    await place.bus.call(device, "org.bluez.Device1", "Connect")
+    assert controller.links == 1
+    async with open_bluez(OPTIONS) as bluez:
+        stopwatch.lap_s()
+        link = await bluez.central.dial(LOCK)
+        stopwatch.recovered("a lock connected from before: dialled after", stopwatch.lap_s())
+        await asyncio.sleep(3.0)  # hanging up takes bluetoothd two
+        assert not link.closed
+        await answers(link, radio)
+
+
 async def test_a_connect_that_never_ends(place: Place, bluetoothd: Bluetoothd, stopwatch):
     """bluetoothd hangs while it is asked to connect."""
     radio, _ = await place.lock(LOCK)

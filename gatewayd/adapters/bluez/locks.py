@@ -139,9 +139,6 @@ class LockSide:
                     raise RadioError(f"{address} is connected already")
                 tries.last = "the last connection is still being hung up"
                 return None
-            if self._bluetoothd.objects.is_connected(path):
-                tries.last = await self._hang_up_stale(path)
-                return None
             with self._no_phone(path):
                 try:
                     return await self._in_turn(path, address, adapter, tries)
@@ -282,15 +279,6 @@ class LockSide:
             await self._bluetoothd.call(adapter, names.ADAPTER, "RemoveDevice", "o", [path])
         except BusError as refused:
             _log.info("%s is not forgotten: %s", address, refused)
-
-    async def _hang_up_stale(self, path: str) -> str:
-        """Somebody's connection of before, perhaps our own of an earlier life; why it is no use.
-
-        On it bluetoothd would say that the lock is connected, and hang up a little later.
-        """
-        with contextlib.suppress(BusError):
-            await self._bluetoothd.call(path, names.DEVICE, "Disconnect")
-        return "an earlier connection is being hung up"
 
     # --- the end of connections ---------------------------------------------------------------
     def _hang_up(self, client: LockClient) -> None:
