@@ -263,6 +263,24 @@ async def test_a_helper_that_does_not_help_is_one_rung_only(world: FakeBluezWorl
     assert helper.asked == [ADAPTER_ADDRESS]
 
 
+class Silent(Helper):
+    """Off and on within one PropertiesChanged, which says that the adapter is on."""
+
+    async def restart(self, adapter: str) -> None:
+        self.asked.append(adapter)
+
+
+async def test_an_adapter_that_was_off_too_shortly_to_be_told_is_set_up_again(
+    world: FakeBluezWorld,
+):
+    radio = await world.open(GATEWAY, replace(QUICK, helper=Silent(world)))
+    assert radio.counts["advertisements registered"] == 1
+    await radio.keeper._remedies.take(Rung.RESTART_ADAPTER, None)
+    await until(lambda: radio.counts["advertisements registered"] == 2)
+    assert radio.keeper.state is State.ADVERTISING
+    assert world.bluez.advertisement
+
+
 async def test_registering_never_works(world: FakeBluezWorld):
     radio = await world.open(GATEWAY, QUICK)
     world.bluez.refuse["RegisterAdvertisement"] = ["Failed"] * 1000

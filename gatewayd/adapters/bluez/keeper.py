@@ -85,7 +85,7 @@ class Keeper:
         self._spawn = spawn
         self._counts = counts
         self._wake = asyncio.Event()
-        self._remedies = Remedies(bus, bluetoothd, options.helper)
+        self._remedies = Remedies(bus, bluetoothd, options.helper, self._new_life)
         self._ladders = {task: Ladder(self._remedies.lacking) for task in Task}
         self._complaints: dict[Task, str] = {}
         self._lives: Counter[str] = Counter()
@@ -131,11 +131,16 @@ class Keeper:
         elif news is News.ADAPTERS and not self._bluetoothd.objects.powered(path):
             if self._ready.get(path) == self._life(path):
                 self._counts["adapters lost"] += 1
-            self._lives[path] += 1
-            if path == self.lock_adapter:
-                self.lock_adapter = None
+            self._new_life(path)
         if news is not News.DEVICE:
             self.wake()
+
+    def _new_life(self, path: str) -> None:
+        """The adapter was off: what was made with it before is worth nothing."""
+        self._lives[path] += 1
+        if path == self.lock_adapter:
+            self.lock_adapter = None
+        self.wake()
 
     def called(self, call: Call) -> Reply | None:
         """The advertisement is read, or released. None: no such method."""

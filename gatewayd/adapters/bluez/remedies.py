@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from gatewayd.adapters.bluez import adapter, names
@@ -15,10 +16,21 @@ UNIT: Final = "bluetooth.service"
 
 
 class Remedies:
-    """Each by its rung. `helper`: the radio helper, where there is one."""
+    """Each by its rung. `helper`: the radio helper, where there is one.
 
-    def __init__(self, bus: Bus, bluetoothd: Bluetoothd, helper: RadioHelper | None) -> None:
+    `restarted` is told the path of an adapter that was off for a moment: bluetoothd may not be
+    asked, for it sends one PropertiesChanged for what happens at once, and that says Powered.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        bluetoothd: Bluetoothd,
+        helper: RadioHelper | None,
+        restarted: Callable[[str], None],
+    ) -> None:
         self._bus = bus
+        self._restarted = restarted
         self._bluetoothd = bluetoothd
         self._helper = helper
 
@@ -35,6 +47,7 @@ class Remedies:
         elif rung is Rung.RESTART_ADAPTER and path is not None and self._helper is not None:
             known = self._bluetoothd.objects.get(path, names.ADAPTER) or {}
             await self._helper.restart(str(known.get("Address")))
+            self._restarted(path)
         elif rung is Rung.RESTART_BLUETOOTHD:
             await self._restart_bluetoothd()
 
