@@ -1,10 +1,11 @@
-"""Several long commands, two at a time, and every line that they say. Standard library only.
+"""Several long commands, a few at a time, and every line that they say. Standard library only.
 
 Ctrl-C ends them all, and waits until they have ended.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -13,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-LANES: Final = 2
+LANES: Final = (os.cpu_count() or 1) + 1
+"""One more than processors: what runs here waits for radios most of its time."""
 END_S: Final = 20.0
 
 

@@ -1,8 +1,7 @@
 """All system tests, in several machines side by side: `python3 -m tests.system.suite`.
 
-A machine has one processor, so two of them keep a small host busy. What a machine
-says has its name in front; the end is a table of figures and one of machines.
-Standard library only.
+What a machine says has its name in front; the end is a table of figures and one
+of machines. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ FILES: Final = "files in "
 
 MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
     "contract, bleak and bluezero": (CONTRACT, "-k", "PeersWorld"),
+    "strangers": (f"{HERE}/test_strangers.py",),
     "faults": (f"{HERE}/test_faults.py", f"{HERE}/test_radio_faults.py"),
     "systemd: life": (f"{HERE}/test_systemd_life.py",),
     "systemd: surroundings": (
@@ -33,7 +33,7 @@ MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
     "contract, BlueZ": (CONTRACT, "-k", "BluetoothdWorld"),
     "numbers": (f"{HERE}/test_numbers.py",),
 }
-"""Longest first, so that both lanes are done at about the same time."""
+"""Longest first, so that all lanes are done at about the same time."""
 
 
 def errands() -> list[Errand]:
