@@ -249,7 +249,8 @@ async def test_an_adapter_is_restarted_past_a_bluetoothd_that_cannot(world: Fake
     world.bluez.refuse["RegisterAdvertisement"] = ["Failed"] * 1000
     radio = await world.open(GATEWAY, replace(QUICK, helper=helper))
     assert helper.asked == [ADAPTER_ADDRESS]
-    assert world.bluez.value(HCI, ADAPTER, "Powered")
+    # the helper's answer may overtake the news that the adapter is off
+    await until(lambda: world.bluez.value(HCI, ADAPTER, "Powered") and world.bluez.advertisement)
     assert radio.counts["recovery: restart adapter"] == 1
     assert radio.counts["recovery: restart bluetoothd"] == 0
 
