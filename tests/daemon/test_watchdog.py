@@ -254,6 +254,9 @@ class StuckLink:
 
     mtu = 23
 
+    def __init__(self) -> None:
+        self.closing = asyncio.Event()
+
     async def read(self) -> bytes:
         raise LinkClosedError("gone already")
 
@@ -261,6 +264,7 @@ class StuckLink:
         raise AssertionError
 
     async def close(self) -> None:
+        self.closing.set()
         await asyncio.Event().wait()
 
 
@@ -278,7 +282,9 @@ class OneLink:
 async def test_phones_hang_in_a_radio_that_never_disconnects(
     site: Site, ear: Ear, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with site.running(peripheral=OneLink(StuckLink())):
+    link = StuckLink()
+    async with site.running(peripheral=OneLink(link)):
+        await link.closing.wait()
         await ear.hears(FED)
         site.clock.skip_s += TURN_S + 1
         await until(lambda: "not fed" in caplog.text)
