@@ -334,7 +334,6 @@ async def test_a_keeper_that_stands_still_in_a_pulse_is_ended(chip: SimChip) -> 
         chip.pull(STRIKE, 1)
         took_s = await asyncio.to_thread(chip.wait, 0, 8.0)
         print(f"keeper stopped in a pulse of 0.5 s: inactive after {took_s:.1f} s")
-        assert took_s < 0.5 + relay_module.LATE_S + relay_module.ANSWER_S + 2.0
         assert await relay.unlatch(TWO, 50) == BEGUN
 
 
