@@ -83,7 +83,9 @@ class SimChip:
         ended = threading.Event()
 
         def watch() -> None:
-            while not ended.wait(_LOOK_S):
+            last = False
+            while not last:
+                last = ended.wait(_LOOK_S)  # once more after the end: it may not have come to look
                 level = self.level(line)
                 if level != seen[-1][1]:
                     seen.append((time.monotonic(), level))

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-LANES: Final = (os.cpu_count() or 1) + 1
-"""One more than processors: what runs here waits for radios most of its time."""
+LANES: Final = 2 * (os.cpu_count() or 1) + 1
+"""More than twice as many as processors: what runs here waits for radios most of its time."""
 END_S: Final = 20.0
 
 

@@ -1,7 +1,7 @@
 """Takes every remedy out in turn: `python -m tests.system.prove`. What `make prove-tests` runs.
 
 A test that passes without the remedy that it is about proves nothing; then, or
-when a remedy's text does not stand where the table says, the exit code is 1. Two
+when a remedy's text does not stand where the table says, the exit code is 1. Several
 machines side by side; what needs no bluetoothd runs beside them. With words as
 arguments only remedies that mention one of them.
 """
@@ -9,6 +9,7 @@ arguments only remedies that mention one of them.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 import time
@@ -22,6 +23,8 @@ from tests.system.workshop import CHECKOUT, MARK
 
 PROVED, NOT_PROVED, CANNOT, INTERRUPTED = 0, 1, 2, 130
 LIMIT_S: Final = 1800
+PARTS: Final = 4
+"""Machines among which the remedies are divided."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -67,11 +70,11 @@ def errands(numbers: Sequence[int]) -> list[Errand]:
     machine.sort(key=lambda number: REMEDIES[number].test)
     workshop = [sys.executable, "-m", "tests.system.workshop"]
     vm = [sys.executable, "-m", "tests.system.vm", "run", "--no-radio"]
-    halves = (machine[: len(machine) // 2], machine[len(machine) // 2 :])
+    most = max(1, math.ceil(len(machine) / PARTS))
+    parts = [machine[at : at + most] for at in range(0, len(machine), most)]
     result = [
-        Errand(name, [*vm, "--timeout", str(LIMIT_S), "--", *workshop, *map(str, half)])
-        for name, half in zip(("one", "two"), halves, strict=True)
-        if half
+        Errand(f"part {part}", [*vm, "--timeout", str(LIMIT_S), "--", *workshop, *map(str, some)])
+        for part, some in enumerate(parts, start=1)
     ]
     if here := [number for number in numbers if number not in machine]:
         result.append(Errand("here", [*workshop, *map(str, here)]))
