@@ -28,6 +28,7 @@ from gatewayd.ports import Central, Link
 from tests.system.bluetoothd import Bluetoothd
 from tests.system.place import ADAPTER, Place, open_place
 from tests.system.times import LOGS
+from tests.system.vhci import KernelAdapter
 
 OPENED: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
 PATIENT: Final = Patience(attempts=8, dial_s=8.0)
@@ -40,13 +41,17 @@ SETTLED_S: Final = 30.0
 
 @dataclass
 class House:
-    """world: locks and wallets. place: the kernel's adapter. daemon: gatewayd."""
+    """world: locks and wallets. place: the kernel's adapter. daemon: gatewayd.
+
+    lock_adapter: the second adapter, if there is one.
+    """
 
     world: World
     place: Place
     bluetoothd: Bluetoothd
     daemon: Child
     stack: AsyncExitStack
+    lock_adapter: KernelAdapter | None = None
     controllers: dict[str, AirController] = field(default_factory=dict)
     _phones: dict[str, Phone] = field(default_factory=dict)
 
@@ -134,21 +139,32 @@ class _Unhurried:
 
 @asynccontextmanager
 async def open_house(
-    bluetoothd: Bluetoothd, directory: Path, edit: Callable[[str], str] = str
+    bluetoothd: Bluetoothd,
+    directory: Path,
+    edit: Callable[[str], str] = str,
+    lock_adapter: str | None = None,
 ) -> AsyncIterator[House]:
-    """Everybody at home, the daemon serving. `edit` may change its configuration before."""
+    """Everybody at home, the daemon serving. `edit` may change its configuration before.
+
+    `lock_adapter`: address of a second adapter, for locks.
+    """
     async with open_place() as place:
+        radio = f'kind = "bluez"\nadapter = "{ADAPTER}"'
+        second = None
+        if lock_adapter is not None:
+            second = await place.another(lock_adapter)
+            radio += f'\nlock_adapter = "{lock_adapter}"'
         world = furnish(
             directory,
             free_port(),
             place.air,
             gateway=place.dialled_address,
-            radio=f'kind = "bluez"\nadapter = "{ADAPTER}"',
+            radio=radio,
         )
         world.config.write_text(edit(world.config.read_text()))
         async with inhabited(world), AsyncExitStack() as stack:
             daemon = Child(world.config)
-            house = House(world, place, bluetoothd, daemon, stack)
+            house = House(world, place, bluetoothd, daemon, stack, second)
             try:
                 await daemon.start()
                 yield house

@@ -59,6 +59,12 @@ class Place:
         """Put an adapter with the same address in again; returns when the kernel has it."""
         self.adapter = await self._plug.enter_async_context(kernel_adapter(self.air, self.address))
 
+    async def another(self, address: str) -> KernelAdapter:
+        """One more adapter, which bluetoothd has switched on."""
+        adapter = await self._open.enter_async_context(kernel_adapter(self.air, address))
+        await self.bus.wait_for_adapter(address)
+        return adapter
+
     async def switch_off(self) -> None:
         """As some other program might: the adapter stays, and is off."""
         await self.bus.call(
