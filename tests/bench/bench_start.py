@@ -69,8 +69,8 @@ def run() -> list[Number]:
         if private_bus.HERE:
             starts, plain, broker = asyncio.run(_on_bus(directory))
             numbers += describe_start("BlueZ, fake bluetoothd", starts)
-            numbers += describe_memory("no broker", plain, _alone(LIBRARIES), MEMORY_BAR)
-            numbers += describe_memory("with a broker", broker, _alone(WITH_BROKER), None)
+            numbers += describe_memory("no broker", plain, _alone(LIBRARIES))
+            numbers += describe_memory("with a broker", broker, _alone(WITH_BROKER))
     return numbers
 
 
@@ -93,14 +93,14 @@ def describe_start(radio: str, starts: list[Start]) -> list[Number]:
     ]
 
 
-def describe_memory(kind: str, daemon: Memory, libraries: Memory, bar: Bar | None) -> list[Number]:
+def describe_memory(kind: str, daemon: Memory, libraries: Memory) -> list[Number]:
     """Resident, what of it others share, and the ratio to the libraries alone."""
     how = (
         f"`gatewayd run` on BlueZ with {DOORS} doors, {SETTLE_S} s after its start, Rss of"
         " smaps_rollup; 10^6 bytes, modules compiled and the environment of its unit, as installed"
     )
     return [
-        Number(f"resident, {kind}", daemon.rss, "MB", how, bar),
+        Number(f"resident, {kind}", daemon.rss, "MB", how, MEMORY_BAR),
         Number(f"  of which nobody else uses, {kind}", daemon.anonymous, "MB", "Anonymous"),
         Number(f"  proportional share, {kind}", daemon.pss, "MB", "Pss"),
         Number(
