@@ -8,6 +8,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,11 +21,10 @@ from dbus_fast.auth import AuthExternal
 
 from gatewayd.adapters.radio_helper import SOCKET
 from gatewayd.config.model import Keys
+from tests.support.units import DAEMON, HELPER, UNITS, environment, settings
 
 ROOT = Path(__file__).parent.parent
-UNITS = ROOT / "systemd"
 SCORES = ROOT / ".ci" / "unit-scores"
-DAEMON, HELPER = "gatewayd.service", "gatewayd-radio-helper.service"
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="apt install systemd"
@@ -35,24 +35,24 @@ needs_bus = pytest.mark.skipif(
 )
 
 
-def settings(path: Path, section: str = "Service") -> dict[str, list[str]]:
-    """The settings of one section, each with all its values."""
-    found: dict[str, list[str]] = {}
-    current = ""
-    for line in path.read_text("utf-8").splitlines():
-        if line.startswith("["):
-            current = line.strip("[]")
-        elif current == section and "=" in line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            found.setdefault(name, []).append(value)
-    return found
-
-
 def scores(units: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [SCORES], env={**os.environ, "UNITS": str(units)},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
+
+
+# --- what it may hold ---------------------------------------------------------------------
+def test_the_daemons_environment_spares_it_a_megabyte() -> None:
+    look = "import sys, zoneinfo; zoneinfo.ZoneInfo('Europe/Vienna'); print(*sys.modules)"
+    loaded = [
+        subprocess.run(
+            [sys.executable, "-c", look],
+            env={**os.environ, **each}, capture_output=True, text=True, check=True, timeout=60,
+        ).stdout
+        for each in ({}, environment())
+    ]  # fmt: skip
+    assert ["_sysconfigdata" in each for each in loaded] == [True, False]
 
 
 # --- scores -------------------------------------------------------------------------------

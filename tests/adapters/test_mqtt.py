@@ -148,10 +148,14 @@ async def test_an_absent_broker_is_an_upstream_error():
     await fails(Address(HOST, free_port()), "cannot connect")
 
 
-async def test_a_name_that_nobody_knows_is_an_upstream_error():
+@pytest.mark.parametrize(
+    "host",
+    ["no-such-host.invalid", "no-such-höst.invalid", "empty..label", "also-empty..läbel", "x" * 64],
+)
+async def test_a_name_that_nobody_knows_is_an_upstream_error(host: str):
     guard = BrokerGuard(Limits())
     with pytest.raises(UpstreamError, match="look up"):
-        await broker_wire.open_wire("no-such-host.invalid", 1, ssl.create_default_context(), guard)
+        await broker_wire.open_wire(host, 1, ssl.create_default_context(), guard)
 
 
 async def test_plain_tcp_goes_to_this_machine_only():

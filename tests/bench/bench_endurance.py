@@ -43,7 +43,7 @@ WARM_UP = 0.5
 DOORS, PHONES = 8, 4
 SETTLE_S = 0.7
 COLLECT_S = 0.3
-MOST_GROWTH_MIB = 0.05
+MOST_GROWTH_MB = 0.05
 """Per 100 unlocks: half a kilobyte each, as the last pages of a cache may look like."""
 
 
@@ -80,15 +80,15 @@ def describe(radio: str, looks: list[Look]) -> list[Number]:
         [look.unlocks / 100 for look in warm], [look.anonymous for look in warm]
     ).slope
     numbers = [
-        Number(f"{name}: memory at first", looks[0].anonymous, "MiB", f"anonymous; {how}"),
-        Number(f"{name}: memory at last", last.anonymous, "MiB", "the same"),
+        Number(f"{name}: memory at first", looks[0].anonymous, "MB", f"anonymous; {how}"),
+        Number(f"{name}: memory at last", last.anonymous, "MB", "the same"),
         Number(
             f"{name}: memory per 100",
             slope,
-            "MiB",
+            "MB",
             f"slope of the regression from unlock {warm[0].unlocks} on,"
-            f" resident then {warm[0].rss:.1f}, at last {last.rss:.1f} MiB",
-            Bar("<=", MOST_GROWTH_MIB),
+            f" resident then {warm[0].rss:.1f}, at last {last.rss:.1f} MB",
+            Bar("<=", MOST_GROWTH_MB),
         ),
         Number(
             f"{name}: descriptors",

@@ -22,7 +22,7 @@ from gatewayd.demo.child import Child
 from tests.bench import long_house
 from tests.bench.cpu import cpu_time
 from tests.bench.number import Bar, Number
-from tests.bench.process import Memory, bytecode_kept, memory
+from tests.bench.process import Memory, as_installed, memory
 from tests.support import private_bus
 from tests.support.fake_bluez_world import ADAPTER_ADDRESS, FakeBluezWorld
 
@@ -64,13 +64,13 @@ class Start:
 
 def run() -> list[Number]:
     """Start on either radio, and memory on BlueZ; BlueZ only where there is a dbus-daemon."""
-    with _directory() as directory, bytecode_kept(directory / "bytecode"):
+    with _directory() as directory, as_installed(directory / "bytecode"):
         numbers = describe_start("virtual radio", asyncio.run(_starts_on_air(directory)))
         if private_bus.HERE:
             starts, plain, broker = asyncio.run(_on_bus(directory))
             numbers += describe_start("BlueZ, fake bluetoothd", starts)
-            numbers += describe_memory("no broker", plain, _alone(LIBRARIES), MEMORY_BAR)
-            numbers += describe_memory("with a broker", broker, _alone(WITH_BROKER), None)
+            numbers += describe_memory("no broker", plain, _alone(LIBRARIES))
+            numbers += describe_memory("with a broker", broker, _alone(WITH_BROKER))
     return numbers
 
 
@@ -93,21 +93,21 @@ def describe_start(radio: str, starts: list[Start]) -> list[Number]:
     ]
 
 
-def describe_memory(kind: str, daemon: Memory, libraries: Memory, bar: Bar | None) -> list[Number]:
+def describe_memory(kind: str, daemon: Memory, libraries: Memory) -> list[Number]:
     """Resident, what of it others share, and the ratio to the libraries alone."""
     how = (
         f"`gatewayd run` on BlueZ with {DOORS} doors, {SETTLE_S} s after its start, Rss of"
-        " smaps_rollup; MiB, modules compiled, as installed"
+        " smaps_rollup; 10^6 bytes, modules compiled and the environment of its unit, as installed"
     )
     return [
-        Number(f"resident, {kind}", daemon.rss, "MiB", how, bar),
-        Number(f"  of which nobody else uses, {kind}", daemon.anonymous, "MiB", "Anonymous"),
-        Number(f"  proportional share, {kind}", daemon.pss, "MiB", "Pss"),
+        Number(f"resident, {kind}", daemon.rss, "MB", how, MEMORY_BAR),
+        Number(f"  of which nobody else uses, {kind}", daemon.anonymous, "MB", "Anonymous"),
+        Number(f"  proportional share, {kind}", daemon.pss, "MB", "Pss"),
         Number(
             f"resident: daemon / its libraries alone, {kind}",
             daemon.rss / libraries.rss,
             "",
-            f"a Python that imported them and nothing of ours holds {libraries.rss:.1f} MiB,"
+            f"a Python that imported them and nothing of ours holds {libraries.rss:.1f} MB,"
             f" {libraries.anonymous:.1f} of them its own",
         ),
     ]

@@ -1,4 +1,4 @@
-"""What another process holds: memory, descriptors, threads; and modules compiled as installed."""
+"""What another process holds: memory, descriptors, threads; and how an installed one starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-MIB = 1024 * 1024
+from tests.support import units
+
+MB = 1_000_000
 _KIB = 1024
 _CACHE = "PYTHONPYCACHEPREFIX"
 _NO_CACHE = "PYTHONDONTWRITEBYTECODE"
@@ -16,7 +18,7 @@ _NO_CACHE = "PYTHONDONTWRITEBYTECODE"
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In MiB. rss: resident, pages of libraries that others use as well included.
+    """In MB, 10^6 bytes. rss: resident, pages of libraries that others use as well included.
 
     pss: those divided by their users. anonymous: what no file stands behind.
     """
@@ -32,7 +34,7 @@ def memory(pid: int | str = "self") -> Memory:
     sizes = {
         name: int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines)
     }
-    return Memory(*(sizes[name] * _KIB / MIB for name in ("Rss", "Pss", "Anonymous")))
+    return Memory(*(sizes[name] * _KIB / MB for name in ("Rss", "Pss", "Anonymous")))
 
 
 def descriptors(pid: int) -> int:
@@ -46,15 +48,16 @@ def threads(pid: int) -> int:
 
 
 @contextmanager
-def bytecode_kept(directory: Path) -> Iterator[None]:
-    """Children find compiled modules, as they do where a package installed them.
+def as_installed(directory: Path) -> Iterator[None]:
+    """Children find compiled modules and the unit's environment, as where it was installed.
 
     Compiling at every start costs a second, and megabytes that are never given back.
     The first child writes them: let it go before anything is measured.
     """
-    before = {name: os.environ.get(name) for name in (_CACHE, _NO_CACHE)}
+    ours = {**units.environment(), _CACHE: str(directory.absolute())}
+    before = {name: os.environ.get(name) for name in (*ours, _NO_CACHE)}
     os.environ.pop(_NO_CACHE, None)
-    os.environ[_CACHE] = str(directory.absolute())
+    os.environ.update(ours)
     try:
         yield
     finally:

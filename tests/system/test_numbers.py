@@ -24,6 +24,7 @@ from gatewayd.demo.world import STAIRS, STREET
 from gatewayd.ports import Link
 from tests.bench.cpu import cpu_time
 from tests.bench.number import Bar, Number
+from tests.support import units
 from tests.system.gpio_sim import LABEL, SimChip
 from tests.system.house import House, open_house
 from tests.system.noise import advertisers
@@ -256,7 +257,9 @@ async def used_in(seconds: float, pid: int) -> float:
 
 
 # --- what it holds ------------------------------------------------------------------------
-async def test_nothing_grows(bluetoothd, tmp_path: Path, stopwatch):
+async def test_nothing_grows(bluetoothd, tmp_path: Path, stopwatch, monkeypatch):
+    for name, value in units.environment().items():  # as its unit starts it
+        monkeypatch.setenv(name, value)
     async with open_house(bluetoothd, tmp_path, short_latch) as house:
         await unlock(house, WARM_UP)
         before = await at_rest(house)

@@ -64,7 +64,7 @@ async def test_the_doctor_finds_the_installation_in_order(installed: House):
     for check in ("configuration", "main.conf", "adapters", "advertising", "permissions"):
         assert {severity for name, severity in found if name == check} == {"fine"}, said
     resident_kb = int((await DAEMON.status())["VmRSS"].split()[0])
-    print(f"resident: {resident_kb / 1000:.1f} MB")
+    print(f"resident: {resident_kb * 1.024 / 1000:.1f} MB")
 
 
 async def test_it_is_a_user_without_any_rights(installed: House):
