@@ -65,7 +65,7 @@ def _without(remedy: Remedy) -> str:
     print(f"without: {remedy.against}: {said}", flush=True)
     if code in {FAILED, HUNG}:
         return ""
-    return "its test passes without it" if code == PASSED else f"its test cannot run: {said}"
+    return "its test passes without it" if code == PASSED else f"its test ended with {code}: {said}"
 
 
 @contextmanager
