@@ -11,6 +11,7 @@ from typing import Final
 
 from gatewayd.core.diagnosis_bluez import key_file
 from gatewayd.core.diagnosis_host import Access, Chip, Clock, Journal, State
+from gatewayd.core.findings import number
 from gatewayd.ports import NotSeenError
 
 USER: Final = "gatewayd"
@@ -66,8 +67,7 @@ def clock(root: Path, *, promised: bool | None) -> Clock:
 
 def _chip(directory: Path) -> Chip:
     name = (read(directory / "name") or directory.name).strip()
-    text = (read(directory / "since_epoch") or "").strip()
-    return Chip(name, int(text) if text.isascii() and text.isdigit() else None)
+    return Chip(name, number((read(directory / "since_epoch") or "").strip()))
 
 
 def restart(root: Path) -> str | None:
