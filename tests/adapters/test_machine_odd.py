@@ -121,6 +121,57 @@ def test_whatever_busctl_says_it_is_objects_or_it_is_not(text: str) -> None:
     bus.adapters(objects)
 
 
+# --- disks that take nothing ---------------------------------------------------------------
+@pytest.fixture
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A small file system of its own, mounted with the options that the test names."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", request.param, "gatewayd-test", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount, and not everywhere")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def about_disk(place: Path, *, writing: bool) -> list[tuple[Severity, str, str]]:
+    """What the doctor says of it (`writing`), or the daemon when it starts; tmpfs itself apart."""
+    look = ThisMachine().disk(place / "state", writing=writing)
+    found = of(host.STORAGE, diagnose({host.STORAGE: asyncio.run(self_test.seen(look))}))
+    return [
+        (each.severity, each.message, each.remedy)
+        for each in found
+        if "power cut" not in each.message
+    ]
+
+
+@pytest.mark.parametrize("writing", [True, False], ids=["doctor", "start"])
+@pytest.mark.parametrize("disk", ["size=64m,ro"], indirect=True)
+def test_a_read_only_disk_is_found_with_and_without_writing(disk: Path, writing: bool) -> None:
+    (read_only, _), *_ = [each[1:] for each in about_disk(disk, writing=writing)]
+    assert f"{disk} is read-only" in read_only
+    assert about_disk(disk, writing=writing)[0][0] is Severity.ERROR
+
+
+@pytest.mark.parametrize("writing", [True, False], ids=["doctor", "start"])
+@pytest.mark.parametrize("disk", ["size=64k"], indirect=True)
+def test_a_full_disk_is_to_be_emptied_and_not_replaced(disk: Path, writing: bool) -> None:
+    (disk / "fill").write_bytes(bytes(64 * 1024))
+    ((severity, message, remedy),) = about_disk(disk, writing=writing)
+    assert (severity, message) == (Severity.ERROR, f"{disk} has 0 MiB left")
+    assert "vacuum" in remedy
+
+
+@pytest.mark.parametrize("writing", [True, False], ids=["doctor", "start"])
+@pytest.mark.parametrize("disk", ["size=64m,nr_inodes=1"], indirect=True)
+def test_a_disk_without_room_for_a_file_is_an_error(disk: Path, writing: bool) -> None:
+    few, room = about_disk(disk, writing=writing)[::-1]
+    assert few[:2] == (Severity.ERROR, f"{disk} has room for 0 more files")
+    assert room[:2] == (Severity.WARNING, f"{disk} has 64 MiB left")
+
+
 # --- what becomes of it -------------------------------------------------------------------
 def test_a_clock_that_says_no_time_does_not_know_it(tmp_path: Path) -> None:
     for said in (DIGITS, b"9" * 19, b"", b"-5", "१७".encode(), b"1 2"):

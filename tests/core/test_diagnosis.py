@@ -366,6 +366,13 @@ def test_clocks(
         ({"free_bytes": host.LITTLE_BYTES - 1}, WARNING, "499 MiB"),
         ({"free_bytes": host.NOTHING_BYTES - 1}, ERROR, "19 MiB"),
         ({"free_inodes": 999}, WARNING, "999 more files"),
+        ({"free_inodes": host.NOTHING_INODES - 1}, ERROR, "19 more files"),
+        ({"read_only": True, "sync_ms": None}, ERROR, "is read-only"),
+        ({"read_only": True, "sync_ms": ()}, ERROR, "is read-only"),
+        ({"barred": True, "sync_ms": None}, NOT_LOOKED_AT, "may not write"),
+        # the room is what is wrong, and nothing has to be replaced
+        ({"free_bytes": 0, "sync_ms": ()}, ERROR, "0 MiB left"),
+        ({"free_inodes": 0, "sync_ms": ()}, ERROR, "0 more files"),
         ({"free_inodes": None}, FINE, "MiB free"),
     ],
 )
@@ -380,7 +387,8 @@ def test_a_disk_can_be_bad_in_several_ways() -> None:
     ((severity, message),) = about(host.STORAGE, untried)
     assert (severity, "durable" in message) == (FINE, False)
     seen = host.Disk("/x", "tmpfs", 0, 0, ())
-    assert severities(host.STORAGE, seen) == [ERROR, ERROR, ERROR, WARNING]
+    assert severities(host.STORAGE, seen) == [ERROR, ERROR, ERROR]
+    assert severities(host.STORAGE, replace(seen, read_only=True)) == [ERROR] * 4
 
 
 @pytest.mark.parametrize(
