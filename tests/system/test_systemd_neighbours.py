@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.system.house import House
 from tests.system.place import ADAPTER
-from tests.system.systemd_house import BLUETOOTH, DAEMON, HELPER, HELPER_SOCKET, probed
+from tests.system.systemd_house import (
+    BLUETOOTH,
+    CACHE,
+    CACHE_TIMER,
+    DAEMON,
+    HELPER,
+    HELPER_SOCKET,
+    probed,
+)  # fmt: skip
 from tests.system.systemd_unit import as_user, run
 from tests.system.times import Stopwatch
 
@@ -118,6 +127,46 @@ async def test_bluetoothd_killed(installed: House, stopwatch: Stopwatch):
     stopwatch.recovered("systemd: bluetoothd killed", stopwatch.lap_s(), BACK_S)
     assert await BLUETOOTH.pid() != before
     assert await DAEMON.pid() == daemon
+
+
+# --- bluetoothd's cache ---------------------------------------------------------------------
+def dated(path: Path) -> Path:
+    """As if it had not been written for ten minutes."""
+    os.utime(path, (time.time() - 600,) * 2)
+    return path
+
+
+async def test_names_that_bluetoothd_heard_are_forgotten_and_locks_are_not(
+    installed: House, stopwatch: Stopwatch
+):
+    await installed.settle()
+    directory = Path("/var/lib/bluetooth", ADAPTER)
+    stranger = directory / "cache" / "C0:00:00:00:00:01"
+    stranger.write_text("[General]\nName=[Attributes]\n")
+    cached = {dated(each): each.read_text() for each in (directory / "cache").iterdir()}
+    tables = {each for each, text in cached.items() if "\n[Attributes]\n" in text}
+    infos = {each: each.read_text() for each in directory.glob("*/info")}  # noqa: ASYNC240 - a disk in memory
+    assert tables
+    assert infos
+    before = await BLUETOOTH.pid()
+    stopwatch.lap_s()
+    await CACHE.do("start")
+    stopwatch.say(f"{len(cached)} files of bluetoothd's cache looked at", stopwatch.lap_s())
+    assert not stranger.exists()
+    assert {each for each in cached if each.exists()} == tables
+    assert {each: each.read_text() for each in infos} == infos
+    await installed.opens()
+    assert await BLUETOOTH.pid() == before
+    assert await CACHE_TIMER.show("ActiveState") == "active"
+    assert await CACHE.journal(of_systemd=True) == []  # every two minutes it has nothing to say
+    # what a lost table costs: it is read anew
+    for each in tables:
+        each.unlink(missing_ok=True)
+    await BLUETOOTH.do("restart")
+    stopwatch.lap_s()
+    await installed.opens(within_s=SETTLE_S)
+    stopwatch.say("opened with a lock whose table bluetoothd had lost", stopwatch.lap_s())
+    assert any("\n[Attributes]\n" in each.read_text() for each in tables if each.exists())
 
 
 # --- the radio helper -------------------------------------------------------------------------
