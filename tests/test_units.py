@@ -176,6 +176,7 @@ def test_of_bluetoothds_cache_the_names_go_and_the_tables_stay(tmp_path: Path) -
     hci0, hci1 = tmp_path / "00:AA:01:00:00:00", tmp_path / "00:AA:01:00:00:01"
     stay = {
         keep(hci0 / "cache" / "F0:F1:F2:F3:F4:01", LOCK),
+        keep(hci0 / "cache" / "F0:F1:F2:F3:F4:03", LOCK.partition("\n\n")[2]),
         keep(hci0 / "cache" / "F0:F1:F2:F3:F4:05", STRANGER, age_s=60),
         keep(hci0 / "F0:F1:F2:F3:F4:01" / "info", "[General]\nName=Lock\n"),
         keep(hci0 / "cache" / "F0:F1:F2:F3:F4:02" / "info", STRANGER),

@@ -130,6 +130,9 @@ async def test_bluetoothd_killed(installed: House, stopwatch: Stopwatch):
 
 
 # --- bluetoothd's cache ---------------------------------------------------------------------
+TABLE = "[Attributes]"
+
+
 def dated(path: Path) -> Path:
     """As if it had not been written for ten minutes."""
     os.utime(path, (time.time() - 600,) * 2)
@@ -144,7 +147,7 @@ async def test_names_that_bluetoothd_heard_are_forgotten_and_locks_are_not(
     stranger = directory / "cache" / "C0:00:00:00:00:01"
     stranger.write_text("[General]\nName=[Attributes]\n")
     cached = {dated(each): each.read_text() for each in (directory / "cache").iterdir()}
-    tables = {each for each, text in cached.items() if "\n[Attributes]\n" in text}
+    tables = {each for each, text in cached.items() if TABLE in text.splitlines()}
     infos = {each: each.read_text() for each in directory.glob("*/info")}  # noqa: ASYNC240 - a disk in memory
     assert tables
     assert infos
@@ -166,7 +169,7 @@ async def test_names_that_bluetoothd_heard_are_forgotten_and_locks_are_not(
     stopwatch.lap_s()
     await installed.opens(within_s=SETTLE_S)
     stopwatch.say("opened with a lock whose table bluetoothd had lost", stopwatch.lap_s())
-    assert any("\n[Attributes]\n" in each.read_text() for each in tables if each.exists())
+    assert any(TABLE in each.read_text().splitlines() for each in tables if each.exists())
 
 
 # --- the radio helper -------------------------------------------------------------------------
