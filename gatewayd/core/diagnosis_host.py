@@ -210,11 +210,15 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`user`: does the daemon's user exist? `policy`, `helper`: are those files of ours there?"""
+    """`user`: does the daemon's user exist? `policy`, `helper`: are those files of ours there?
+
+    forgets: is there a timer that empties bluetoothd's cache of strangers' names?
+    """
 
     user: bool
     policy: bool
     helper: bool
+    forgets: bool
     state: State | None
 
 
@@ -247,6 +251,13 @@ def _about_access(seen: Access) -> Iterator[Finding]:
             Severity.NOTE,
             "no radio helper: an adapter is not restarted past a bluetoothd that hangs",
             "systemctl enable --now gatewayd-radio-helper.socket; systemctl restart gatewayd",
+        )
+    if not seen.forgets:
+        yield Finding(
+            PERMISSIONS,
+            Severity.WARNING,
+            "nothing empties bluetoothd's cache: strangers may fill the disk with names",
+            "systemctl enable --now gatewayd-bluetooth-cache.timer",
         )
     if seen.state is not None and (seen.state.owner != "gatewayd" or seen.state.mode & 0o077):
         yield Finding(

@@ -45,7 +45,11 @@ ADAPTER = radio.Adapter(
 BLUETOOTH = radio.Bluetooth(running=True, adapters=(ADAPTER,), blocked=(), serving=True)
 DISK = host.Disk("/var/lib/gatewayd", "ext4", 10**10, 10**6, (3.0, 9.0))
 ACCESS = host.Access(
-    user=True, policy=True, helper=True, state=host.State("/var/lib/gatewayd", "gatewayd", 0o700)
+    user=True,
+    policy=True,
+    helper=True,
+    forgets=True,
+    state=host.State("/var/lib/gatewayd", "gatewayd", 0o700),
 )
 CLOCK = host.Clock((host.Chip("rtc-ds1307", NOW),), NOW, promised=True)
 GOOD = {
@@ -413,6 +417,7 @@ def test_journals(storage: str, on_disk: bool, severity: Severity) -> None:
         ({"user": False}, ERROR),
         ({"policy": False}, WARNING),
         ({"helper": False}, NOTE),
+        ({"forgets": False}, WARNING),
         ({"state": host.State("/x", "root", 0o700)}, WARNING),
         ({"state": host.State("/x", "gatewayd", 0o750)}, WARNING),
     ],

@@ -22,6 +22,8 @@ POLICIES: Final = (
 )
 FOR_EVERYBODY: Final = "etc/dbus-1/system-local.conf"
 HELPER: Final = "run/gatewayd-radio-helper.socket"
+FORGETS: Final = "timers.target.wants/gatewayd-bluetooth-cache.timer"
+"""The link that `systemctl enable` makes."""
 JOURNALD: Final = (
     "usr/lib/systemd/journald.conf.d", "run/systemd/journald.conf.d", "etc/systemd/journald.conf.d",
 )  # fmt: skip
@@ -108,6 +110,7 @@ def access(root: Path, state: Path) -> Access:
         policy=any((root / each).is_file() for each in POLICIES)
         and "org.bluez" in (read(root / FOR_EVERYBODY) or ""),
         helper=(root / HELPER).exists(),
+        forgets=any((root / each / FORGETS).is_symlink() for each in UNITS),
         state=_state(state),
     )
 
