@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.bluetoothd import ADAPTER as ADAPTER_INTERFACE
 from tests.system.house import House
+from tests.system.noise import passes_by
 from tests.system.place import ADAPTER
 from tests.system.systemd_house import (
     BLUETOOTH,
@@ -131,6 +134,7 @@ async def test_bluetoothd_killed(installed: House, stopwatch: Stopwatch):
 
 # --- bluetoothd's cache ---------------------------------------------------------------------
 TABLE = "[Attributes]"
+STRANGERS = 100
 
 
 def dated(path: Path) -> Path:
@@ -139,13 +143,26 @@ def dated(path: Path) -> Path:
     return path
 
 
+async def strangers_heard(house: House, cache: Path) -> set[Path]:
+    """While somebody scans a hundred pass by, and bluetoothd keeps a file for each."""
+    place = house.place
+    await place.bus.call(place.path, ADAPTER_INTERFACE, "StartDiscovery")
+    heard: set[Path] = set()
+    async with asyncio.timeout(SETTLE_S):
+        while len(heard) < STRANGERS or not all(each.exists() for each in heard):
+            for number in range(STRANGERS):
+                heard.add(cache / passes_by(place.air, number, TABLE))
+                await asyncio.sleep(0.02)
+    await place.bus.call(place.path, ADAPTER_INTERFACE, "StopDiscovery")
+    return heard
+
+
 async def test_names_that_bluetoothd_heard_are_forgotten_and_locks_are_not(
     installed: House, stopwatch: Stopwatch
 ):
     await installed.settle()
     directory = Path("/var/lib/bluetooth", ADAPTER)
-    stranger = directory / "cache" / "C0:00:00:00:00:01"
-    stranger.write_text("[General]\nName=[Attributes]\n")
+    strangers = await strangers_heard(installed, directory / "cache")
     cached = {dated(each): each.read_text() for each in (directory / "cache").iterdir()}
     tables = {each for each, text in cached.items() if TABLE in text.splitlines()}
     infos = {each: each.read_text() for each in directory.glob("*/info")}  # noqa: ASYNC240 - a disk in memory
@@ -155,7 +172,7 @@ async def test_names_that_bluetoothd_heard_are_forgotten_and_locks_are_not(
     stopwatch.lap_s()
     await CACHE.do("start")
     stopwatch.say(f"{len(cached)} files of bluetoothd's cache looked at", stopwatch.lap_s())
-    assert not stranger.exists()
+    assert not any(each.exists() for each in strangers)
     assert {each for each in cached if each.exists()} == tables
     assert {each: each.read_text() for each in infos} == infos
     await installed.opens()
