@@ -23,6 +23,7 @@ from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.sqlite import SqliteLog, open_log
+from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
@@ -50,9 +51,11 @@ async def run(config: Config, secrets: Secrets) -> int:
 
     StorageError and RadioError when the daemon cannot start at all.
     """
-    config.gateway.state.mkdir(mode=0o700, exist_ok=True)
+    state = config.gateway.state
+    with storage_errors(str(state)):
+        state.mkdir(mode=0o700, exist_ok=True)
     async with (
-        open_log(config.gateway.state / LOG_FILE) as log,
+        open_log(state / LOG_FILE) as log,
         _radio(config) as radio,
         AsyncExitStack() as stack,
         asyncio.TaskGroup() as tasks,

@@ -183,6 +183,14 @@ def test_run_on_a_log_that_is_none(site: Site) -> None:
     assert (site.directory / "state" / "log.db").read_bytes() == b"not a database" * 100
 
 
+def test_run_where_no_log_can_be_made(site: Site) -> None:
+    text = site.config.read_text().replace("[radio]", 'state = "/proc/gatewayd"\n[radio]')
+    site.replace("gatewayd.toml", text.encode())
+    ran = run("run", "-c", site.config)
+    assert (ran.code, "error: /proc/gatewayd: " in ran.err) == (ExitCode.FAILED, True)
+    assert "hint: gateway.state holds the log" in ran.err
+
+
 def test_what_stops_a_group_of_tasks_is_told_or_raised() -> None:
     deep = ExceptionGroup("all", [ExceptionGroup("some", [StorageError("disk full")])])
     with pytest.raises(CommandError, match="disk full"):
