@@ -1,6 +1,6 @@
 """What moves each door: a lock over radio, a lock on a wire, or a relay. Part of the composition.
 
-Libraries of wires and relays are extras, loaded only where a door needs them.
+Libraries of wires and relays are loaded only where a door needs them (see `extras`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,7 @@ from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_keeping import look_after
 from gatewayd.lock_timing import KEPT, PER_USE, WIRED
 from gatewayd.locks import RemoteLock
-from gatewayd.ports import Central, Clock, Entropy, Lock, PortError, Pulse
-
-
-class MissingExtraError(PortError):
-    """The configuration asks for something whose libraries are not installed."""
-
-    def __init__(self, asks: str, extra: str) -> None:
-        super().__init__(
-            f"{asks} needs libraries that are not installed", f"pip install 'gatewayd[{extra}]'"
-        )
+from gatewayd.ports import Central, Clock, Entropy, Lock, Pulse
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +52,7 @@ class Workshop:
     conditions: Conditions
 
     def actuator(self, door: config_model.Door) -> Actuator:
-        """The one of this door. MissingExtraError."""
+        """The one of this door."""
         if door.relay is not None:
             return self._relay(door.id, door.relay, door.latch_ms)
         if door.lock is None:
@@ -88,13 +79,8 @@ class Workshop:
         return Actuator(remote, partial(look_after, remote, self.clock, self.entropy), budget)
 
     def _wired(self, door: str, lock: config_model.LockFiles, path: str) -> Actuator:
-        try:
-            from gatewayd.adapters.serial_line import (  # noqa: PLC0415 - an extra
-                LineSettings,
-                SerialCentral,
-            )
-        except ImportError:
-            raise MissingExtraError(f"door {door}", "serial") from None
+        from gatewayd.adapters.serial_line import LineSettings, SerialCentral  # noqa: PLC0415 - extra
+
         line = SerialCentral(path, LineSettings(baud=lock.baud, half_duplex=lock.half_duplex))
         self.stack.push_async_callback(line.close)
         remote = RemoteLock(
@@ -111,11 +97,8 @@ class Workshop:
         return Actuator(remote, remote.keep_warm)
 
     def _relay(self, door: str, wiring: config_model.Relay, latch_ms: int) -> Actuator:
-        try:
-            from gatewayd.adapters.relay.line import Contact, RelaySettings  # noqa: PLC0415 - an extra
-            from gatewayd.adapters.relay.relay import Relay  # noqa: PLC0415 - an extra
-        except ImportError:
-            raise MissingExtraError(f"door {door}", "relay") from None
+        from gatewayd.adapters.relay.line import Contact, RelaySettings  # noqa: PLC0415 - an extra
+        from gatewayd.adapters.relay.relay import Relay  # noqa: PLC0415 - an extra
 
         contact = wiring.contact
         pulse_ms = min(latch_ms, wiring.pulse_ms or latch_ms)

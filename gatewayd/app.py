@@ -18,11 +18,12 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from gatewayd import __version__
-from gatewayd.actuators import Actuator, MissingExtraError, Workshop
+from gatewayd.actuators import Actuator, Workshop
 from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.sqlite import SqliteLog, open_log
+from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
@@ -50,9 +51,11 @@ async def run(config: Config, secrets: Secrets) -> int:
 
     StorageError and RadioError when the daemon cannot start at all.
     """
-    config.gateway.state.mkdir(mode=0o700, exist_ok=True)
+    state = config.gateway.state
+    with storage_errors(str(state)):
+        state.mkdir(mode=0o700, exist_ok=True)
     async with (
-        open_log(config.gateway.state / LOG_FILE) as log,
+        open_log(state / LOG_FILE) as log,
         _radio(config) as radio,
         AsyncExitStack() as stack,
         asyncio.TaskGroup() as tasks,
@@ -106,14 +109,11 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
 
     It holds one link more than phones may keep, so that a newcomer can be
     let in to be judged. Only the libraries of the radio that is asked for are
-    loaded: a machine at a door has no simulator, and little memory. MissingExtraError.
+    loaded: a machine at a door has no simulator, and little memory (see `extras`).
     """
     link_cap = config.radio.max_phone_links + 1
     if config.radio.kind == "bluez":
-        try:
-            from gatewayd.adapters import bluez, radio_helper  # noqa: PLC0415 - see above
-        except ImportError:
-            raise MissingExtraError("a radio of the kind bluez", "bluez") from None
+        from gatewayd.adapters import bluez, radio_helper  # noqa: PLC0415 - see above
 
         options = bluez.BluezOptions(
             adapter=config.radio.adapter,
@@ -127,10 +127,8 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
         async with bluez.open_bluez(options) as radio:
             yield Radio(radio.peripheral, radio.central, radio.health, radio.adapters)
         return
-    try:
-        from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
-    except ImportError:
-        raise MissingExtraError("a virtual radio", "demo") from None
+    from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
+
     async with virtual_radio.open_radio(
         config.radio.hci or "",
         address=radio_address(config.gateway.id),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Final
 
-from gatewayd import config, self_test
+from gatewayd import config, extras, self_test
 from gatewayd.adapters.machine import ThisMachine, wires
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
@@ -60,7 +60,7 @@ def _configuration(path: Path) -> tuple[config.Config | None, object]:
         settings = config.load(path)
     except config.ConfigError as error:
         return None, _problems(path, error.problems)
-    return settings, _problems(path, config.check(path))
+    return settings, _problems(path, config.check(path, extras.check))
 
 
 def _problems(path: Path, problems: list[config.Problem]) -> host.Configuration:

@@ -6,10 +6,12 @@ import asyncio
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +27,7 @@ from tests.support.units import DAEMON, HELPER, UNITS, environment, settings
 
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / ".ci" / "unit-scores"
+CACHE = "gatewayd-bluetooth-cache"
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="apt install systemd"
@@ -76,6 +79,8 @@ def test_every_unit_with_every_combination_is_below_its_limit() -> None:
         (DAEMON, "SystemCallFilter=~@privileged @resources"),
         (HELPER, "SystemCallFilter=@system-service"),
         (HELPER, "RestrictNamespaces=yes"),
+        (f"{CACHE}.service", "CapabilityBoundingSet="),
+        (f"{CACHE}.service", "PrivateNetwork=yes"),
     ],
 )
 def test_a_unit_that_gives_away_more_is_noticed(tmp_path: Path, unit: str, line: str) -> None:
@@ -93,7 +98,7 @@ def test_a_unit_that_gives_away_more_is_noticed(tmp_path: Path, unit: str, line:
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
     files = [
         Path(shutil.copy(path, tmp_path))
-        for path in (*UNITS.glob("*.service"), *UNITS.glob("*.socket"))
+        for path in (*UNITS.glob("*.service"), *UNITS.glob("*.socket"), *UNITS.glob("*.timer"))
     ]
     shutil.copytree(UNITS / "drop-ins", tmp_path / f"{DAEMON}.d")
     said = subprocess.run(
@@ -142,6 +147,63 @@ def test_the_watchdog_is_slower_than_the_longest_stop() -> None:
     assert daemon["Type"] == ["notify"]
     assert int(daemon["WatchdogSec"][0]) > int(daemon["TimeoutStopSec"][0])
     assert daemon["Restart"] == ["always"]
+
+
+# --- bluetoothd's cache ------------------------------------------------------------------------
+# as bluetoothd 5.66 writes them; what a stranger calls himself is his choice
+STRANGER = "[General]\nName=[Attributes]\n"
+LOCK = "[General]\nName=Lock\n\n[Attributes]\n0001=2800:0005:1801\n"
+CLEANED = "/var/lib/bluetooth"
+
+
+def clean(directory: Path) -> None:
+    """What the unit runs, about another directory."""
+    text = (UNITS / f"{CACHE}.service").read_text("utf-8").replace("\\\n", "")
+    (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    assert command.count(CLEANED) == 1
+    words = shlex.split(command.replace(CLEANED, str(directory)))
+    subprocess.run(words, check=True, timeout=60)
+
+
+def keep(path: Path, text: str, age_s: float = 300) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+def test_of_bluetoothds_cache_the_names_go_and_the_tables_stay(tmp_path: Path) -> None:
+    hci0, hci1 = tmp_path / "00:AA:01:00:00:00", tmp_path / "00:AA:01:00:00:01"
+    stay = {
+        keep(hci0 / "cache" / "F0:F1:F2:F3:F4:01", LOCK),
+        keep(hci0 / "cache" / "F0:F1:F2:F3:F4:03", LOCK.partition("\n\n")[2]),
+        keep(hci0 / "cache" / "F0:F1:F2:F3:F4:05", STRANGER, age_s=60),
+        keep(hci0 / "F0:F1:F2:F3:F4:01" / "info", "[General]\nName=Lock\n"),
+        keep(hci0 / "cache" / "F0:F1:F2:F3:F4:02" / "info", STRANGER),
+        keep(hci0 / "settings", "[General]\n"),
+        keep(tmp_path / "cache" / "file", STRANGER),
+        keep(tmp_path / "elsewhere", STRANGER),
+    }
+    (hci0 / "cache" / "link").symlink_to(tmp_path / "elsewhere")
+    keep(hci1 / "cache" / "C0:00:00:00:00:01", STRANGER)
+    keep(hci1 / "cache" / "C0:00:00:00:00:02", "")
+    for number in range(5000):  # more than one command line holds
+        keep(hci0 / "cache" / f"C0:00:00:00:{number >> 8:02X}:{number & 255:02X}", STRANGER)
+    clean(tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {
+        *stay, hci0 / "cache" / "link",
+    }  # fmt: skip
+    assert (hci1 / "cache").is_dir()
+    clean(tmp_path)  # nothing to do, and nothing there, are no faults
+    clean(tmp_path / "elsewhere")
+
+
+def test_the_timer_comes_round_and_the_unit_reaches_nothing_else() -> None:
+    timer = settings(UNITS / f"{CACHE}.timer", "Timer")
+    assert timer["OnBootSec"] == timer["OnUnitInactiveSec"] == ["2min"]
+    unit = settings(UNITS / f"{CACHE}.service")
+    assert unit["ReadWritePaths"] == [CLEANED]
+    assert (unit["CapabilityBoundingSet"], unit["ProtectSystem"]) == ([""], ["strict"])
 
 
 def test_every_file_is_known_to_the_installer() -> None:

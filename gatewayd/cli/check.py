@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from gatewayd import config
+from gatewayd import config, extras
 from gatewayd.cli.command import Command, ExitCode, Output
 from gatewayd.ports import StorageError
 
@@ -55,7 +55,7 @@ def storage_hint(error: StorageError, otherwise: str) -> str:
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     path: Path = arguments.config
-    problems = config.check(path)
+    problems = config.check(path, extras.check)
     report(path, problems, output)
     if problems:
         return ExitCode.USAGE
@@ -68,8 +68,9 @@ COMMAND: Final = Command(
     summary="report every problem in a configuration at once",
     description="""
     Reads the configuration, the keys, the credential and the trust bundle that it names, and
-    holds them against each other, as `gatewayd run` does before it starts. Every problem is
-    reported with its line and with what to do about it. Changes nothing.
+    holds them against each other, as `gatewayd run` does before it starts; so it is with the
+    libraries that its radio and its doors need on this machine. Every problem is reported with its
+    line and with what to do about it. Changes nothing.
 
     Every setting is described in docs/configuration.md.
     """,

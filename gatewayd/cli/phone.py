@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from typing import TYPE_CHECKING, Final
 
 from firmware_proto.codes import ID_BYTES, Outcome, Reason
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.cli.phone_around import SCAN, WATCH
-from gatewayd.cli.phone_radio import choice, door_arguments, ending, finish, radio_options
+from gatewayd.cli.phone_radio import choice, door_arguments, ending, finish, hint, question
 
 if TYPE_CHECKING:
     from gatewayd.emulators.phone import Report, Timings
@@ -35,7 +34,7 @@ def _open(arguments: argparse.Namespace, output: Output) -> int:
     except KeyboardInterrupt:
         raise CommandError(
             f"interrupted; {arguments.door} may have opened",
-            f"ask what became of it: {_question(arguments, request)}",
+            f"ask what became of it: {question(arguments, request)}",
             ExitCode.UNKNOWN,
         ) from None
 
@@ -57,9 +56,7 @@ def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
     """Say how it ended; one exit code per outcome."""
     output.line(ending(arguments.door, report))
     output.line(f"gateway {_gateway(report)}, {_times(report.timings)}")
-    if report.outcome is Outcome.UNKNOWN:
-        output.line("it may have opened; ask what became of it:")
-        output.line(f"  {_question(arguments, report.request)}")
+    hint(report, arguments, output)
     output.document(
         {
             "door": arguments.door,
@@ -90,12 +87,6 @@ def _times(timings: Timings) -> str:
     told = ", ".join(f"{name} {took:.2f}" for name, took in steps.items() if took is not None)
     total = f"{timings.total_s:.2f} s"
     return f"{total} ({told}; the rest to look for it)" if told else total
-
-
-def _question(arguments: argparse.Namespace, request: bytes) -> str:
-    words = ("gatewayd", "phone", "ask", arguments.door, request.hex())
-    options = ("--wallet", str(arguments.wallet), *radio_options(arguments))
-    return shlex.join((*words, *options))
 
 
 def _request(text: str) -> bytes:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from firmware_proto.codes import Outcome
 from gatewayd.cli.command import Command, ExitCode, Output
-from gatewayd.cli.phone_radio import choice, ending, finish, radio_arguments, time_argument
+from gatewayd.cli.phone_radio import choice, ending, finish, hint, radio_arguments, time_argument
 from gatewayd.ports import Sighting
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def _watch(arguments: argparse.Namespace, output: Output) -> int:
     def ended(report: Report) -> None:
         reports.append(report)
         output.line(f"  {ending(arguments.door, report)}, after {report.timings.total_s:.2f} s")
+        hint(report, arguments, output)
 
     def news(what: News, address: str) -> None:
         output.line(f"  {_NEWS[what.name].format(address=address)}")
@@ -89,7 +91,8 @@ def _watch(arguments: argparse.Namespace, output: Output) -> int:
     with contextlib.suppress(KeyboardInterrupt, TimeoutError):  # both are how one ends it
         finish(asyncio.wait_for(errand, arguments.time), arguments)
     output.document([_document(report) for report in reports])
-    return ExitCode.DONE
+    unknown = bool(reports) and reports[-1].outcome is Outcome.UNKNOWN
+    return ExitCode.UNKNOWN if unknown else ExitCode.DONE
 
 
 _NEWS: Final = {
@@ -172,7 +175,8 @@ WATCH: Final = Command(
     description="""
     What a phone in a pocket does. It listens, and when its gateway has become near, connects and
     has the lock prepared; then Enter opens the door at once. Enter opens also at any other time,
-    only less quickly. A gateway that is near from the beginning has not been approached.
+    only less quickly. A gateway that is near from the beginning has not been approached. Ctrl-C
+    while the door is being opened leaves it unknown, and `phone ask` asks.
 
     With --arrival approaching is enough, where the key was issued for arrival and the door's policy
     allows it. Signal strength proves nothing: radio can be relayed, so this is for convenience.

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import shlex
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from firmware_proto.codes import Outcome, Reason
-from gatewayd.cli.command import CommandError, ExitCode
+from gatewayd.cli.command import CommandError, ExitCode, Output
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import RadioError
 
@@ -44,7 +45,21 @@ def choice(arguments: argparse.Namespace) -> Choice:
     return Choice(arguments.hci, arguments.adapter)
 
 
-def radio_options(arguments: argparse.Namespace) -> tuple[str, ...]:
+def hint(report: Report, arguments: argparse.Namespace, output: Output) -> None:
+    """How to ask, for whoever does not know how it ended."""
+    if report.outcome is Outcome.UNKNOWN:
+        output.line("it may have opened; ask what became of it:")
+        output.line(f"  {question(arguments, report.request)}")
+
+
+def question(arguments: argparse.Namespace, request: bytes) -> str:
+    """The command that asks."""
+    words = ("gatewayd", "phone", "ask", arguments.door, request.hex())
+    options = ("--wallet", str(arguments.wallet), *_radio_options(arguments))
+    return shlex.join((*words, *options))
+
+
+def _radio_options(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The same as words of a command."""
     if arguments.hci is not None:
         return ("--hci", arguments.hci)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from gatewayd import config, logs
+from gatewayd import config, extras, logs
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.ports import PortError, RadioError, StorageError
@@ -22,7 +22,7 @@ _HINTS: Final[dict[type[BaseException], str]] = {
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
         handed_over = config.credentials.directory(os.environ)
-        settings, secrets = config.load_all(arguments.config, handed_over)
+        settings, secrets = config.load_all(arguments.config, handed_over, extras.check)
     except config.ConfigError as error:
         check.report(error.path, error.problems, output)
         return ExitCode.USAGE

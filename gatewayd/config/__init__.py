@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,11 +14,14 @@ from gatewayd.config.secrets import Secrets
 from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
-    "Config", "ConfigError", "Door", "Problem", "Radio", "Secrets", "Uplink",
+    "Config", "ConfigError", "Door", "Problem", "Radio", "Report", "Secrets", "Uplink",
     "check", "credentials", "load", "load_all", "load_keys",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
+
+Also = Callable[[Config, Report], None]
+"""Adds to the report what only this machine can know."""
 
 
 class ConfigError(Exception):
@@ -35,7 +39,9 @@ def load(path: Path) -> Config:
     return _unless_problems(path, config, report)
 
 
-def load_all(path: Path, handed_over: Path | None = None) -> tuple[Config, Secrets]:
+def load_all(
+    path: Path, handed_over: Path | None = None, also: Also | None = None
+) -> tuple[Config, Secrets]:
     """The configuration and all keys that it names. ConfigError with every problem of both.
 
     A private key in `handed_over` (see `credentials.directory`) is taken
@@ -43,6 +49,8 @@ def load_all(path: Path, handed_over: Path | None = None) -> tuple[Config, Secre
     """
     config, report = _decode(path, handed_over)
     found = None if config is None else secrets.read(config, report)
+    if config is not None and also is not None:
+        also(config, report)
     return _unless_problems(path, config, report), _unless_problems(path, found, report)
 
 
@@ -53,10 +61,10 @@ def load_keys(config: Config) -> Secrets:
     return _unless_problems(config.keys.credential.parent, found, report)
 
 
-def check(path: Path) -> list[Problem]:
+def check(path: Path, also: Also | None = None) -> list[Problem]:
     """Every problem of the configuration and of the keys that it names, by line."""
     try:
-        load_all(path)
+        load_all(path, also=also)
     except ConfigError as error:
         return error.problems
     return []

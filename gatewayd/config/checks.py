@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import zoneinfo
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -18,16 +20,27 @@ _SCHEMES: Final = ("mqtt", "mqtts")
 
 def check(config: Config, report: Report) -> None:
     """Add to `report` what is wrong across fields."""
-    _state(config.gateway.state, report)
+    with _looking_at(("gateway", "state"), report):
+        _state(config.gateway.state, report)
     _radio(config.radio, report)
     _doors(config, report)
     if config.uplink is not None:
         _uplink(config.uplink, report)
 
 
+@contextmanager
+def _looking_at(place: tuple[str, str], report: Report) -> Iterator[None]:
+    """A file that cannot even be looked at is a problem, too."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{error.filename} cannot be looked at: {error.strerror}"
+        report.add(place, problem, f"{'.'.join(place)} names it: is the name right?")
+
+
 def _state(state: Path, report: Report) -> None:
     place = ("gateway", "state")
-    if state.exists() and not state.is_dir():
+    if (state.exists() or state.is_symlink()) and not state.is_dir():
         report.add(place, f"{state} is not a directory", "name a directory for the log")
     elif not state.parent.is_dir():
         report.add(place, f"{state.parent} does not exist", f"mkdir -p {state.parent}")
@@ -93,8 +106,8 @@ def _is_zone(name: str) -> bool:
 
 def _uplink(uplink: Uplink, report: Report) -> None:
     place = ("uplink", "broker")
-    parts = urlsplit(uplink.broker)
-    if parts.scheme not in _SCHEMES or not parts.hostname or not _port_is_valid(parts):
+    parts = _split(uplink.broker)
+    if parts is None or parts.scheme not in _SCHEMES or not parts.hostname:
         report.add(
             place,
             "uplink.broker is not the address of a broker",
@@ -128,21 +141,27 @@ def _tls_files(uplink: Uplink, scheme: str, report: Report) -> None:
             continue
         if scheme == "mqtt":
             report.add(place, f"uplink.{name} has no use with mqtt://", "use mqtts://")
-        elif not path.is_file():
-            report.add(place, f"uplink.{name}: {path} does not exist", "see docs/configuration.md")
-        elif name == "key" and open_to_others(path.stat()):
-            report.add(place, f"uplink.key: {path} can be read by others", f"chmod 600 {path}")
+            continue
+        with _looking_at(place, report):
+            if not path.is_file():
+                hint = "see docs/configuration.md"
+                report.add(place, f"uplink.{name}: {path} does not exist", hint)
+            elif name == "key" and open_to_others(path.stat()):
+                report.add(place, f"uplink.key: {path} can be read by others", f"chmod 600 {path}")
     if (uplink.certificate is None) != (uplink.key is None):
         report.add(
             ("uplink",), "certificate and key belong together", "name both of them, or neither"
         )
 
 
-def _port_is_valid(parts: SplitResult) -> bool:
+def _split(broker: str) -> SplitResult | None:
+    """None for what is no address, or has a port that there is not."""
     try:
-        return parts.port is None or parts.port > 0
+        parts = urlsplit(broker)
+        port = parts.port
     except ValueError:
-        return False
+        return None
+    return None if port == 0 else parts
 
 
 def is_loopback(host: str) -> bool:

@@ -18,6 +18,7 @@ from gatewayd.config import lines
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_UNSEEN: Final = re.compile(r"[\x00-\x1f\x7f]")
 _WORDS: Final = {
     "`object`": "a table",
     "`array`": "a list",
@@ -55,7 +56,7 @@ def decode(text: str, cls: type[_Struct], directory: Path) -> tuple[_Struct | No
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number without end, brackets without end
         return None, Report(lines.Lines({}), [_syntax(text, str(error))])
     report = Report(lines.locate(text), [])
     values = _Walker(report, directory).struct(cls, document, ())
@@ -106,6 +107,10 @@ class _Walker:
             return tuple(
                 self.value(repeated, each, (*path, index)) for index, each in enumerate(value)
             )
+        if isinstance(value, str) and _UNSEEN.search(value):
+            message = f"{_dotted(path)}: has characters that nobody can see"
+            self._report.add(path, message, "type it again")
+            return None
         try:
             return msgspec.convert(value, kind, dec_hook=self._path)
         except msgspec.ValidationError as error:

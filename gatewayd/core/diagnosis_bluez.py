@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gatewayd.core.findings import Finding, Severity
+from gatewayd.core.findings import Finding, Severity, number
 
 VERSIONS: Final = "kernel and BlueZ"
 SETTINGS: Final = "main.conf"
@@ -66,9 +66,11 @@ LARGEST_SAFE_MTU: Final = 512
 
 
 def version(text: str) -> Version:
-    """The numbers at the head of a version; empty when it has none."""
-    found = re.match(r"\d+(\.\d+)*", text)
-    return tuple(int(each) for each in found[0].split(".")) if found else ()
+    """The numbers at the head of a version; empty when it has none, or one beyond belief."""
+    found = re.match(r"[0-9]+(\.[0-9]+)*", text)
+    numbers = [number(each) for each in found[0].split(".")] if found else []
+    known = tuple(each for each in numbers if each is not None)
+    return known if len(known) == len(numbers) else ()
 
 
 def judge_versions(seen: Versions) -> Iterator[Finding]:
@@ -219,8 +221,8 @@ def _about_this_bluez(seen: Settings, given: Mapping[tuple[str, str], str]) -> I
             f"BlueZ {seen.bluez} advertises every 1.28 s, whatever we ask: phones find it late",
             f"Experimental = true in [General] of {MAIN_CONF}",
         )
-    mtu = given.get(("GATT", "ExchangeMTU"), "517")
-    safe = mtu.isascii() and mtu.isdigit() and int(mtu) <= LARGEST_SAFE_MTU
+    mtu = number(given.get(("GATT", "ExchangeMTU"), "517"))
+    safe = mtu is not None and mtu <= LARGEST_SAFE_MTU
     if version(seen.bluez) < LARGE_WRITES_BLUEZ and not safe:
         yield Finding(
             SETTINGS,

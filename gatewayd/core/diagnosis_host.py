@@ -89,6 +89,8 @@ TOO_SLOW_MS: Final = 1000.0
 LITTLE_BYTES: Final = 500 * 1024 * 1024
 NOTHING_BYTES: Final = 20 * 1024 * 1024
 LITTLE_INODES: Final = 1000
+NOTHING_INODES: Final = 20
+"""SQLite's files and those of an update."""
 VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
 
 
@@ -96,7 +98,7 @@ VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
 class Disk:
     """Where the log is. `sync_ms`: how long each of some small durable writes took.
 
-    None: nobody tried. Empty: none could be made.
+    None: nobody tried. Empty: none could be made. `barred`: whoever looks may not write.
     """
 
     place: str
@@ -105,6 +107,14 @@ class Disk:
     free_inodes: int | None
     """None where the file system makes them as it goes."""
     sync_ms: tuple[float, ...] | None
+    read_only: bool = False
+    barred: bool = False
+
+    @property
+    def full(self) -> bool:
+        """No room for what the next minutes bring."""
+        no_names = self.free_inodes is not None and self.free_inodes < NOTHING_INODES
+        return no_names or self.free_bytes < NOTHING_BYTES
 
 
 def judge_disk(seen: Disk) -> Iterator[Finding]:
@@ -120,12 +130,20 @@ def judge_disk(seen: Disk) -> Iterator[Finding]:
 
 def _about_disk(seen: Disk) -> Iterator[Finding]:
     slowest = max(seen.sync_ms or (0.0,))
-    if seen.sync_ms == ():
+    if seen.read_only or (seen.sync_ms == () and not seen.full):
+        how = "is read-only" if seen.read_only else "cannot be written"
         yield Finding(
             STORAGE,
             Severity.ERROR,
-            f"{seen.place} cannot be written: no log, and no door opens without one",
-            "mount | grep ' ro,'; a card that turned read-only is worn out: replace it",
+            f"{seen.place} {how}: no log, and no door opens without one",
+            "dmesg says why; a card that turned read-only is worn out: replace it",
+        )
+    elif seen.barred:
+        yield Finding(
+            STORAGE,
+            Severity.NOT_LOOKED_AT,
+            f"we may not write to {seen.place}, so nobody knows whether it keeps anything",
+            "ask as root: sudo",
         )
     elif slowest > SLOW_MS:
         yield Finding(
@@ -151,9 +169,9 @@ def _about_disk(seen: Disk) -> Iterator[Finding]:
     if seen.free_inodes is not None and seen.free_inodes < LITTLE_INODES:
         yield Finding(
             STORAGE,
-            Severity.WARNING,
+            Severity.ERROR if seen.free_inodes < NOTHING_INODES else Severity.WARNING,
             f"{seen.place} has room for {seen.free_inodes} more files",
-            "systemd-tmpfiles --clean gatewayd.conf, which empties bluetoothd's cache of phones",
+            "systemctl start gatewayd-bluetooth-cache; else df --inodes, and find who makes files",
         )
 
 
@@ -192,11 +210,15 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`user`: does the daemon's user exist? `policy`, `helper`: are those files of ours there?"""
+    """`user`: does the daemon's user exist? `policy`, `helper`: are those files of ours there?
+
+    forgets: is there a timer that empties bluetoothd's cache of strangers' names?
+    """
 
     user: bool
     policy: bool
     helper: bool
+    forgets: bool
     state: State | None
 
 
@@ -229,6 +251,13 @@ def _about_access(seen: Access) -> Iterator[Finding]:
             Severity.NOTE,
             "no radio helper: an adapter is not restarted past a bluetoothd that hangs",
             "systemctl enable --now gatewayd-radio-helper.socket; systemctl restart gatewayd",
+        )
+    if not seen.forgets:
+        yield Finding(
+            PERMISSIONS,
+            Severity.WARNING,
+            "nothing empties bluetoothd's cache: strangers may fill the disk with names",
+            "systemctl enable --now gatewayd-bluetooth-cache.timer",
         )
     if seen.state is not None and (seen.state.owner != "gatewayd" or seen.state.mode & 0o077):
         yield Finding(

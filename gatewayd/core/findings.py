@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+MOST_DIGITS: Final = 18
+"""Of a number that is believed: it fits into 64 bits. Python refuses to read thousands."""
+
+
+def number(text: str) -> int | None:
+    """The decimal number that `text` is, as programs write one; None for anything else."""
+    believed = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+    return int(text) if believed else None
 
 
 class Severity(IntEnum):

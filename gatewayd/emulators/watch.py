@@ -1,20 +1,21 @@
 """A phone in a pocket: looks around, prepares on arrival, opens on a tap, or by itself if told to.
 
 Arriving alone opens nothing unless `arrival` is asked for, and then only
-where key, door and gateway allow it. A tap opens at any time.
+where key, door and gateway allow it. A tap opens at any time. Who is stopped
+while he opens says so: the outcome is unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
-from firmware_proto.codes import Presence, Reason
+from firmware_proto.codes import ID_BYTES, Outcome, Presence, Reason
 from gatewayd.emulators.approach import Approaches, Nearness
-from gatewayd.emulators.phone import Phone, Report
+from gatewayd.emulators.phone import Phone, Report, Timings
 from gatewayd.ports import Lookout
 
 
@@ -64,6 +65,7 @@ class Watcher:
         self._ended = ended
         self._approaches = Approaches(watch.nearness)
         self._others: set[str] = set()
+        self._asked = False
 
     async def run(self) -> None:
         """Until cancelled. RadioError when there is no radio any more."""
@@ -71,7 +73,7 @@ class Watcher:
             arrived = await self._look()
             if self.tapped.is_set():
                 self.tapped.clear()
-                self._ended(await self._phone.open_door(self._watch.door))
+                self._ended(await self._open())
             for address in arrived:
                 if address not in self._others:
                     await self._arrived(address)
@@ -90,18 +92,35 @@ class Watcher:
             return []
         return self._approaches.looked(look.result(), self._phone.now_s())
 
+    async def _open(
+        self,
+        address: str | None = None,
+        presence: Presence = Presence.TAP,
+        tap: Awaitable[None] | None = None,
+    ) -> Report:
+        """Open the door; `tap` as `Phone.open_door` has it."""
+        phone = self._phone
+        request, began_s = phone.entropy.token_bytes(ID_BYTES), phone.now_s()
+        self._asked = tap is None
+        try:
+            return await phone.open_door(
+                self._watch.door, address=address, presence=presence, tap=tap, request=request
+            )
+        except asyncio.CancelledError:
+            if self._asked:
+                took = Timings(total_s=phone.now_s() - began_s)
+                silent = Reason.LOCK_SILENT
+                self._ended(Report(Outcome.UNKNOWN, silent, request, timings=took))
+            raise
+
     async def _arrived(self, address: str) -> None:
         watch = self._watch
         self._news(News.ARRIVED, address)
         try:
             if watch.arrival:
-                report = await self._phone.open_door(
-                    watch.door, address=address, presence=Presence.ARRIVAL
-                )
+                report = await self._open(address, Presence.ARRIVAL)
             else:
-                report = await self._phone.open_door(
-                    watch.door, address=address, tap=self._tap(address)
-                )
+                report = await self._open(address, tap=self._tap(address))
         except _NotTappedError:
             self._news(News.LEFT, address)
             return
@@ -118,3 +137,4 @@ class Watcher:
         if not self.tapped.is_set():
             raise _NotTappedError
         self.tapped.clear()
+        self._asked = True

@@ -321,18 +321,23 @@ async def test_journals(machine: ThisMachine, root: Path) -> None:
 
 async def test_who_may_do_what(machine: ThisMachine, root: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    assert await machine.access(state) == host.Access(False, False, False, None)
+    assert await machine.access(state) == host.Access(False, False, False, False, None)
     put(root, "etc/passwd", "root:x:0:0\ngatewayd:x:990:990\n")
     put(root, "etc/dbus-1/system.d/gatewayd.conf", "")
     put(root, "etc/dbus-1/system-local.conf", "<busconfig/>")
     assert not (await machine.access(state)).policy
     shutil.copy(ROOT / "systemd/system-local.dbus.conf", root / "etc/dbus-1/system-local.conf")
     (root / "run").mkdir()
+    put(root, "etc/systemd/system/gatewayd-bluetooth-cache.timer", "")
+    assert not (await machine.access(state)).forgets  # installed, and not enabled
+    wanted = root / "etc/systemd/system/timers.target.wants"
+    wanted.mkdir()
+    (wanted / "gatewayd-bluetooth-cache.timer").symlink_to("/etc/systemd/system/x.timer")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as helper:
         helper.bind(str(root / "run/gatewayd-radio-helper.socket"))
         state.mkdir(mode=0o750)
         seen = await machine.access(state)
-    assert (seen.user, seen.policy, seen.helper) == (True, True, True)
+    assert (seen.user, seen.policy, seen.helper, seen.forgets) == (True, True, True, True)
     assert seen.state is not None
     assert (seen.state.place, seen.state.mode) == (str(state), 0o750)
 
@@ -388,10 +393,13 @@ def test_a_disk_that_takes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_takes_nothing_from_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_takes_nothing_from_us(
+    machine: ThisMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(**_options: object) -> tuple[int, str]:
         raise PermissionError(errno.EACCES, "no")
 
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
-    with pytest.raises(NotSeenError, match="may not write"):
-        storage.writes(tmp_path)
+    seen = await machine.disk(tmp_path)
+    assert (seen.sync_ms, seen.barred, seen.read_only) == (None, True, False)
+    assert seen.free_bytes > 0  # one look that fails hides no other

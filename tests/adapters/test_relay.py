@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.util
 import inspect
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -382,6 +383,46 @@ async def test_a_killed_keeper_is_unknown_where_it_was_asked(relay: Relay) -> No
     assert await asking == SILENT
 
 
+MAD = """
+import pathlib, signal, sys
+flag = pathlib.Path({flag!r})
+if not flag.exists():
+    flag.touch()
+    {stubborn}
+    print("ready", flush=True)
+    for asked in sys.stdin:
+        print({says}, flush=True)
+    sys.exit()
+"""
+DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+
+
+@pytest.mark.parametrize("stubborn", ["", DEAF], ids=["goes when told", "has to be killed"])
+@pytest.mark.parametrize(
+    "says", ["'x' * 200_000", "'on ' + asked.split()[1]"], ids=["a line without end", "on a look"]
+)
+async def test_a_keeper_that_says_what_no_keeper_says_is_replaced(  # noqa: PLR0913, PLR0917
+    chip: FakeChip, settings: RelaySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, says: str, stubborn: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(relay_module, "STOP_S", 0.5)
+    mad = MAD.format(flag=str(tmp_path / "was mad"), says=says, stubborn=stubborn)
+    relay = Relay(settings, keeper=(*KEEPER[:2], mad + KEEPER[2]))
+    try:
+        async with asyncio.timeout(20):
+            keeping = asyncio.create_task(relay.keep())  # owns the line, and looks
+            await relay.prepare()
+            chip.level(STRIKE, 1)  # what it may have left, on a Raspberry Pi
+            await until(lambda: chip.strike == 0, 10)
+            assert await relay.unlatch(ONE, 20) == BEGUN
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+    finally:
+        await relay.close()
+    assert "says what no keeper says" in caplog.text
+
+
 async def test_an_output_that_does_not_follow(chip: FakeChip, relay: Relay) -> None:
     await relay.prepare()
     chip.trouble("stuck")
@@ -639,10 +680,24 @@ def test_a_keeper_obeys_nothing_else(said: bytes) -> None:
     assert wire.levels == [False]
 
 
-def test_a_keeper_ends_where_a_line_does_not() -> None:
+@pytest.mark.parametrize(
+    "said", [b"p" * 300, b"look " + b"1" * 300 + b"\n", b"pulse aa 100\npulse bb " + b"9" * 5000]
+)
+def test_a_keeper_ends_where_a_line_does_not(said: bytes) -> None:
     wire = Wire()
-    assert kept(wire, b"p" * 300) == b"ready\n"
-    assert wire.levels == [False]
+    with pytest.raises(ValueError, match="a command without an end"):
+        kept(wire, said)
+    assert wire.levels[-1] is False
+
+
+def test_a_keeper_that_ends_says_why(chip: FakeChip, settings: RelaySettings) -> None:
+    chip.level(STRIKE, 1)
+    result = subprocess.run(
+        [*KEEPER, json.dumps(asdict(settings))], input="p" * 300,
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (result.returncode, chip.strike) == (1, 0)
+    assert (result.stdout, result.stderr) == ("ready\n", "relay: a command without an end\n")
 
 
 def test_a_keeper_whose_line_fails_tries_to_make_it_inactive() -> None:

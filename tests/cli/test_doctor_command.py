@@ -69,7 +69,7 @@ class MadeUp:
 
     async def access(self, state: Path) -> host.Access:
         self.look("access")
-        return host.Access(user=True, policy=True, helper=True, state=None)
+        return host.Access(user=True, policy=True, helper=True, forgets=True, state=None)
 
 
 @pytest.fixture

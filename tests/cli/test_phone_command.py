@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -26,7 +28,7 @@ from tests.support import private_bus
 from tests.support.commands import Ran, run
 from tests.support.doorman import Doorman
 from tests.support.fake_bluez_world import FakeBluezWorld, FakeLock
-from tests.support.household import DOOR, GATEWAY_ADDRESS, Operator
+from tests.support.household import DOOR, GATEWAY_ADDRESS, Operator, until
 from tests.support.worlds import PHONE_SERVICE_UUID
 
 PROGRAM = Path(sys.executable).parent / "gatewayd"
@@ -144,6 +146,52 @@ async def test_watch_for_some_time_reports_as_json(street: Street) -> None:
     (report,) = (await finished(process)).json
     assert (report["outcome"], report["reason"]) == ("confirmed", "ok")
     assert bytes.fromhex(report["request"]) == street.doorman.opened[0]
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "--time"])
+async def test_watch_that_ends_in_an_opening_says_how_to_ask(street: Street, how: str) -> None:
+    street.doorman.silent = True
+    watch = ("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
+    process = await spawn(*watch, *(("--time", "6") if how == "--time" else ()))
+    await line(process, b"watching for")
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    await until(lambda: bool(street.doorman.opened), 30)
+    if how == "Ctrl-C":
+        process.send_signal(signal.SIGINT)
+    ran = await finished(process)
+    assert (ran.code, ran.err) == (ExitCode.UNKNOWN, "")
+    ending, told, question = ran.out.splitlines()
+    assert ending.startswith(f"  {DOOR} unknown: lock_silent, after ")
+    assert told == "it may have opened; ask what became of it:"
+    (asked,) = street.doorman.opened
+    words = ("gatewayd", "phone", "ask", DOOR, asked.hex(), "--wallet", street.wallet)
+    assert question.strip() == shlex.join((*map(str, words), "--hci", street.hci))
+    street.doorman.silent = False
+    assert (await finished(await spawn(*question.split()[2:]))).code == ExitCode.DONE
+
+
+async def test_watch_tells_a_program_of_the_opening_that_it_cut_short(street: Street) -> None:
+    street.doorman.silent = True
+    watch = ("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
+    process = await spawn(*watch, "--time", "6")
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    ran = await finished(process)
+    (report,) = ran.json
+    assert (ran.code, report["outcome"]) == (ExitCode.UNKNOWN, "unknown")
+    assert bytes.fromhex(report["request"]) == street.doorman.opened[0]
+
+
+async def test_watch_that_ends_while_nobody_pressed_enter_has_nothing_to_ask(
+    street: Street,
+) -> None:
+    process = await spawn("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
+    await come_home(street, process)
+    await line(process, b"press Enter")
+    process.send_signal(signal.SIGINT)
+    ran = await finished(process)
+    assert (ran.code, "may have opened" in ran.out, ran.err) == (ExitCode.DONE, False, "")
 
 
 # --- what cannot begin ------------------------------------------------------------------------

@@ -120,28 +120,47 @@ def test_run_without_a_controller(site: Site) -> None:
     assert "hint: [radio] names the controller" in ran.err
 
 
+STREET_LOCK = 'lock.address = "F0:F1:F2:F3:F4:01"\nlock.key = "street.pub.pem"'
+
+
 @pytest.mark.parametrize(
-    ("kind", "missing", "extra"), [("bluez", "bleak", "bluez"), ("virtual", "bumble", "demo")]
-)
-def test_run_on_a_radio_whose_libraries_are_not_installed(
-    site: Site, tmp_path: Path, kind: str, missing: str, extra: str
+    ("asked", "changed", "missing", "extra", "who"),
+    [
+        ("hci =", 'kind = "bluez" #', "dbus_fast", "bluez", "a radio of the kind bluez"),
+        ("hci =", "hci =", "bumble", "demo", "a radio of the kind virtual"),
+        ('lock.address = "F0:F1:F2:F3:F4:01"', 'lock.serial = "/dev/ttyUSB0"', "serial", "serial",
+         "door street"),
+        (STREET_LOCK, 'relay = { chip = "c", line = 1 }', "gpiod", "relay", "door street"),
+    ],
+)  # fmt: skip
+def test_libraries_that_are_not_installed(  # noqa: PLR0913, PLR0917 - a row of the table
+    site: Site, tmp_path: Path, asked: str, changed: str, missing: str, extra: str, who: str
 ) -> None:
-    if kind == "bluez":
-        text = site.config.read_text().replace(
-            f'hci = "unix:{tmp_path}/gateway.hci"', 'kind = "bluez"'
-        )
-        site.replace("gatewayd.toml", text.encode())
+    text = site.config.read_text()
+    assert text.count(asked) == 1
+    site.replace("gatewayd.toml", text.replace(asked, changed).encode())
     (tmp_path / f"{missing}.py").write_text("raise ModuleNotFoundError('not here')\n")
-    ran = subprocess.run(
-        [sys.executable, "-m", "gatewayd", "run", "-c", site.config],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == ExitCode.FAILED
-    assert kind in ran.stderr
-    assert f"hint: pip install 'gatewayd[{extra}]'" in ran.stderr
+
+    def said(*command: str) -> Ran:
+        done = subprocess.run(
+            [sys.executable, "-m", "gatewayd", *command, "-c", site.config],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    line = 1 + text[: text.index(asked)].count("\n")
+    message, remedy = f"{who} needs libraries that are not", f"pip install 'gatewayd[{extra}]'"
+    for command in ("check", "run"):
+        ran = said(command)
+        assert ran.code == ExitCode.USAGE
+        assert f"error: {site.config}:{line}: {message}" in ran.err
+        assert f"hint: {remedy}" in ran.err
+    problems = [
+        each for each in said("doctor", "--json").json["findings"] if each["remedy"] == remedy
+    ]
+    ((severity, told),) = [(each["severity"], each["message"]) for each in problems]
+    assert (severity, f":{line}: {message}" in told) == ("error", True)
 
 
 async def test_run_on_a_machine_without_a_system_bus(site: Site, tmp_path: Path) -> None:
@@ -162,6 +181,14 @@ def test_run_on_a_log_that_is_none(site: Site) -> None:
     assert ran.code == ExitCode.FAILED
     assert "hint: gateway.state holds the log" in ran.err
     assert (site.directory / "state" / "log.db").read_bytes() == b"not a database" * 100
+
+
+def test_run_where_no_log_can_be_made(site: Site) -> None:
+    text = site.config.read_text().replace("[radio]", 'state = "/proc/gatewayd"\n[radio]')
+    site.replace("gatewayd.toml", text.encode())
+    ran = run("run", "-c", site.config)
+    assert (ran.code, "error: /proc/gatewayd: " in ran.err) == (ExitCode.FAILED, True)
+    assert "hint: gateway.state holds the log" in ran.err
 
 
 def test_what_stops_a_group_of_tasks_is_told_or_raised() -> None:

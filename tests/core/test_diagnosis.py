@@ -45,7 +45,11 @@ ADAPTER = radio.Adapter(
 BLUETOOTH = radio.Bluetooth(running=True, adapters=(ADAPTER,), blocked=(), serving=True)
 DISK = host.Disk("/var/lib/gatewayd", "ext4", 10**10, 10**6, (3.0, 9.0))
 ACCESS = host.Access(
-    user=True, policy=True, helper=True, state=host.State("/var/lib/gatewayd", "gatewayd", 0o700)
+    user=True,
+    policy=True,
+    helper=True,
+    forgets=True,
+    state=host.State("/var/lib/gatewayd", "gatewayd", 0o700),
 )
 CLOCK = host.Clock((host.Chip("rtc-ds1307", NOW),), NOW, promised=True)
 GOOD = {
@@ -366,6 +370,13 @@ def test_clocks(
         ({"free_bytes": host.LITTLE_BYTES - 1}, WARNING, "499 MiB"),
         ({"free_bytes": host.NOTHING_BYTES - 1}, ERROR, "19 MiB"),
         ({"free_inodes": 999}, WARNING, "999 more files"),
+        ({"free_inodes": host.NOTHING_INODES - 1}, ERROR, "19 more files"),
+        ({"read_only": True, "sync_ms": None}, ERROR, "is read-only"),
+        ({"read_only": True, "sync_ms": ()}, ERROR, "is read-only"),
+        ({"barred": True, "sync_ms": None}, NOT_LOOKED_AT, "may not write"),
+        # the room is what is wrong, and nothing has to be replaced
+        ({"free_bytes": 0, "sync_ms": ()}, ERROR, "0 MiB left"),
+        ({"free_inodes": 0, "sync_ms": ()}, ERROR, "0 more files"),
         ({"free_inodes": None}, FINE, "MiB free"),
     ],
 )
@@ -380,7 +391,8 @@ def test_a_disk_can_be_bad_in_several_ways() -> None:
     ((severity, message),) = about(host.STORAGE, untried)
     assert (severity, "durable" in message) == (FINE, False)
     seen = host.Disk("/x", "tmpfs", 0, 0, ())
-    assert severities(host.STORAGE, seen) == [ERROR, ERROR, ERROR, WARNING]
+    assert severities(host.STORAGE, seen) == [ERROR, ERROR, ERROR]
+    assert severities(host.STORAGE, replace(seen, read_only=True)) == [ERROR] * 4
 
 
 @pytest.mark.parametrize(
@@ -405,6 +417,7 @@ def test_journals(storage: str, on_disk: bool, severity: Severity) -> None:
         ({"user": False}, ERROR),
         ({"policy": False}, WARNING),
         ({"helper": False}, NOTE),
+        ({"forgets": False}, WARNING),
         ({"state": host.State("/x", "root", 0o700)}, WARNING),
         ({"state": host.State("/x", "gatewayd", 0o750)}, WARNING),
     ],

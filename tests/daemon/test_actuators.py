@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -15,13 +14,12 @@ from types import SimpleNamespace
 import pytest
 
 from firmware_proto.codes import LOCK_SERVICE_UUID, DoorState, Outcome, Reason
-from gatewayd.actuators import MissingExtraError, Workshop
+from gatewayd.actuators import Workshop
 from gatewayd.adapters.relay import relay as relay_module
 from gatewayd.conditions import Conditions
 from gatewayd.config.model import Contact, Door, LockFiles, Relay
 from gatewayd.core.model import CommandId, DoorId, Verdict
 from gatewayd.locks import RemoteLock
-from gatewayd.ports import PortError
 from gatewayd.vitals import UNWATCHED
 from tests.adapters.test_serial_line import SHORT, LineSite
 from tests.support.cable import cable
@@ -32,7 +30,6 @@ from tests.support.links import FakeAir
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
 ONE = CommandId(b"1" * 16)
 KEY = Path("street.pub.pem")
-OURS = ("gatewayd.adapters.serial_line", "gatewayd.adapters.relay")
 
 
 @contextlib.asynccontextmanager
@@ -130,24 +127,3 @@ async def test_a_door_without_anything_was_not_checked(site: LockSite) -> None:
     async with workshop(site) as shop:
         with pytest.raises(AssertionError):
             shop.actuator(Door(id=DOOR))
-
-
-@pytest.mark.parametrize(
-    ("module", "door", "extra"),
-    [
-        ("serial", Door(id=DOOR, lock=LockFiles(serial="/dev/ttyUSB0", key=KEY)), "serial"),
-        ("gpiod", Door(id=DOOR, relay=Relay(chip="c", line=1)), "relay"),
-    ],
-)
-async def test_what_is_not_installed_is_named(
-    site: LockSite, monkeypatch: pytest.MonkeyPatch, module: str, door: Door, extra: str
-) -> None:
-    for name in list(sys.modules):
-        if name == module or name.startswith(OURS):
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, module, None)
-    async with workshop(site) as shop:
-        with pytest.raises(MissingExtraError, match=f"door {DOOR} needs libraries") as caught:
-            shop.actuator(door)
-    assert isinstance(caught.value, PortError)
-    assert caught.value.remedy == f"pip install 'gatewayd[{extra}]'"

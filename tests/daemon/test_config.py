@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from firmware_proto.codes import KeyClass
@@ -22,6 +23,22 @@ from gatewayd.core import provisioned_time
 from gatewayd.core.policy import DEFAULTS, ClassSettings
 from gatewayd.keyfiles import KeyFileError
 from tests.support.site import CONFIG, NOW, YEAR, Site, make_site
+
+ODD_TEXT = st.sampled_from(
+    [
+        "\\u0000",
+        "[" * 2000,
+        "9" * 5000,
+        "//[",
+        '"',
+        "'",
+        "\n",
+        "=",
+        "/../",
+        "x" * 5000,
+        "\\U0010ffff",
+    ]
+) | st.text(st.characters(codec="utf-8"), max_size=8)
 
 
 @pytest.fixture
@@ -446,3 +463,46 @@ def test_no_slip_of_the_pen_breaks_the_reader(place: int, character: str) -> Non
     config, report = decode(text, Config, Path())
     assert (config is None) == bool(report.problems)
     assert all(1 <= each.line <= text.count("\n") + 1 for each in report.problems)
+
+
+# --- what no file of ours says -------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("said", "instead", "message"),
+    [
+        ('"street.pub.pem"', '"a\\u0000b"', "door[1].lock.key: has characters that nobody can see"),
+        ('id = "stairwell-7"', 'id = "stairwell-7"\nstate = "\\u001b[2J"', "gateway.state: has"),
+        ('lock.address = "F0:F1:F2:F3:F4:01"', 'lock.serial = "/dev/\\u0000"', "lock.serial: has"),
+        ("latch_ms = 3000", f"latch_ms = {'9' * 5000}", "not TOML: exceeds the limit"),
+        ("latch_ms = 3000", f"latch_ms = {'[' * 3000}", "not TOML: "),
+        ("mqtt://127.0.0.1:1883", "mqtt://[::1", "uplink.broker is not the address of a broker"),
+        (
+            'id = "stairwell-7"',
+            f'id = "a"\nstate = "{"x" * 300}"',
+            "x cannot be looked at: File na",
+        ),
+        ('id = "stairwell-7"', 'id = "a"\nstate = "loop"', "loop is not a directory"),
+        ('id = "stairwell-7"', 'id = "a"\nstate = "dangling"', "dangling is not a directory"),
+        ("mqtt://127.0.0.1:1883", f'mqtts://a"\nkey = "{"x" * 300}', "x cannot be looked at: File"),
+    ],
+)
+def test_odd_values_are_problems(site: Site, said: str, instead: str, message: str) -> None:
+    (site.directory / "loop").symlink_to("loop")
+    (site.directory / "dangling").symlink_to("nowhere")
+    site.replace("gatewayd.toml", CONFIG.replace(said, instead).encode())
+    said_of_it = [each.message for each in check(site.config)]
+    assert any(message in each for each in said_of_it), said_of_it
+
+
+@given(st.lists(st.tuples(st.integers(0, len(CONFIG)), ODD_TEXT), min_size=1, max_size=3))
+@example([(CONFIG.index("street.pub.pem"), "\\u0000")])
+@example([(CONFIG.index("3000"), "9" * 5000)])
+def test_whatever_a_configuration_says_it_can_be_used_or_has_problems(
+    changes: list[tuple[int, str]],
+) -> None:
+    text = CONFIG
+    for place, odd in changes:
+        text = text[:place] + odd + text[place:]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "gatewayd.toml"
+        path.write_text(text, "utf-8")
+        assert check(path)  # there are no keys

@@ -178,6 +178,33 @@ async def test_the_gateway_of_another_door_is_visited_once(
     assert other.heard == []
 
 
+async def test_who_is_stopped_while_he_opens_does_not_know(make: Callable[[Watch], Street]) -> None:
+    street = make(quick(arrival=True))
+    street.doorman.silent = True
+    async with street.watching():
+        await street.come_home()
+        await until(lambda: bool(street.doorman.opened))
+    (report,) = street.reports
+    assert (report.outcome, report.reason) == (Outcome.UNKNOWN, Reason.LOCK_SILENT)
+    assert [report.request] == street.doorman.opened
+
+
+@pytest.mark.parametrize("tapped", [False, True])
+async def test_who_is_stopped_before_he_tapped_has_asked_for_nothing(
+    make: Callable[[Watch], Street], tapped: bool
+) -> None:
+    street = make(quick())
+    async with street.watching():
+        await street.come_home()
+        await until(lambda: (News.PREPARED, GATEWAY_ADDRESS) in street.news)
+        street.doorman.silent = True
+        if tapped:
+            street.watcher.tapped.set()
+            await until(lambda: bool(street.doorman.opened))
+    assert [report.request for report in street.reports] == street.doorman.opened
+    assert bool(street.reports) == tapped
+
+
 async def test_a_radio_that_ends_ends_the_watch(make: Callable[[Watch], Street]) -> None:
     street = make(quick())
     street.walker.broken = True

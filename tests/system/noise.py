@@ -29,6 +29,15 @@ def _advertisement(number: int, chance: random.Random) -> Advertisement:
     return Advertisement(address, b"\x02\x01\x06" + data, b"", -60 - number % 35)
 
 
+def passes_by(air: VirtualAir, number: int, name: str) -> str:
+    """Somebody who is heard once, calls himself as he likes, and never comes back. His address."""
+    address = f"C0:FA:{number.to_bytes(4).hex(':').upper()}"
+    text = bytes([len(name) + 1, 0x09]) + name.encode("ascii")
+    sent = Advertisement(hci.Address(address), b"\x02\x01\x06" + text, b"", -60)
+    air.send_advertising_pdu(_Nobody(), sent)  # type: ignore[arg-type] # see there
+    return address
+
+
 @contextlib.asynccontextmanager
 async def advertisers(air: VirtualAir, count: int = 100) -> AsyncIterator[None]:
     """`count` devices around, each heard once a second by whoever listens."""

@@ -22,6 +22,8 @@ CONFIGURATION: Final = Path("/etc/gatewayd/gatewayd.toml")
 PROBE_DIRECTORY: Final = Path("/run/gatewayd-tests")
 DAEMON: Final = Unit("gatewayd.service")
 HELPER: Final = Unit("gatewayd-radio-helper.service")
+CACHE: Final = Unit("gatewayd-bluetooth-cache.service")
+CACHE_TIMER: Final = Unit("gatewayd-bluetooth-cache.timer")
 HELPER_SOCKET: Final = Unit("gatewayd-radio-helper.socket")
 BLUETOOTH: Final = Unit("bluetooth.service")
 

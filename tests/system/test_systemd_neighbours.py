@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.system.bluetoothd import ADAPTER as ADAPTER_INTERFACE
 from tests.system.house import House
+from tests.system.noise import passes_by
 from tests.system.place import ADAPTER
-from tests.system.systemd_house import BLUETOOTH, DAEMON, HELPER, HELPER_SOCKET, probed
+from tests.system.systemd_house import (
+    BLUETOOTH,
+    CACHE,
+    CACHE_TIMER,
+    DAEMON,
+    HELPER,
+    HELPER_SOCKET,
+    probed,
+)  # fmt: skip
 from tests.system.systemd_unit import as_user, run
 from tests.system.times import Stopwatch
 
@@ -118,6 +130,63 @@ async def test_bluetoothd_killed(installed: House, stopwatch: Stopwatch):
     stopwatch.recovered("systemd: bluetoothd killed", stopwatch.lap_s(), BACK_S)
     assert await BLUETOOTH.pid() != before
     assert await DAEMON.pid() == daemon
+
+
+# --- bluetoothd's cache ---------------------------------------------------------------------
+TABLE = "[Attributes]"
+STRANGERS = 100
+
+
+def dated(path: Path) -> Path:
+    """As if it had not been written for ten minutes."""
+    os.utime(path, (time.time() - 600,) * 2)
+    return path
+
+
+async def strangers_heard(house: House, cache: Path) -> set[Path]:
+    """While somebody scans a hundred pass by, and bluetoothd keeps a file for each."""
+    place = house.place
+    await place.bus.call(place.path, ADAPTER_INTERFACE, "StartDiscovery")
+    heard: set[Path] = set()
+    async with asyncio.timeout(SETTLE_S):
+        while len(heard) < STRANGERS or not all(each.exists() for each in heard):
+            for number in range(STRANGERS):
+                heard.add(cache / passes_by(place.air, number, TABLE))
+                await asyncio.sleep(0.02)
+    await place.bus.call(place.path, ADAPTER_INTERFACE, "StopDiscovery")
+    return heard
+
+
+async def test_names_that_bluetoothd_heard_are_forgotten_and_locks_are_not(
+    installed: House, stopwatch: Stopwatch
+):
+    await installed.settle()
+    directory = Path("/var/lib/bluetooth", ADAPTER)
+    strangers = await strangers_heard(installed, directory / "cache")
+    cached = {dated(each): each.read_text() for each in (directory / "cache").iterdir()}
+    tables = {each for each, text in cached.items() if TABLE in text.splitlines()}
+    infos = {each: each.read_text() for each in directory.glob("*/info")}  # noqa: ASYNC240 - a disk in memory
+    assert tables
+    assert infos
+    before = await BLUETOOTH.pid()
+    stopwatch.lap_s()
+    await CACHE.do("start")
+    stopwatch.say(f"{len(cached)} files of bluetoothd's cache looked at", stopwatch.lap_s())
+    assert not any(each.exists() for each in strangers)
+    assert {each for each in cached if each.exists()} == tables
+    assert {each: each.read_text() for each in infos} == infos
+    await installed.opens()
+    assert await BLUETOOTH.pid() == before
+    assert await CACHE_TIMER.show("ActiveState") == "active"
+    assert await CACHE.journal(of_systemd=True) == []  # every two minutes it has nothing to say
+    # what a lost table costs: it is read anew
+    for each in tables:
+        each.unlink(missing_ok=True)
+    await BLUETOOTH.do("restart")
+    stopwatch.lap_s()
+    await installed.opens(within_s=SETTLE_S)
+    stopwatch.say("opened with a lock whose table bluetoothd had lost", stopwatch.lap_s())
+    assert any(TABLE in each.read_text().splitlines() for each in tables if each.exists())
 
 
 # --- the radio helper -------------------------------------------------------------------------

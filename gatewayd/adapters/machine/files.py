@@ -11,6 +11,7 @@ from typing import Final
 
 from gatewayd.core.diagnosis_bluez import key_file
 from gatewayd.core.diagnosis_host import Access, Chip, Clock, Journal, State
+from gatewayd.core.findings import number
 from gatewayd.ports import NotSeenError
 
 USER: Final = "gatewayd"
@@ -21,6 +22,8 @@ POLICIES: Final = (
 )
 FOR_EVERYBODY: Final = "etc/dbus-1/system-local.conf"
 HELPER: Final = "run/gatewayd-radio-helper.socket"
+FORGETS: Final = "timers.target.wants/gatewayd-bluetooth-cache.timer"
+"""The link that `systemctl enable` makes."""
 JOURNALD: Final = (
     "usr/lib/systemd/journald.conf.d", "run/systemd/journald.conf.d", "etc/systemd/journald.conf.d",
 )  # fmt: skip
@@ -66,8 +69,7 @@ def clock(root: Path, *, promised: bool | None) -> Clock:
 
 def _chip(directory: Path) -> Chip:
     name = (read(directory / "name") or directory.name).strip()
-    text = (read(directory / "since_epoch") or "").strip()
-    return Chip(name, int(text) if text.isascii() and text.isdigit() else None)
+    return Chip(name, number((read(directory / "since_epoch") or "").strip()))
 
 
 def restart(root: Path) -> str | None:
@@ -108,6 +110,7 @@ def access(root: Path, state: Path) -> Access:
         policy=any((root / each).is_file() for each in POLICIES)
         and "org.bluez" in (read(root / FOR_EVERYBODY) or ""),
         helper=(root / HELPER).exists(),
+        forgets=any((root / each / FORGETS).is_symlink() for each in UNITS),
         state=_state(state),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from pathlib import Path
@@ -10,11 +9,9 @@ from typing import Final
 
 from gatewayd.adapters.machine.files import read
 from gatewayd.core.diagnosis_host import Disk
-from gatewayd.ports import NotSeenError
 
 WRITES: Final = 8
 WRITE_BYTES: Final = 4096
-_NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM)
 
 
 def disk(state: Path, root: Path, *, writing: bool = True) -> Disk:
@@ -26,12 +23,20 @@ def disk(state: Path, root: Path, *, writing: bool = True) -> Disk:
     while not place.is_dir():
         place = place.parent
     room = os.statvfs(place)
+    sync_ms, barred = None, False
+    if writing:
+        try:
+            sync_ms = writes(place)
+        except PermissionError:
+            barred = True
     return Disk(
         place=os.fspath(place),
         filesystem=filesystem(place, read(root / "proc/self/mountinfo") or ""),
         free_bytes=room.f_bavail * room.f_frsize,
         free_inodes=room.f_favail if room.f_files else None,
-        sync_ms=writes(place) if writing else None,
+        sync_ms=sync_ms,
+        read_only=bool(room.f_flag & os.ST_RDONLY),
+        barred=barred,
     )
 
 
@@ -62,7 +67,7 @@ def _unescaped(text: str) -> str:
 def writes(place: Path) -> tuple[float, ...]:
     """How long each of some durable writes took, in ms; empty when the disk takes none.
 
-    NotSeenError when it is only we who may not write there.
+    PermissionError when it is only we who may not write there.
     """
     import tempfile  # noqa: PLC0415 - loads compressors, for which a daemon has no use
 
@@ -78,8 +83,8 @@ def writes(place: Path) -> tuple[float, ...]:
         finally:
             os.close(descriptor)
             Path(name).unlink()
-    except OSError as error:
-        if error.errno in _NOT_ALLOWED:
-            raise NotSeenError(f"we may not write to {place}", "ask as root: sudo") from None
+    except PermissionError:
+        raise
+    except OSError:
         return ()
     return tuple(taken)

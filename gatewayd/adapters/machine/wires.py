@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gatewayd.adapters.machine.files import read
 from gatewayd.core.diagnosis_wires import RelayLine, SerialLine, Wires
 
 _BY: Final = ("dev/serial/by-id", "dev/serial/by-path")
+_CONSOLE: Final = re.compile(r"console=([A-Za-z0-9]+)(,.*)?")
 _PERSISTS: Final = "sys/module/pinctrl_*/parameters/persist_gpio_outputs"
 
 
@@ -64,7 +68,7 @@ def _serial(lock: WiredLock, root: Path) -> SerialLine:
         return SerialLine(
             lock.door, lock.path, trouble="no device", remedy="ls /dev/serial/by-id shows some"
         )
-    real = path.resolve()
+    real = _real(path)
     return SerialLine(
         lock.door,
         lock.path,
@@ -75,21 +79,23 @@ def _serial(lock: WiredLock, root: Path) -> SerialLine:
 
 def _consoles(root: Path) -> set[str]:
     """What the kernel was told to talk on; serial0 is a Pi's word for one of them."""
-    try:
-        words = (root / "proc/cmdline").read_text("utf-8", "replace").split()
-    except OSError:
-        return set()
-    named = [word.removeprefix("console=").split(",")[0] for word in words if "console=" in word]
-    return {(root / "dev" / name).resolve().name for name in named}
+    words = (read(root / "proc/cmdline") or "").split()
+    named = filter(None, map(_CONSOLE.fullmatch, words))
+    return {_real(root / "dev" / each[1]).name for each in named}
 
 
 def _names(root: Path, real: Path) -> list[Path]:
     found = [link for place in _BY for link in sorted((root / place).glob("*"))]
-    return [link for link in found if link.resolve() == real]
+    return [link for link in found if _real(link) == real]
+
+
+def _real(path: Path) -> Path:
+    """Where links lead; `Path.resolve` raises at some that lead round in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _persists(root: Path) -> bool | None:
-    said = [path.read_text("ascii", "replace").strip() for path in sorted(root.glob(_PERSISTS))]
+    said = [(read(path) or "").strip() for path in sorted(root.glob(_PERSISTS))]
     return "Y" in said if said else None
 
 

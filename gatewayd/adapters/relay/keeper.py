@@ -35,6 +35,7 @@ from gatewayd.adapters.relay.line import Contact, GpiodLine, RelayLine, RelaySet
 
 _IDS: Final = 256
 _LONGEST_LINE: Final = 256
+_ENDLESS: Final = "a command without an end"
 LOOK_S: Final = 5.0
 LONGEST_PULSE_MS: Final = 30_000
 """Whatever anybody sets or asks: a strike that is powered for longer burns."""
@@ -96,11 +97,15 @@ class Keeper:
         data = os.read(self._commands, 4096)
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            self._obey(line.decode("ascii", "replace").split())
-        return bool(data) and len(self._unread) <= _LONGEST_LINE
+            self._obey(line)
+        if len(self._unread) > _LONGEST_LINE:
+            raise ValueError(_ENDLESS)
+        return bool(data)
 
-    def _obey(self, words: list[str]) -> None:
-        match words:
+    def _obey(self, line: bytes) -> None:
+        if len(line) > _LONGEST_LINE:
+            raise ValueError(_ENDLESS)
+        match line.decode("ascii", "replace").split():
             case ["pulse", command, milliseconds] if milliseconds.isdecimal():
                 self._pulse(command, min(int(milliseconds), self._limit_ms))
             case ["look", question]:

@@ -35,6 +35,7 @@ AGAIN_S: Final = 0.1
 LATE_S: Final = 1.0
 """How long after a pulse should have ended its keeper is asked whether it stands still."""
 _REMEMBERED: Final = 256
+_CHUNK: Final = 65_536
 _BUSY_S: Final = 3 * (START_S + ANSWER_S + 3 * STOP_S)
 """More than owning a line takes where everything goes wrong."""
 
@@ -266,16 +267,24 @@ class _Keeper:
 
     async def _listen(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - for mypy: it is a pipe
-        while line := await self._process.stdout.readline():
-            self._heard(line.decode("ascii", "replace").strip())
+        try:
+            while line := await self._process.stdout.readline():
+                self._heard(line.decode("ascii", "replace").strip())
+        except ValueError as error:  # or a line without end
+            _log.error("a relay's process says what no keeper says, and is ended: %s", error)
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()  # upon which it makes the line inactive
         self.gone.set()
         if not self.ready.done():
             self.ready.set_result("cannot keep the line: its process ended")
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_result(SILENT)
+        while await self._process.stdout.read(_CHUNK):
+            pass  # until it has ended: who cannot write cannot go
 
     def _heard(self, line: str) -> None:
+        """ValueError for what nobody asked and nobody would say unasked."""
         word, _, rest = line.partition(" ")
         if word in {"ready", "cannot"} and not self.ready.done():
             self.ready.set_result(line)
@@ -285,6 +294,8 @@ class _Keeper:
             self._pulse_is_over()
         elif word in _ANSWERS and rest in self._asked and not self._asked[rest].done():
             if word == "on":
+                if rest not in self._lengths_s:
+                    raise ValueError("a pulse that nobody asked for")
                 self._pulse_began(self._lengths_s[rest])
             self._asked[rest].set_result(_ANSWERS[word])
 
