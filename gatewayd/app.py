@@ -111,7 +111,7 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
     link_cap = config.radio.max_phone_links + 1
     if config.radio.kind == "bluez":
         try:
-            from gatewayd.adapters import bluez, radio_helper  # noqa: PLC0415 - see above
+            from gatewayd.adapters import bluez, helper_client  # noqa: PLC0415 - see above
         except ImportError:
             raise MissingExtraError("a radio of the kind bluez", "bluez") from None
 
@@ -122,7 +122,7 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
             info=f"gatewayd {__version__}".encode(),
             link_cap=link_cap,
             advertising_interval_ms=ADVERTISING_MS,
-            helper=radio_helper.where_there_is_one(),
+            helper=helper_client.where_there_is_one(),
         )
         async with bluez.open_bluez(options) as radio:
             yield Radio(radio.peripheral, radio.central, radio.health, radio.adapters)

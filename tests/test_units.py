@@ -18,7 +18,7 @@ from dbus_fast import Message, RequestNameReply
 from dbus_fast.aio import MessageBus
 from dbus_fast.auth import AuthExternal
 
-from gatewayd.adapters.radio_helper import SOCKET
+from gatewayd.adapters.helper_client import SOCKET
 from gatewayd.config.model import Keys
 
 ROOT = Path(__file__).parent.parent
