@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from firmware_proto.codes import Outcome, Reason
+from gatewayd import addresses
 from gatewayd.cli.command import CommandError, ExitCode
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import RadioError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _ADDRESS: Final = re.compile(
-    r"[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?"
+    rf"{addresses.PATTERN}({addresses.PUBLIC})?"
     r"|[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}"  # what macOS calls a peer
 )
 _EXTRAS: Final = {"bleak": "phone", "bumble": "demo"}
@@ -91,8 +92,9 @@ def radio_arguments(parser: argparse.ArgumentParser) -> None:
         help="where a virtual controller speaks HCI (default: this machine's Bluetooth)",
     )
     radio.add_argument(
-        "--adapter", metavar="hciN", help="which Bluetooth, on Linux (default: the first one on)"
-    )
+        "--adapter", metavar="ADDRESS", type=plain_address,
+        help="which Bluetooth, by its address, on Linux (default: the first one on)",
+    )  # fmt: skip
 
 
 def door_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +125,14 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 86_400:  # noqa: PLR2004 - a day; also refuses nan
         raise argparse.ArgumentTypeError("a time is more than 0 s and less than a day")
     return seconds
+
+
+def plain_address(text: str) -> str:
+    """An address of this machine's own, which needs no mark."""
+    found = text.upper()
+    if not re.fullmatch(addresses.PATTERN, found):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no address as B8:27:EB:00:00:02")
+    return found
 
 
 def address(text: str) -> str:

@@ -25,7 +25,7 @@ from gatewayd.cli.command import ExitCode
 from tests.support import private_bus
 from tests.support.commands import Ran, run
 from tests.support.doorman import Doorman
-from tests.support.fake_bluez_world import FakeBluezWorld, FakeLock
+from tests.support.fake_bluez_world import ADAPTER_ADDRESS, FakeBluezWorld, FakeLock
 from tests.support.household import DOOR, GATEWAY_ADDRESS, Operator
 from tests.support.worlds import PHONE_SERVICE_UUID
 
@@ -155,7 +155,8 @@ async def test_watch_for_some_time_reports_as_json(street: Street) -> None:
         ("scan", "--time", "nan"),
         ("watch", "street", "--wallet", "w", "--near", "near"),
         ("watch", "street", "--wallet", "w", "--near", "-200"),
-        ("scan", "--hci", "unix:x", "--adapter", "hci0"),
+        ("scan", "--hci", "unix:x", "--adapter", "00:00:00:00:00:01"),
+        ("scan", "--adapter", "hci0"),
         ("open", "street", "--wallet", "w", "--address", "hci0"),
     ],
 )
@@ -200,10 +201,20 @@ async def test_the_machines_own_bluetooth_is_the_default() -> None:
         world.bluez.change("/org/bluez/hci0", "org.bluez.Adapter1", Powered=True)
         gateway = FakeLock(world, "00:AA:01:00:00:01", PHONE_SERVICE_UUID)
         world.locks[gateway.address] = gateway
-        ran = await finished(await spawn("scan", "--time", "0.5", "--json"))
-        assert json.loads(ran.out) == [
-            {"address": "00:AA:01:00:00:01", "strength_dbm": -40, "name": ""}
+        for which in ((), ("--adapter", ADAPTER_ADDRESS.lower())):
+            ran = await finished(await spawn("scan", "--time", "0.5", "--json", *which))
+            assert json.loads(ran.out) == [
+                {"address": "00:AA:01:00:00:01", "strength_dbm": -40, "name": ""}
+            ]
+        ran = await finished(await spawn("scan", "--adapter", "00:00:00:00:09:09"))
+        assert ran.code == ExitCode.FAILED
+        assert ran.err.splitlines() == [
+            "error: there is no adapter 00:00:00:00:09:09",
+            "hint: bluetoothctl list shows what there is",
         ]
+        await world.stop_bluez()
+        ran = await finished(await spawn("scan", "--adapter", ADAPTER_ADDRESS))
+        assert (ran.code, "bluetoothd is not running" in ran.err) == (ExitCode.FAILED, True)
     finally:
         await world.close()
 

@@ -17,7 +17,10 @@ from gatewayd.ports import LinkClosedError
 
 ATT_HEADER_BYTES: Final = 3
 MAX_ATTRIBUTE_BYTES: Final = 512  # Core Vol 3 Part F 3.2.9
-HANG_UP_S: Final = 5.0
+DISCONNECT_S: Final = 8.0
+"""How long a system's Bluetooth may take over one request to disconnect."""
+GONE_S: Final = 5.0
+"""How long whoever closes a link waits for that."""
 MULTIPLE_BYTES: Final = 2
 
 
@@ -97,7 +100,7 @@ class GattLink:
         """Disconnect, and wait until it is done, or five seconds."""
         self.drop()
         try:
-            async with asyncio.timeout(HANG_UP_S):
+            async with asyncio.timeout(GONE_S):
                 await self._gone.wait()
         except TimeoutError:
             self.died("nobody hangs up")
