@@ -28,11 +28,12 @@ from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
 from gatewayd.daemon import LOOK_S, Daemon, Work
-from gatewayd.door import Door, DoorIdentity, Surroundings
+from gatewayd.door import Door, Surroundings
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
 from gatewayd.refusals import Refusals
+from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
