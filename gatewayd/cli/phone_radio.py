@@ -83,6 +83,18 @@ def ending(door: str, report: Report) -> str:
     return f"{door} {_WORDS[report.outcome]}{why}"
 
 
+def facts(report: Report) -> dict[str, object]:
+    """The same, for programs."""
+    return {
+        "outcome": report.outcome.name.lower(),
+        "reason": report.reason.name.lower(),
+        "request": report.request,
+        "gateway": report.gateway,
+        "receipt": report.receipt,
+        "seconds": round(report.timings.total_s, 3),
+    }
+
+
 def radio_arguments(parser: argparse.ArgumentParser) -> None:
     """Which radio."""
     radio = parser.add_mutually_exclusive_group()
@@ -97,14 +109,19 @@ def radio_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def door_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which door, with which wallet, over which radio, at which gateway."""
+def holder_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which door, with which wallet, over which radio."""
     parser.add_argument("door", metavar="DOOR", help="the door's name, as the key gives it")
     parser.add_argument(
         "--wallet", metavar="DIR", type=Path, required=True,
         help="the phone's key, made by `gatewayd keys issue --wallet`",
     )  # fmt: skip
     radio_arguments(parser)
+
+
+def door_arguments(parser: argparse.ArgumentParser) -> None:
+    """The same, and at which gateway."""
+    holder_arguments(parser)
     parser.add_argument(
         "--address",
         type=address,

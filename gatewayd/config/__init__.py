@@ -7,14 +7,13 @@ from typing import TypeVar
 
 from gatewayd.config import checks, credentials, secrets
 from gatewayd.config.decode import Problem, Report, decode
-from gatewayd.config.lines import Lines
 from gatewayd.config.model import Config, Door, Radio, Uplink
 from gatewayd.config.secrets import Secrets
 from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
     "Config", "ConfigError", "Door", "Problem", "Radio", "Secrets", "Uplink",
-    "check", "credentials", "load", "load_all", "load_keys",
+    "check", "credentials", "load", "load_all",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -44,13 +43,6 @@ def load_all(path: Path, handed_over: Path | None = None) -> tuple[Config, Secre
     config, report = _decode(path, handed_over)
     found = None if config is None else secrets.read(config, report)
     return _unless_problems(path, config, report), _unless_problems(path, found, report)
-
-
-def load_keys(config: Config) -> Secrets:
-    """The keys that a loaded configuration names. ConfigError, its lines unknown (1)."""
-    report = Report(Lines({}), [])
-    found = secrets.read(config, report)
-    return _unless_problems(config.keys.credential.parent, found, report)
 
 
 def check(path: Path) -> list[Problem]:

@@ -175,7 +175,3 @@ class RadioLink:
         self._gone.set()
         self._changed.set()
         self._flowing.set()
-
-    async def wait_gone(self) -> None:
-        """Returns when the connection is gone."""
-        await self._gone.wait()
