@@ -23,32 +23,17 @@ from gatewayd.adapters.virtual_radio import (
 )
 from gatewayd.cli.command import ExitCode
 from tests.support import private_bus
-from tests.support.commands import Ran, run
+from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.doorman import Doorman
 from tests.support.fake_bluez_world import ADAPTER_ADDRESS, FakeBluezWorld, FakeLock
 from tests.support.household import DOOR, GATEWAY_ADDRESS, Operator
 from tests.support.worlds import PHONE_SERVICE_UUID
 
-PROGRAM = Path(sys.executable).parent / "gatewayd"
 FAR, NEAR = -95, -50
 
 
-async def spawn(*arguments: str | Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        PROGRAM,
-        "phone",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def finished(process: asyncio.subprocess.Process) -> Ran:
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ran(process.returncode, out.decode(), err.decode())
+async def phone(*words: str | Path) -> Ran:
+    return await completed("phone", *words)
 
 
 async def line(process: asyncio.subprocess.Process, wanted: bytes) -> None:
@@ -89,11 +74,11 @@ async def street(tmp_path: Path) -> AsyncIterator[Street]:
 # --- scan -----------------------------------------------------------------------------------
 async def test_scan_shows_who_is_there(street: Street) -> None:
     scan = ("scan", "--hci", street.hci, "--time", "0.5")
-    ran = await finished(await spawn(*scan))
+    ran = await phone(*scan)
     assert ran.code == 0, ran
     assert ran.out.splitlines()[0] == "listening for 0.5 s; as they are heard:"
     assert ran.out.count(GATEWAY_ADDRESS) == 1
-    found = (await finished(await spawn(*scan, "--json"))).json
+    found = (await phone(*scan, "--json")).json
     (only,) = found
     assert (only["address"], only["name"]) == (GATEWAY_ADDRESS, "")
     assert -100 < only["strength_dbm"] < 0
@@ -105,11 +90,11 @@ async def test_scan_puts_the_strongest_first_and_says_when_there_is_nobody(
     second = AirController(street.air, "00:00:00:00:00:03")
     street.controller.rssi, second.rssi = -80, -40
     async with open_radio(second, address="F0:00:00:00:00:0E", serves=PHONE):
-        ran = await finished(await spawn("scan", "--hci", street.hci, "--time", "0.5"))
+        ran = await phone("scan", "--hci", street.hci, "--time", "0.5")
     told = ran.out.partition("strongest first:\n")[2].split()
     assert told == ["F0:00:00:00:00:0E", "-40", "dBm", GATEWAY_ADDRESS, "-80", "dBm"]
     street.controller.vanish()
-    ran = await finished(await spawn("scan", "--hci", street.hci, "--time", "0.3"))
+    ran = await phone("scan", "--hci", street.hci, "--time", "0.3")
     assert (ran.code, ran.out.splitlines()[-1]) == (ExitCode.FAILED, "no gateway was heard")
 
 
@@ -124,24 +109,25 @@ async def come_home(street: Street, process: asyncio.subprocess.Process) -> None
 
 async def test_watch_prepares_and_enter_opens(street: Street) -> None:
     street.controller.rssi = FAR
-    process = await spawn("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
-    await come_home(street, process)
-    await line(process, b"press Enter")
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    await line(process, f"{DOOR} open, after".encode())
-    process.send_signal(2)
-    ran = await finished(process)
-    assert (ran.code, ran.err) == (0, "")
+    watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
+    async with running(*watch) as process:
+        await come_home(street, process)
+        await line(process, b"press Enter")
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        await line(process, f"{DOOR} open, after".encode())
+        process.send_signal(2)
+        told = await finished(process)
+    assert (told.code, told.err) == (0, "")
     assert len(street.doorman.opened) == 1
 
 
 async def test_watch_for_some_time_reports_as_json(street: Street) -> None:
-    watch = ("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
-    process = await spawn(*watch, "--time", "4")
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    (report,) = (await finished(process)).json
+    watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
+    async with running(*watch, "--time", "4") as process:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        (report,) = (await finished(process)).json
     assert (report["outcome"], report["reason"]) == ("confirmed", "ok")
     assert bytes.fromhex(report["request"]) == street.doorman.opened[0]
 
@@ -195,25 +181,25 @@ async def test_the_machines_own_bluetooth_is_the_default() -> None:
     world = FakeBluezWorld(mtu=185)
     try:
         await world.start_bluez(Powered=False)
-        ran = await finished(await spawn("scan", "--time", "0.3"))
+        ran = await phone("scan", "--time", "0.3")
         assert (ran.code, "error: Bluetooth is off" in ran.err) == (ExitCode.FAILED, True)
         assert "hint: switch it on" in ran.err
         world.bluez.change("/org/bluez/hci0", "org.bluez.Adapter1", Powered=True)
         gateway = FakeLock(world, "00:AA:01:00:00:01", PHONE_SERVICE_UUID)
         world.locks[gateway.address] = gateway
         for which in ((), ("--adapter", ADAPTER_ADDRESS.lower())):
-            ran = await finished(await spawn("scan", "--time", "0.5", "--json", *which))
+            ran = await phone("scan", "--time", "0.5", "--json", *which)
             assert json.loads(ran.out) == [
                 {"address": "00:AA:01:00:00:01", "strength_dbm": -40, "name": ""}
             ]
-        ran = await finished(await spawn("scan", "--adapter", "00:00:00:00:09:09"))
+        ran = await phone("scan", "--adapter", "00:00:00:00:09:09")
         assert ran.code == ExitCode.FAILED
         assert ran.err.splitlines() == [
             "error: there is no adapter 00:00:00:00:09:09",
             "hint: bluetoothctl list shows what there is",
         ]
         await world.stop_bluez()
-        ran = await finished(await spawn("scan", "--adapter", ADAPTER_ADDRESS))
+        ran = await phone("scan", "--adapter", ADAPTER_ADDRESS)
         assert (ran.code, "bluetoothd is not running" in ran.err) == (ExitCode.FAILED, True)
     finally:
         await world.close()
@@ -231,9 +217,9 @@ async def test_a_door_opens_over_the_machines_own_bluetooth(tmp_path: Path) -> N
         world.locks[gateway.address] = gateway
         async with doorman.on_duty(gateway):
             words = ("open", DOOR, "--wallet", tmp_path / "wallet")
-            ran = await finished(await spawn(*words))
+            ran = await phone(*words)
             assert (ran.code, ran.out.splitlines()[0]) == (0, f"{DOOR} open"), ran
-            ran = await finished(await spawn(*words, "--address", gateway.address.lower()))
+            ran = await phone(*words, "--address", gateway.address.lower())
             assert ran.code == 0, ran
         assert len(doorman.opened) == 2
     finally:
