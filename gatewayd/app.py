@@ -1,5 +1,6 @@
-"""The composition root: the only module that chooses adapters, and the one tree of tasks.
+"""The daemon's composition root: which adapters it runs on, and the one tree of tasks.
 
+What moves doors is chosen in `gatewayd.actuators`, the broker in `gatewayd.uplink_app`.
 `run` is the daemon. Every task has a name; the first one that ends by a fault
 of ours ends the daemon, loudly, and whoever supervises starts it again.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from gatewayd import __version__
+from gatewayd import __version__, addresses
 from gatewayd.actuators import Actuator, MissingExtraError, Workshop
 from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
@@ -38,7 +39,6 @@ from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
 
-LOG_FILE: Final = "log.db"
 REQUESTS_NAME: Final = "request naming"
 SECRET_BYTES: Final = 32
 ADVERTISING_MS: Final = (20.0, 30.0)
@@ -53,7 +53,7 @@ async def run(config: Config, secrets: Secrets) -> int:
     """
     config.gateway.state.mkdir(mode=0o700, exist_ok=True)
     async with (
-        open_log(config.gateway.state / LOG_FILE) as log,
+        open_log(config.gateway.log) as log,
         _radio(config) as radio,
         AsyncExitStack() as stack,
         asyncio.TaskGroup() as tasks,
@@ -145,10 +145,8 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
 
 
 def radio_address(gateway: str) -> str:
-    """A static random address that stays the same (Core 5.4, Vol 6, Part B, 1.3.2.1)."""
-    digest = hashlib.sha256(gateway.encode()).digest()[:6]
-    octets = bytes([digest[0] | 0xC0]) + digest[1:]
-    return ":".join(f"{octet:02X}" for octet in octets)
+    """One that stays the same."""
+    return addresses.static_random(hashlib.sha256(gateway.encode()).digest()[:6])
 
 
 async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of

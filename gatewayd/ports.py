@@ -1,6 +1,6 @@
 """What the daemon needs of the outside, seven methods each at most.
 
-An adapter implements a port; only `gatewayd.app` chooses which. Every error a
+An adapter implements a port; only composition roots choose which. Every error a
 port may raise says what it implies about delivery.
 """
 

@@ -60,7 +60,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uplink:
-    """Everything the uplink needs; `gatewayd.app` chooses."""
+    """Everything the uplink needs; `gatewayd.uplink_app` chooses."""
 
     gateway: GatewayId
     trust: Trust

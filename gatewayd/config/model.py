@@ -44,6 +44,11 @@ class Gateway(Struct, frozen=True, kw_only=True):
         bool, Meta(description="true when a battery keeps this machine's clock through power cuts")
     ] = False
 
+    @property
+    def log(self) -> Path:
+        """The file of the log."""
+        return self.state / "log.db"
+
 
 class Keys(Struct, frozen=True, kw_only=True):
     """What this gateway proves itself with; `gatewayd keys make gateway` makes the keys."""

@@ -1,4 +1,4 @@
-"""Who may hold one of the few links, and how strangers are counted.
+"""Who may hold one of the few links, and how those who ask too often are counted.
 
 Limits on the unauthenticated only schedule; they never refuse a holder. Whoever
 connects is served at once, and the radio takes one link more than may stay. When
