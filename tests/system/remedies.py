@@ -72,14 +72,14 @@ ADAPTER: Final = (
     Remedy(
         "adapter switched off by somebody",
         f"{BLUEZ}/keeper.py",
-        "        await adapter.switch_on(self._bluetoothd, path)\n",
+        "        await adapter.switch_on(self._bluetoothd, path, gatt_table.short_name(self._options.name))\n",
         "",
         f"{FAULTS}::test_the_adapter_is_switched_off_by_somebody",
     ),
     Remedy(
         "adapter pulled out and put back: its life not ended",
         f"{BLUEZ}/keeper.py",
-        "            self._lives[path] += 1\n",
+        "        self._lives[path] += 1\n",
         "",
         f"{FAULTS}::test_the_adapter_is_pulled_out_and_put_back",
     ),
@@ -123,7 +123,7 @@ LOCKS: Final = (
     Remedy(
         "lock out of reach: it keeps the turn",
         f"{BLUEZ}/locks.py",
-        "                needed = self._waiting or not self._keeper.simultaneous",
+        "                needed = self._waiting or not (connected or self._keeper.simultaneous)",
         "                needed = False",
         f"{RADIO}::test_a_lock_out_of_reach_is_no_reason_to_keep_another_waiting",
     ),
