@@ -72,7 +72,8 @@ ADAPTER: Final = (
     Remedy(
         "adapter switched off by somebody",
         f"{BLUEZ}/keeper.py",
-        "        await adapter.switch_on(self._bluetoothd, path, gatt_table.short_name(self._options.name))\n",
+        "        await adapter.switch_on(self._bluetoothd, path, "
+        "gatt_table.short_name(self._options.name))\n",
         "",
         f"{FAULTS}::test_the_adapter_is_switched_off_by_somebody",
     ),
