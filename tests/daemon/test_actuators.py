@@ -57,7 +57,7 @@ def site(tmp_path: Path) -> LockSite:
 
 def renamed(site: LockSite) -> None:
     """A lock's credential as the configuration makes it: the id of its key is derived."""
-    from gatewayd.cloud.authority import key_id  # noqa: PLC0415 - a test's own
+    from firmware_proto.cose import key_id  # noqa: PLC0415 - a test's own
 
     memory = site.store.load()
     site.store.save(replace(memory, key_id=key_id(memory.key.public_key())))
