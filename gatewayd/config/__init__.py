@@ -7,14 +7,20 @@ from typing import TypeVar
 
 from gatewayd.config import checks, credentials, secrets
 from gatewayd.config.decode import Problem, Report, decode
-from gatewayd.config.model import Config, Door, Radio, Uplink
+from gatewayd.config.model import Config
 from gatewayd.config.secrets import Secrets
 from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
-    "Config", "ConfigError", "Door", "Problem", "Radio", "Secrets", "Uplink",
-    "check", "credentials", "load", "load_all",
-]  # fmt: skip
+    "Config",
+    "ConfigError",
+    "Problem",
+    "Secrets",
+    "check",
+    "credentials",
+    "load",
+    "load_all",
+]
 
 _T = TypeVar("_T")
 

@@ -206,8 +206,6 @@ class AirConnection:
 class VirtualAir(LocalLink):
     """The bus that the controllers share. Make an `AirController` on it for every radio."""
 
-    controllers: set[controller.Controller]
-
     def __init__(self, model: AirModel = INSTANT) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # bumble leaves it unannotated
         self.model = model
