@@ -1,5 +1,6 @@
-"""The composition root: the only module that chooses adapters, and the one tree of tasks.
+"""The daemon's composition root: which adapters it runs on, and the one tree of tasks.
 
+What moves doors is chosen in `gatewayd.actuators`, the broker in `gatewayd.uplink_app`.
 `run` is the daemon. Every task has a name; the first one that ends by a fault
 of ours ends the daemon, loudly, and whoever supervises starts it again.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from gatewayd import __version__
+from gatewayd import __version__, addresses
 from gatewayd.actuators import Actuator, Workshop
 from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
@@ -29,16 +30,16 @@ from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
 from gatewayd.daemon import LOOK_S, Daemon, Work
-from gatewayd.door import Door, DoorIdentity, Surroundings
+from gatewayd.door import Door, Surroundings
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
 from gatewayd.refusals import Refusals
+from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
 
-LOG_FILE: Final = "log.db"
 REQUESTS_NAME: Final = "request naming"
 SECRET_BYTES: Final = 32
 ADVERTISING_MS: Final = (20.0, 30.0)
@@ -55,7 +56,7 @@ async def run(config: Config, secrets: Secrets) -> int:
     with storage_errors(str(state)):
         state.mkdir(mode=0o700, exist_ok=True)
     async with (
-        open_log(state / LOG_FILE) as log,
+        open_log(config.gateway.log) as log,
         _radio(config) as radio,
         AsyncExitStack() as stack,
         asyncio.TaskGroup() as tasks,
@@ -113,7 +114,7 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
     """
     link_cap = config.radio.max_phone_links + 1
     if config.radio.kind == "bluez":
-        from gatewayd.adapters import bluez, radio_helper  # noqa: PLC0415 - see above
+        from gatewayd.adapters import bluez, helper_client  # noqa: PLC0415 - see above
 
         options = bluez.BluezOptions(
             adapter=config.radio.adapter,
@@ -122,7 +123,7 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
             info=f"gatewayd {__version__}".encode(),
             link_cap=link_cap,
             advertising_interval_ms=ADVERTISING_MS,
-            helper=radio_helper.where_there_is_one(),
+            helper=helper_client.where_there_is_one(),
         )
         async with bluez.open_bluez(options) as radio:
             yield Radio(radio.peripheral, radio.central, radio.health, radio.adapters)
@@ -142,10 +143,8 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
 
 
 def radio_address(gateway: str) -> str:
-    """A static random address that stays the same (Core 5.4, Vol 6, Part B, 1.3.2.1)."""
-    digest = hashlib.sha256(gateway.encode()).digest()[:6]
-    octets = bytes([digest[0] | 0xC0]) + digest[1:]
-    return ":".join(f"{octet:02X}" for octet in octets)
+    """One that stays the same."""
+    return addresses.static_random(hashlib.sha256(gateway.encode()).digest()[:6])
 
 
 async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of

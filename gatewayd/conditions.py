@@ -8,7 +8,7 @@ from typing import Final
 
 from firmware_proto.codes import DoorState
 from firmware_proto.messages import State
-from gatewayd.core.lock_condition import LockCondition, Trouble
+from gatewayd.core.lock_condition import LockCondition, Movements, Trouble
 from gatewayd.core.model import DoorId
 from gatewayd.ports import Clock
 
@@ -31,19 +31,25 @@ class Conditions:
     def __init__(self, doors: Iterable[DoorId], clock: Clock) -> None:
         self._clock = clock
         self._known = {door: LockCondition() for door in doors}
-
-    def of(self, door: DoorId) -> LockCondition:
-        """What is known of this door's lock."""
-        return self._known[door]
+        self._moved = dict.fromkeys(self._known, Movements())
 
     def heard(self, door: DoorId, state: State) -> None:
         """The lock told its state, asked or unasked."""
         self._update(door, self._known[door].heard(state, self._now_s()))
 
     def contact(self, door: DoorId, leaf: DoorState) -> None:
-        """The contact of a door without a lock told where its leaf is."""
-        _log.info("door %s: its contact says %s", door, leaf.name.lower())
-        self._update(door, self._known[door].contact(leaf, self._now_s()))
+        """The contact of a door without a lock told where its leaf is: only the journal hears it.
+
+        The first few movements in a minute are told, the others are counted.
+        """
+        before = self._moved[door]
+        now = self._moved[door] = before.moved(self._now_s())
+        if now.count == 1 and before.untold:
+            _log.info("door %s: its contact moved %d times more", door, before.untold)
+        if not now.untold:
+            _log.info("door %s: its contact says %s", door, leaf.name.lower())
+        elif now.untold == 1:
+            _log.warning("door %s: its contact moves too often to be told: is it loose?", door)
 
     def dialled(self, door: DoorId, reached: bool) -> None:
         """The lock was dialled; `reached` says whether it can be commanded now."""

@@ -1,7 +1,8 @@
-"""The shell of one door: who may open it, who joins, and what became of earlier requests.
+"""The shell of one door: who begins an opening, who joins, and what became of earlier requests.
 
 Whether an `Open` is new is decided in one step without awaiting (`_admit`), so
-two phones can never both be first. The opening itself is `gatewayd.opening`.
+two phones can never both be first. Who may open is `gatewayd.rights`, the opening
+itself `gatewayd.opening`.
 """
 
 from __future__ import annotations
@@ -10,38 +11,34 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from firmware_proto.codes import ID_BYTES, Action, Outcome, Presence, Reason
 from gatewayd.budget import Budget
-from gatewayd.core import keytoken, policy, requests, unlock
-from gatewayd.core.admission import RecentUse
-from gatewayd.core.keytoken import KeyToken, TokenRejected
+from gatewayd.core import requests, unlock
+from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import (
     INTERRUPTED,
     Asked,
     Command,
     CommandId,
     Decision,
-    DoorId,
     EntryKind,
     Fact,
     PastRequest,
     Record,
     Verdict,
 )
-from gatewayd.core.policy import DoorSettings, OpenRequest, Situation
 from gatewayd.core.trust import Trust
 from gatewayd.opening import NOT_LOGGED, Answer, Opening, Reach
 from gatewayd.ports import AuditLog, Entropy, Lock, RadioError, StorageError
 from gatewayd.refusals import Refusals
+from gatewayd.rights import DoorIdentity, Rights
 from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
 
 ALREADY_OPEN: Final = Verdict(Outcome.CONFIRMED, Reason.ALREADY_OPEN)
 NEVER_ASKED: Final = Verdict(Outcome.REFUSED, Reason.NEVER_ASKED)
-MOST_HOLDERS_REMEMBERED: Final = 1024
 
 
 class RequestConflictError(Exception):
@@ -56,16 +53,6 @@ class Ask:
     request_id: bytes
     action: Action
     presence: Presence
-
-
-@dataclass(frozen=True, slots=True)
-class DoorIdentity:
-    """What never changes about a door while the daemon runs."""
-
-    id: DoorId
-    latch_ms: int
-    zone: ZoneInfo
-    settings: DoorSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +97,7 @@ class Door:
         self._lock = lock
         self._around = around
         self._budget = budget
+        self._rights = Rights(identity, around.trust, around.timekeeper)
         self._reach = Reach(
             identity.id, identity.latch_ms, lock, self._dial, around.log, around.timekeeper
         )
@@ -120,12 +108,11 @@ class Door:
         self._running: asyncio.Task[None] | None = None
         self._answering: dict[bytes, Answering] = {}
         self._dialling: asyncio.Task[bool] | None = None
-        self._recent: dict[bytes, RecentUse] = {}
 
     # --- what phones ask ------------------------------------------------------------
     def prepare(self, token: KeyToken) -> Decision:
         """Dial the lock before the tap, if this holder may open now and its battery allows it."""
-        decision = self._decide(token, Action.OPEN, Presence.TAP)
+        decision = self._rights.decide(token, Action.OPEN, Presence.TAP)
         if decision.allowed and self._budget and not self._budget.prepare(token.identity.digest()):
             return Decision(allowed=False, reason=Reason.RATE_LIMITED)
         if decision.allowed:
@@ -234,53 +221,17 @@ class Door:
     def _admit(
         self, ask: Ask, asked: requests.Request, past: PastRequest | None
     ) -> tuple[requests.Admission, Decision]:
-        now_s = self._around.timekeeper.instant().boottime_s
         admission = requests.admit(
             asked,
             past=past,
             in_flight=None if self._opening is None else self._opening.in_flight,
             last_confirmed=self._confirmed,
-            now_s=now_s,
+            now_s=self._around.timekeeper.instant().boottime_s,
         )
-        decision = self._decide(ask.token, ask.action, ask.presence)
+        decision = self._rights.decide(ask.token, ask.action, ask.presence)
         if not isinstance(admission, requests.Replay | requests.Conflict):
-            self._count(ask.token, now_s)
+            self._rights.asked(ask.token)
         return admission, decision
-
-    def _decide(self, token: KeyToken, action: Action, presence: Presence) -> Decision:
-        timekeeper = self._around.timekeeper
-        time = timekeeper.reading()
-        try:
-            grants = keytoken.grants(
-                token,
-                self._around.trust,
-                audience=self._around.trust.group,
-                door=self.identity.id,
-                action=action,
-                time=time,
-                zone=self.identity.zone,
-            )
-        except TokenRejected as rejected:
-            return Decision(allowed=False, reason=rejected.reason)
-        if action is not Action.OPEN:  # the one movement that a door of this version makes
-            return Decision(allowed=False, reason=Reason.ACTION_NOT_GRANTED)
-        recent = self._recent.get(token.identity.digest(), RecentUse())
-        return policy.decide(
-            grants,
-            OpenRequest(self.identity.id, action, presence),
-            Situation(
-                self.identity.settings,
-                time,
-                recent=recent.count(timekeeper.instant().boottime_s),
-            ),
-        )
-
-    def _count(self, token: KeyToken, now_s: float) -> None:
-        """Remember that this holder asked; the longest silent one is forgotten first."""
-        holder = token.identity.digest()
-        self._recent[holder] = self._recent.pop(holder, RecentUse()).asked(now_s)
-        if len(self._recent) > MOST_HOLDERS_REMEMBERED:
-            del self._recent[next(iter(self._recent))]
 
     # --- acting -------------------------------------------------------------------------
     def _begin(self, asked: requests.Request) -> None:

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gatewayd import addresses
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.emulators.lock import LockEmulator
 from gatewayd.emulators.lock_machine import Machine
 from gatewayd.emulators.lock_store import LockStore
+from gatewayd.groups import only
 from gatewayd.keyfiles import public_pem
 from gatewayd.ports import Peripheral, RadioError
 
 AGAIN_S: Final = 2.0
-PUBLIC: Final = "/P"  # as a gateway's configuration marks an address that is not random
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +59,12 @@ async def emulate(choice: Choice, store: LockStore, machine: Machine, sees: Byst
                 sees.serving(address)
                 lock = LockEmulator(store, machine, SystemClock(), SystemEntropy())
                 await lock.run(peripheral)
-        except RadioError as error:
-            if not began:
+        except (RadioError, ExceptionGroup) as error:
+            lost = only(error, RadioError)
+            if lost is None or not began:
                 raise
-            sees.lost(str(error))
-        except ExceptionGroup as errors:
-            lost, others = errors.split(RadioError)
-            if lost is None or others is not None:
-                raise
-            sees.lost(str(_first(lost)))
+            sees.lost(str(lost))
         await asyncio.sleep(AGAIN_S)
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 @asynccontextmanager
@@ -93,11 +86,10 @@ async def _open_radio(choice: Choice, store: LockStore) -> AsyncIterator[tuple[P
 
     options_here = BluezeroOptions(adapter=choice.adapter, python=choice.python)
     async with open_bluezero(options_here) as bench:
-        yield bench, f"{await bench.ready()}{PUBLIC}"
+        yield bench, f"{await bench.ready()}{addresses.PUBLIC}"
 
 
 def own_address(store: LockStore) -> str:
-    """A static random address, the same for the same key (Core 5.4, Vol 6, Part B, 1.3.2.1)."""
+    """The same for the same key."""
     digest = hashlib.sha256(public_pem(store.load().key.public_key())).digest()
-    first, *others = digest[:6]
-    return ":".join(f"{octet:02X}" for octet in (first | 0xC0, *others))
+    return addresses.static_random(digest[:6])

@@ -20,9 +20,6 @@ from gatewayd.core.checkpoint import Checkpoint, Note, Verifier
 from gatewayd.core.merkle import HASH_BYTES, CompactRange, leaf_hash
 from gatewayd.sync import COSIGNED_NAME
 
-LOG_FILE: Final = "log.db"
-"""In the state directory of the configuration."""
-
 MAX_FINDINGS: Final = 20
 """So many are described; all are counted."""
 

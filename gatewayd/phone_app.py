@@ -7,22 +7,27 @@ is not installed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd import addresses
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.emulators.phone import Phone, Report
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.emulators.watch import News, Watch, Watcher
-from gatewayd.ports import Entropy, Lookout, Sighting
+from gatewayd.ports import Lookout, Sighting
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """hci: of a virtual controller, `unix:<path>`. Otherwise Bluetooth; adapter: as hci1, Linux."""
+    """hci: of a virtual controller, `unix:<path>`.
+
+    Otherwise Bluetooth; adapter: the address of one, on Linux. Elsewhere the system chooses.
+    """
 
     hci: str | None = None
     adapter: str | None = None
@@ -37,14 +42,19 @@ async def open_phone_radio(choice: Choice) -> AsyncIterator[Lookout]:
             open_radio,
         )
 
-        address = _random_address(SystemEntropy())
+        address = addresses.static_random(SystemEntropy().token_bytes(6))  # anew, as phones do
         async with open_radio(choice.hci, address=address, dials=PHONE) as radio:
             yield radio.central
         return
     from gatewayd.adapters.bleak_radio import BleakOptions, open_bleak  # noqa: PLC0415 - an extra
     from gatewayd.adapters.gatt.client import PHONE as TABLE  # noqa: PLC0415 - an extra
 
-    async with open_bleak(TABLE, BleakOptions(adapter=choice.adapter)) as central:
+    options = BleakOptions()
+    if choice.adapter is not None and sys.platform == "linux":
+        from gatewayd.adapters.bluez.adapter import name_of  # noqa: PLC0415 - Linux
+
+        options = BleakOptions(adapter=await name_of(choice.adapter))
+    async with open_bleak(TABLE, options) as central:
         yield central
 
 
@@ -101,9 +111,3 @@ async def watch_door(choice: Choice, wallet: Path, watch: Watch, person: Person)
 
 def _phone(central: Lookout, wallet: Wallet) -> Phone:
     return Phone(central, wallet, SystemClock(), SystemEntropy())
-
-
-def _random_address(entropy: Entropy) -> str:
-    """A new static random address each time, as phones do (Core 5.4, Vol 6, Part B, 1.3.2.1)."""
-    first, *others = entropy.token_bytes(6)
-    return ":".join(f"{octet:02X}" for octet in (first | 0xC0, *others))

@@ -1,6 +1,6 @@
 """What the daemon needs of the outside, seven methods each at most.
 
-An adapter implements a port; only `gatewayd.app` chooses which. Every error a
+An adapter implements a port; only composition roots choose which. Every error a
 port may raise says what it implies about delivery.
 """
 
@@ -97,10 +97,6 @@ class Central(Protocol):
         """Connect, exchange the MTU, find the service, subscribe. RadioError when that fails."""
         ...
 
-    async def scan(self, seconds: float) -> Sequence[str]:
-        """Addresses advertising this relation's service, strongest first."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -115,7 +111,11 @@ class Sighting:
 
 
 class Lookout(Central, Protocol):
-    """A phone's dialling side, which also looks around for people."""
+    """A phone's dialling side, which also looks around."""
+
+    async def scan(self, seconds: float) -> Sequence[str]:
+        """Addresses advertising this relation's service, strongest first."""
+        ...
 
     async def look(
         self, seconds: float, heard: Callable[[Sighting], None] = lambda _: None

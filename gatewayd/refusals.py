@@ -12,7 +12,7 @@ import logging
 from typing import Final
 
 from firmware_proto.codes import Outcome, Reason
-from gatewayd.core.admission import RecentUse, Strangers
+from gatewayd.core.admission import RecentUses, Strangers
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, Fact, Verdict
 from gatewayd.ports import AuditLog, Pulse, StorageError
@@ -22,7 +22,6 @@ from gatewayd.vitals import UNWATCHED
 _log: Final = logging.getLogger(__name__)
 
 MOST_A_MINUTE: Final = 10
-MOST_HOLDERS: Final = 1024
 WRITE_S: Final = 30.0
 """More than a look at the counts takes, and writing them down."""
 
@@ -33,7 +32,7 @@ class Refusals:
     def __init__(self, log: AuditLog, timekeeper: Timekeeper) -> None:
         self._audit = log
         self._time = timekeeper
-        self._recent: dict[bytes, RecentUse] = {}
+        self._recent = RecentUses()
         self._uncounted = Strangers()  # refusals of holders beyond the most that are written
         self._strangers = Strangers()
 
@@ -41,15 +40,11 @@ class Refusals:
         """A holder was refused; returns the verdict that he is told."""
         now_s = self._now_s()
         holder = token.identity.digest()
-        recent = self._recent.pop(holder, RecentUse())
-        many = recent.count(now_s) >= MOST_A_MINUTE
-        self._recent[holder] = recent if many else recent.asked(now_s)
-        if len(self._recent) > MOST_HOLDERS:
-            del self._recent[next(iter(self._recent))]
         verdict = Verdict(Outcome.REFUSED, reason)
-        if many:
+        if self._recent.count(holder, now_s) >= MOST_A_MINUTE:
             self._uncounted = self._uncounted.refused(now_s)
         else:
+            self._recent = self._recent.asked(holder, now_s)
             await self._write(EntryKind.REFUSAL, door, verdict)
         return verdict
 

@@ -31,6 +31,7 @@ from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.core.trust import Trust
+from gatewayd.groups import only
 from gatewayd.ports import Clock, LogReader, Memory, PortError, Pulse, StorageError, Upstream
 from gatewayd.vitals import UNWATCHED
 
@@ -59,7 +60,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uplink:
-    """Everything the uplink needs; `gatewayd.app` chooses."""
+    """Everything the uplink needs; `gatewayd.uplink_app` chooses."""
 
     gateway: GatewayId
     trust: Trust
@@ -124,11 +125,9 @@ def _report(error: BaseException | None) -> None:
     """Why it ended: the outside, or a fault of ours. What is no Exception goes on upwards."""
     if error is not None and not isinstance(error, Exception):
         raise error
-    cause: BaseException | None = error
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    if isinstance(cause, PortError):
-        _log.info("uplink: %s", cause)
+    outside = None if error is None else only(error, PortError)
+    if outside is not None:
+        _log.info("uplink: %s", outside)
     else:
         _log.error("uplink: a fault of ours; trying again", exc_info=error)
 

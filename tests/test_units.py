@@ -21,8 +21,9 @@ from dbus_fast import Message, RequestNameReply
 from dbus_fast.aio import MessageBus
 from dbus_fast.auth import AuthExternal
 
-from gatewayd.adapters.radio_helper import SOCKET
+from gatewayd.adapters.helper_client import SOCKET
 from gatewayd.config.model import Keys
+from tests.support.commands import end
 from tests.support.units import DAEMON, HELPER, UNITS, environment, settings
 
 ROOT = Path(__file__).parent.parent
@@ -290,7 +291,10 @@ class Bus:
             "/", method, *words,
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        _, said = await process.communicate()
+        try:
+            _, said = await process.communicate()
+        finally:
+            await end(process)
         return "ok" if process.returncode == 0 else said.decode().split(":")[0].split(".")[-1]
 
 
@@ -304,22 +308,21 @@ async def bus_with(*policies: str, local: str = "") -> AsyncIterator[Bus]:
             "dbus-daemon", "--nofork", "--nopidfile", "--print-address",
             f"--config-file={directory}/bus.conf", stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        assert process.stdout is not None
-        assert await process.stdout.readline()
-        # a connection of its own for each: who owns a name may be called by it alone
-        owners = [await MessageBus(bus.address).connect() for _ in range(3)]
-        for owner, each in zip(owners, (BLUEZ, OTHER_SERVICE, SYSTEMD), strict=True):
-            assert await owner.request_name(each) is RequestNameReply.PRIMARY_OWNER
-        bus.owners = owners
         try:
+            assert process.stdout is not None
+            assert await process.stdout.readline()
+            # a connection of its own for each: who owns a name may be called by it alone
+            for each in (BLUEZ, OTHER_SERVICE, SYSTEMD):
+                owner = await MessageBus(bus.address).connect()
+                bus.owners.append(owner)
+                assert await owner.request_name(each) is RequestNameReply.PRIMARY_OWNER
             async with asyncio.timeout(30):
                 yield bus
         finally:
-            for owner in owners:
+            for owner in bus.owners:
                 owner.disconnect()
                 await owner.wait_for_disconnect()
-            process.terminate()
-            await process.communicate()
+            await end(process)
 
 
 def our_policy() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import ssl
 from collections import deque
@@ -26,6 +25,7 @@ from paho.mqtt.client import Client as Paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from gatewayd import addresses
 from gatewayd.adapters.broker_guard import BrokerGuard, Limits
 from gatewayd.adapters.broker_wire import Wire, open_wire
 from gatewayd.ports import UpstreamError
@@ -91,11 +91,7 @@ class MqttSettings:
 
 
 def _check_plain(host: str) -> None:
-    try:
-        here = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        here = host == "localhost"
-    if not here:
+    if not addresses.is_loopback(host):
         raise ValueError(f"{host} is another machine: plain TCP is only for loopback")
 
 

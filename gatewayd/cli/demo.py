@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.groups import only
 
 _Told = TypeVar("_Told")
 _SOCKET_BYTES: Final = 107  # sun_path of unix(7), but for the zero at its end
@@ -47,18 +48,12 @@ def _play(story: Coroutine[object, object, _Told]) -> _Told:
     try:
         return asyncio.run(story)
     except (ChildError, ExceptionGroup) as error:
-        group = ExceptionGroup("", [error])
-        expected, bugs = group.split((OSError, CommandError, ChildError))
-        if expected is None or bugs is not None:
+        expected = only(error, OSError, CommandError, ChildError)
+        if expected is None:
             raise
-        first = _first(expected)
-        if isinstance(first, ChildError):
-            raise CommandError(str(first), _DAEMON) from None
-        raise first from None
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(expected, ChildError):
+            raise CommandError(str(expected), _DAEMON) from None
+        raise expected from None
 
 
 def _new_directory(path: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
-from gatewayd.cli.phone_radio import finish, time_argument
+from gatewayd.cli.phone_radio import finish, plain_address, time_argument
 from gatewayd.keyfiles import KeyFileError
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from gatewayd.emulators.lock_store import LockStore
 
 _MEMORY: Final = "lock.json"
-_ADDRESS: Final = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 _MOVED: Final = {
     "UNLATCH": "the latch is drawn",
     "RELEASE": "the latch is home",
@@ -102,13 +100,6 @@ def _door(text: str) -> str:
     return text
 
 
-def _address(text: str) -> str:
-    address = text.upper()
-    if not _ADDRESS.fullmatch(address):
-        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no address as B8:27:EB:00:00:02")
-    return address
-
-
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", type=Path, help="where the lock's memory is")
     parser.add_argument("--door", type=_door, help="to make one: the door's name")
@@ -122,7 +113,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     radio = parser.add_mutually_exclusive_group()
     radio.add_argument(
-        "--adapter", metavar="ADDRESS", type=_address,
+        "--adapter", metavar="ADDRESS", type=plain_address,
         help="which Bluetooth, by its address (default: the first one)",
     )  # fmt: skip
     radio.add_argument(
@@ -130,7 +121,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="where a virtual controller speaks HCI (default: this machine's Bluetooth)",
     )  # fmt: skip
     parser.add_argument(
-        "--address", type=_address,
+        "--address", type=plain_address,
         help="with --hci: the lock's random address (default: one that belongs to its key)",
     )  # fmt: skip
     parser.add_argument(

@@ -207,7 +207,7 @@ def _place(arguments: argparse.Namespace) -> _Place:
         raise CommandError(error.message, error.hint) from error
     origin = origin_of(GatewayId(settings.gateway.id))
     own = Verifier(origin, log_key.public_key().public_bytes_raw())
-    return _Place(settings.gateway.state / logbook.LOG_FILE, key or own)
+    return _Place(settings.gateway.log, key or own)
 
 
 def _vkey(arguments: argparse.Namespace) -> Verifier | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from firmware_proto.codes import ID_BYTES, Outcome, Reason
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.cli.phone_around import SCAN, WATCH
-from gatewayd.cli.phone_radio import choice, door_arguments, ending, finish, hint, question
+from gatewayd.cli.phone_radio import choice, door_arguments, ending, facts, finish, hint, question
 
 if TYPE_CHECKING:
     from gatewayd.emulators.phone import Report, Timings
@@ -60,12 +60,7 @@ def tell(report: Report, arguments: argparse.Namespace, output: Output) -> int:
     output.document(
         {
             "door": arguments.door,
-            "outcome": report.outcome.name.lower(),
-            "reason": report.reason.name.lower(),
-            "request": report.request,
-            "gateway": report.gateway,
-            "receipt": report.receipt,
-            "seconds": round(report.timings.total_s, 3),
+            **facts(report),
             "attempts": report.attempts,
         }
     )

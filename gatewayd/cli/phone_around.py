@@ -8,12 +8,20 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from firmware_proto.codes import Outcome
 from gatewayd.cli.command import Command, ExitCode, Output
-from gatewayd.cli.phone_radio import choice, ending, finish, hint, radio_arguments, time_argument
+from gatewayd.cli.phone_radio import (
+    choice,
+    ending,
+    facts,
+    finish,
+    hint,
+    holder_arguments,
+    radio_arguments,
+    time_argument,
+)
 from gatewayd.ports import Sighting
 
 if TYPE_CHECKING:
@@ -90,7 +98,7 @@ def _watch(arguments: argparse.Namespace, output: Output) -> int:
     errand = phone_app.watch_door(choice(arguments), arguments.wallet, watch, person)
     with contextlib.suppress(KeyboardInterrupt, TimeoutError):  # both are how one ends it
         finish(asyncio.wait_for(errand, arguments.time), arguments)
-    output.document([_document(report) for report in reports])
+    output.document([facts(report) for report in reports])
     unknown = bool(reports) and reports[-1].outcome is Outcome.UNKNOWN
     return ExitCode.UNKNOWN if unknown else ExitCode.DONE
 
@@ -100,17 +108,6 @@ _NEWS: Final = {
     "PREPARED": "it is ready; press Enter",
     "LEFT": "nobody pressed Enter; let go",
 }
-
-
-def _document(report: Report) -> dict[str, object]:
-    return {
-        "outcome": report.outcome.name.lower(),
-        "reason": report.reason.name.lower(),
-        "request": report.request,
-        "gateway": report.gateway,
-        "receipt": report.receipt,
-        "seconds": round(report.timings.total_s, 3),
-    }
 
 
 def _enter_taps(tap: Callable[[], None]) -> None:
@@ -130,12 +127,7 @@ def _enter_taps(tap: Callable[[], None]) -> None:
 
 
 def _watch_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("door", metavar="DOOR", help="the door's name, as the key gives it")
-    parser.add_argument(
-        "--wallet", metavar="DIR", type=Path, required=True,
-        help="the phone's key, made by `gatewayd keys issue --wallet`",
-    )  # fmt: skip
-    radio_arguments(parser)
+    holder_arguments(parser)
     parser.add_argument(
         "--arrival", action="store_true", help="open on arrival, where key and door allow it"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from firmware_proto.codes import Outcome, Reason
+from gatewayd import addresses
 from gatewayd.cli.command import CommandError, ExitCode, Output
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import RadioError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _ADDRESS: Final = re.compile(
-    r"[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?"
+    rf"{addresses.PATTERN}({addresses.PUBLIC})?"
     r"|[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}"  # what macOS calls a peer
 )
 _EXTRAS: Final = {"bleak": "phone", "bumble": "demo"}
@@ -97,6 +98,18 @@ def ending(door: str, report: Report) -> str:
     return f"{door} {_WORDS[report.outcome]}{why}"
 
 
+def facts(report: Report) -> dict[str, object]:
+    """The same, for programs."""
+    return {
+        "outcome": report.outcome.name.lower(),
+        "reason": report.reason.name.lower(),
+        "request": report.request,
+        "gateway": report.gateway,
+        "receipt": report.receipt,
+        "seconds": round(report.timings.total_s, 3),
+    }
+
+
 def radio_arguments(parser: argparse.ArgumentParser) -> None:
     """Which radio."""
     radio = parser.add_mutually_exclusive_group()
@@ -106,18 +119,24 @@ def radio_arguments(parser: argparse.ArgumentParser) -> None:
         help="where a virtual controller speaks HCI (default: this machine's Bluetooth)",
     )
     radio.add_argument(
-        "--adapter", metavar="hciN", help="which Bluetooth, on Linux (default: the first one on)"
-    )
+        "--adapter", metavar="ADDRESS", type=plain_address,
+        help="which Bluetooth, by its address, on Linux (default: the first one on)",
+    )  # fmt: skip
 
 
-def door_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which door, with which wallet, over which radio, at which gateway."""
+def holder_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which door, with which wallet, over which radio."""
     parser.add_argument("door", metavar="DOOR", help="the door's name, as the key gives it")
     parser.add_argument(
         "--wallet", metavar="DIR", type=Path, required=True,
         help="the phone's key, made by `gatewayd keys issue --wallet`",
     )  # fmt: skip
     radio_arguments(parser)
+
+
+def door_arguments(parser: argparse.ArgumentParser) -> None:
+    """The same, and at which gateway."""
+    holder_arguments(parser)
     parser.add_argument(
         "--address",
         type=address,
@@ -138,6 +157,14 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 86_400:  # noqa: PLR2004 - a day; also refuses nan
         raise argparse.ArgumentTypeError("a time is more than 0 s and less than a day")
     return seconds
+
+
+def plain_address(text: str) -> str:
+    """An address of this machine's own, which needs no mark."""
+    found = text.upper()
+    if not re.fullmatch(addresses.PATTERN, found):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no address as B8:27:EB:00:00:02")
+    return found
 
 
 def address(text: str) -> str:

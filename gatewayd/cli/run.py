@@ -11,6 +11,7 @@ from typing import Any, Final
 from gatewayd import config, extras, logs
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.groups import only
 from gatewayd.ports import PortError, RadioError, StorageError
 
 _HINTS: Final[dict[type[BaseException], str]] = {
@@ -36,24 +37,16 @@ def start(daemon: Coroutine[Any, Any, int]) -> int:
     """Run to the end. CommandError for what comes from outside; a bug keeps its traceback."""
     try:
         return asyncio.run(daemon)
-    except PortError as error:
-        raise _cannot(error) from None
-    except ExceptionGroup as group:
-        expected, bugs = group.split(PortError)
-        if expected is None or bugs is not None:
+    except (PortError, ExceptionGroup) as error:
+        expected = only(error, PortError)
+        if expected is None:
             raise
-        raise _cannot(_first(expected)) from None
+        raise _cannot(expected) from None
 
 
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _cannot(error: BaseException) -> CommandError:
+def _cannot(error: PortError) -> CommandError:
     """What stopped the daemon from outside, with where to look."""
-    hint = _HINTS.get(type(error), "the lines above say what happened before")
-    if isinstance(error, PortError):
-        hint = error.remedy or hint
+    hint = error.remedy or _HINTS.get(type(error), "the lines above say what happened before")
     if isinstance(error, StorageError):
         hint = check.storage_hint(error, hint)
     return CommandError(str(error) or type(error).__name__, hint)

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from firmware_proto import credential
-from firmware_proto.cose import key_id as key_id  # noqa: PLC0414 - for those who still ask here
+from firmware_proto.cose import key_id
 from firmware_proto.credential import GatewayCredential
 from gatewayd.core import keytoken
 from gatewayd.core.claims import Claims
@@ -27,11 +26,6 @@ DAY_S: Final = 86_400
 def new_key() -> ec.EllipticCurvePrivateKey:
     """A fresh P-256 key."""
     return ec.generate_private_key(ec.SECP256R1())
-
-
-def raw_log_key(key: ed25519.Ed25519PublicKey) -> bytes:
-    """The 32 bytes that a credential carries."""
-    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +116,7 @@ class Authority:
             issued_at=issued_at,
             expires=expires,
             key=keys.handshake.public_key(),
-            log_key=raw_log_key(keys.log.public_key()),
+            log_key=keys.log.public_key().public_bytes_raw(),
             receipt_key=keys.receipt.public_key(),
         )
         return issue_gateway_credential(stated, self.gateways)

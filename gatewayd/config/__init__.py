@@ -8,15 +8,21 @@ from typing import TypeVar
 
 from gatewayd.config import checks, credentials, secrets
 from gatewayd.config.decode import Problem, Report, decode
-from gatewayd.config.lines import Lines
-from gatewayd.config.model import Config, Door, Radio, Uplink
+from gatewayd.config.model import Config
 from gatewayd.config.secrets import Secrets
 from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
-    "Config", "ConfigError", "Door", "Problem", "Radio", "Report", "Secrets", "Uplink",
-    "check", "credentials", "load", "load_all", "load_keys",
-]  # fmt: skip
+    "Config",
+    "ConfigError",
+    "Problem",
+    "Report",
+    "Secrets",
+    "check",
+    "credentials",
+    "load",
+    "load_all",
+]
 
 _T = TypeVar("_T")
 
@@ -52,13 +58,6 @@ def load_all(
     if config is not None and also is not None:
         also(config, report)
     return _unless_problems(path, config, report), _unless_problems(path, found, report)
-
-
-def load_keys(config: Config) -> Secrets:
-    """The keys that a loaded configuration names. ConfigError, its lines unknown (1)."""
-    report = Report(Lines({}), [])
-    found = secrets.read(config, report)
-    return _unless_problems(config.keys.credential.parent, found, report)
 
 
 def check(path: Path, also: Also | None = None) -> list[Problem]:

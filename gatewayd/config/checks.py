@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import zoneinfo
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from gatewayd import addresses
 from gatewayd.config import doors
 from gatewayd.config.decode import Report
 from gatewayd.config.model import Config, Radio, Uplink
@@ -120,7 +120,7 @@ def _uplink(uplink: Uplink, report: Report) -> None:
             "uplink.broker has a password in it",
             "the certificate of this gateway is what the broker knows it by",
         )
-    if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
+    if parts.scheme == "mqtt" and not addresses.is_loopback(parts.hostname):
         report.add(
             place,
             f"uplink.broker would send in the clear to {parts.hostname}",
@@ -162,11 +162,3 @@ def _split(broker: str) -> SplitResult | None:
     except ValueError:
         return None
     return None if port == 0 else parts
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

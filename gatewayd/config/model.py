@@ -12,14 +12,15 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from firmware_proto.codes import MAX_DOOR_ID_BYTES, KeyClass
+from gatewayd import addresses
 from gatewayd.core.policy import DEFAULTS, ClassSettings, DoorSettings
 
 _DAY_S: Final = 86_400
 
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_ADAPTER: Final = r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}$"
+_ADAPTER: Final = f"^{addresses.PATTERN}$"
 _DEVICE: Final = r"^/dev/.+$"
-_ADDRESS: Final = r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}(/P)?$"
+_ADDRESS: Final = f"^{addresses.PATTERN}({addresses.PUBLIC})?$"
 
 Name = Annotated[
     str,
@@ -42,6 +43,11 @@ class Gateway(Struct, frozen=True, kw_only=True):
     battery_clock: Annotated[
         bool, Meta(description="true when a battery keeps this machine's clock through power cuts")
     ] = False
+
+    @property
+    def log(self) -> Path:
+        """The file of the log."""
+        return self.state / "log.db"
 
 
 class Keys(Struct, frozen=True, kw_only=True):

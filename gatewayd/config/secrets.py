@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from firmware_proto import credential
@@ -189,12 +188,9 @@ def _compare_names(config: Config, report: Report, found: Secrets) -> None:
 def _compare_keys(config: Config, report: Report, found: Secrets) -> None:
     """Each private key is the one whose public half the operator signed."""
     ours = found.credential
-    raw = found.log_key.public_key().public_bytes(
-        serialization.Encoding.Raw, serialization.PublicFormat.Raw
-    )
     pairs = {
         "gateway": found.key.public_key() == ours.key,
-        "log": raw == ours.log_key,
+        "log": found.log_key.public_key().public_bytes_raw() == ours.log_key,
         "receipt": found.receipt_key.public_key() == ours.receipt_key,
     }
     for name, same in pairs.items():

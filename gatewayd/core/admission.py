@@ -1,4 +1,4 @@
-"""Who may hold one of the few links, and how strangers are counted.
+"""Who may hold one of the few links, and how those who ask too often are counted.
 
 Limits on the unauthenticated only schedule; they never refuse a holder. Whoever
 connects is served at once, and the radio takes one link more than may stay. When
@@ -48,6 +48,7 @@ IDLE_S: Final = 10.0
 VISIT_S: Final = 60.0
 """Of a holder in all, or a few of them could keep everybody else away for ever."""
 MINUTE_S: Final = 60
+MOST_HOLDERS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +220,22 @@ class RecentUse:
     def count(self, now_s: float) -> int:
         """How many `Open`s in the minute before `now_s`; 0 means that this may be forgotten."""
         return sum(now_s - at < MINUTE_S for at in self.asked_s)
+
+
+@dataclass(frozen=True, slots=True)
+class RecentUses:
+    """Of every holder; beyond `MOST_HOLDERS` the longest silent one is forgotten first."""
+
+    holders: Mapping[bytes, RecentUse] = field(default_factory=dict)
+
+    def count(self, holder: bytes, now_s: float) -> int:
+        """How often this holder asked in the minute before `now_s`."""
+        return self.holders.get(holder, RecentUse()).count(now_s)
+
+    def asked(self, holder: bytes, now_s: float) -> RecentUses:
+        """Once more."""
+        holders = {other: use for other, use in self.holders.items() if other != holder}
+        holders[holder] = self.holders.get(holder, RecentUse()).asked(now_s)
+        if len(holders) > MOST_HOLDERS:
+            del holders[next(iter(holders))]
+        return RecentUses(holders)

@@ -1,10 +1,9 @@
 """What is known of a door's lock, since when, and what is wrong with it.
 
-A lock reports its state when it is asked and when something changes; a relay
-knows at most its door's contact. Here the last words are kept, troubles are told
-from them, and what may leave the building is chosen: how the lock is, never
-where bolt, latch and leaf are, for these move when somebody comes or goes, and a
-broker shall not learn when.
+A lock reports its state when it is asked and when something changes. Here the
+last words are kept, troubles are told from them, and what may leave the building
+is chosen: how the lock is, never where bolt, latch and leaf are, for these move
+when somebody comes or goes, and a broker shall not learn when.
 
 All times are seconds of a clock that never steps (`Instant.boottime_s`).
 """
@@ -22,6 +21,8 @@ from firmware_proto.messages import State
 
 TELL_EVERY_S: Final = 60.0
 """The least time between two news of one lock: a loose contact must not fill the journal."""
+MOST_MOVEMENTS: Final = 10
+"""Of a door's contact that are told one by one in as long."""
 BATTERY_STEP_PERCENT: Final = 5
 """How far a battery must have come for its reading to be reported anew: a voltage dips at
 every turn of the motor, and would tell the minute of every opening."""
@@ -41,6 +42,7 @@ class Trouble(Enum):
 
 _SIGNS: Final[Mapping[Trouble, Callable[[State], bool]]] = {
     Trouble.TAMPERED: lambda state: state.tamper,
+    Trouble.FORCED: lambda state: state.door_state is DoorState.FORCED,
     Trouble.LOW_BATTERY: lambda state: state.battery.low,
     Trouble.JAMMED: lambda state: state.mechanism is Mechanism.JAMMED,
     Trouble.UNCALIBRATED: lambda state: state.mechanism is Mechanism.UNCALIBRATED,
@@ -61,7 +63,6 @@ class LockCondition:
     """Of one door. Every method returns the next condition.
 
     state, heard_s: the lock's last words, and when; None while it has said nothing.
-    leaf, leaf_s: where the door leaf is, by the lock or by a contact, and since when.
     reached: whether the last dial succeeded; None before the first one.
     battery: as reported upstream. troubles: what is wrong, and since when.
     told, told_s: which of it the journal has, and when it was last told.
@@ -69,8 +70,6 @@ class LockCondition:
 
     state: State | None = None
     heard_s: float | None = None
-    leaf: DoorState = DoorState.UNKNOWN
-    leaf_s: float | None = None
     reached: bool | None = None
     battery: Battery | None = None
     troubles: Mapping[Trouble, float] = field(default_factory=dict)
@@ -79,17 +78,17 @@ class LockCondition:
 
     def heard(self, state: State, now_s: float) -> LockCondition:
         """The lock told its state."""
-        wrong = {trouble for trouble, shows in _SIGNS.items() if shows(state)}
         return replace(
-            self._leaf_is(state.door_state, wrong, now_s),
+            self,
             state=state,
             heard_s=now_s,
             battery=self._reading(state.battery),
+            troubles={
+                trouble: self.troubles.get(trouble, now_s)
+                for trouble, shows in _SIGNS.items()
+                if shows(state)
+            },
         )
-
-    def contact(self, leaf: DoorState, now_s: float) -> LockCondition:
-        """The door's contact told where the leaf is; there is no lock that could."""
-        return self._leaf_is(leaf, set(), now_s)
 
     def dialled(self, *, reached: bool) -> LockCondition:
         """The lock was dialled."""
@@ -130,12 +129,21 @@ class LockCondition:
         near = before is not None and abs(now.percent - before.percent) < BATTERY_STEP_PERCENT
         return before if before is not None and near and now.low == before.low else now
 
-    def _leaf_is(self, leaf: DoorState, wrong: set[Trouble], now_s: float) -> LockCondition:
-        if leaf is DoorState.FORCED:
-            wrong.add(Trouble.FORCED)
-        return replace(
-            self,
-            leaf=leaf,
-            leaf_s=self.leaf_s if leaf is self.leaf and self.leaf_s is not None else now_s,
-            troubles={trouble: self.troubles.get(trouble, now_s) for trouble in wrong},
-        )
+
+@dataclass(frozen=True, slots=True)
+class Movements:
+    """Of a door's contact, from the first of a minute on. It may be loose."""
+
+    count: int = 0
+    since_s: float = 0.0
+
+    def moved(self, now_s: float) -> Movements:
+        """Once more; after a minute counting begins anew."""
+        if self.count and now_s - self.since_s < TELL_EVERY_S:
+            return replace(self, count=self.count + 1)
+        return Movements(1, now_s)
+
+    @property
+    def untold(self) -> int:
+        """How many of them are only counted."""
+        return max(self.count - MOST_MOVEMENTS, 0)

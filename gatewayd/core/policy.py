@@ -4,8 +4,8 @@ The token has said yes (`keytoken.grants`); what remains is what the door's
 owner decided per class of key, and the state of things. Every link of a key is
 asked on its own, and the first rule that refuses gives the reason.
 
-For the emergency class every state opens except a log that cannot record: the
-preallocated reserve that will lift this exception does not exist yet.
+For the emergency class every state opens. A log that cannot record stops it, too,
+but not here: `core.unlock` commands no lock without a durable record.
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ class Situation:
 
     settings: DoorSettings
     time: TimeReading
-    log_available: bool = True
     recent: int = 0
 
 
@@ -92,10 +91,6 @@ def _needs_list(grant: Grant, own: ClassSettings, _: OpenRequest, __: Situation)
     return grant.list_age_s > own.stale_list_s and grant.key_class is not KeyClass.EMERGENCY
 
 
-def _needs_log(_: Grant, __: ClassSettings, ___: OpenRequest, now: Situation) -> bool:
-    return not now.log_available
-
-
 def _needs_tap(grant: Grant, own: ClassSettings, asked: OpenRequest, _: Situation) -> bool:
     if asked.presence is Presence.TAP or grant.key_class is KeyClass.EMERGENCY:
         return False
@@ -109,7 +104,6 @@ def _too_often(grant: Grant, own: ClassSettings, _: OpenRequest, now: Situation)
 RULES: Final[tuple[tuple[Reason, Rule], ...]] = (
     (Reason.STALE_LIST, _needs_list),
     (Reason.TIME_UNKNOWN, _needs_time),
-    (Reason.LOG_UNAVAILABLE, _needs_log),
     (Reason.TAP_REQUIRED, _needs_tap),
     (Reason.RATE_LIMITED, _too_often),
 )

@@ -18,7 +18,7 @@ from gatewayd.adapters import broker
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.virtual_radio import LOCK, PHONE, AirController, open_radio
-from gatewayd.cloud.authority import DAY_S, GatewayKeys, raw_log_key
+from gatewayd.cloud.authority import DAY_S, GatewayKeys
 from gatewayd.cloud.pull import Patience, Progress, Source
 from gatewayd.cloud_app import BrokerFiles, Cloud, OperatorKeys
 from gatewayd.conversation import Conversation
@@ -135,4 +135,4 @@ def cloud(world: World) -> Cloud:
 
 def source(world: World) -> Source:
     """The gateway whose log is pulled, and the key that signs it."""
-    return Source(GatewayId(GATEWAY), raw_log_key(world.keys.log.public_key()))
+    return Source(GatewayId(GATEWAY), world.keys.log.public_key().public_bytes_raw())

@@ -17,6 +17,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmware_proto.codes import ID_BYTES, Action, KeyClass
+from firmware_proto.cose import key_id
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.virtual_radio import (
@@ -30,14 +31,7 @@ from gatewayd.adapters.virtual_radio import (
     serve_hci,
 )
 from gatewayd.app import radio_address
-from gatewayd.cloud.authority import (
-    DAY_S,
-    Authority,
-    GatewayKeys,
-    IssuerKey,
-    key_id,
-    new_key,
-)
+from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, new_key
 from gatewayd.core import provisioned_time
 from gatewayd.core.claims import Claims
 from gatewayd.emulators.lock import LockEmulator

@@ -1,4 +1,4 @@
-"""What carries an emulated lock's words: radio, a serial line, or a half-duplex line."""
+"""What carries an emulated lock's words: radio, unless somebody gives it another wire."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from firmware_proto.framing import Framing, GattFraming, WholeFrames
-from firmware_proto.lock_session import LineLockServerSession, LockServerSession
+from firmware_proto.framing import Framing, GattFraming
+from firmware_proto.lock_session import LockServerSession
 from gatewayd.ports import Link
 
 
@@ -38,7 +38,3 @@ class _LinkFraming(GattFraming):
 
 
 RADIO: Final = Wire(_LinkFraming, LockServerSession, greets=True, reports=True)
-LINE: Final = Wire(lambda _: WholeFrames(), LineLockServerSession, greets=False, reports=True)
-HALF_DUPLEX_LINE: Final = Wire(
-    lambda _: WholeFrames(), LineLockServerSession, greets=False, reports=False
-)

@@ -1,6 +1,6 @@
 """An emulated phone: opens a door with a key of its wallet, and says honestly how it ended.
 
-Everything real but the screen: the whole protocol over the port `Central`.
+Everything real but the screen: the whole protocol over the port `Lookout`.
 The phone never sends an `Open` that could count twice: whatever it repeats,
 it repeats under the same request id, and first asks what became of it.
 """
@@ -19,7 +19,7 @@ from gatewayd.core import keytoken, receipt
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.visit import Answer, TurnedAwayError, Visit, visit
 from gatewayd.emulators.wallet import Wallet
-from gatewayd.ports import Central, Clock, Entropy, LinkClosedError, RadioError
+from gatewayd.ports import Clock, Entropy, LinkClosedError, Lookout, RadioError
 
 _OUT_OF_REACH = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
 _NO_ANSWER = Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT)
@@ -90,7 +90,7 @@ class Phone:
 
     def __init__(
         self,
-        central: Central,
+        central: Lookout,
         wallet: Wallet,
         clock: Clock,
         entropy: Entropy,

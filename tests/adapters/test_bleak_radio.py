@@ -15,7 +15,8 @@ from bleak.exc import (
 )
 
 from firmware_proto.codes import MAX_MESSAGE_BYTES, PHONE_SERVICE_UUID
-from gatewayd.adapters.bleak_radio import BleakOptions, BleakRadio, central, open_bleak, troubles
+from gatewayd import addresses
+from gatewayd.adapters.bleak_radio import BleakOptions, BleakRadio, open_bleak, troubles
 from gatewayd.adapters.gatt.client import PHONE
 from gatewayd.ports import LinkClosedError, RadioError, Sighting
 from tests.support import private_bus
@@ -360,6 +361,6 @@ def test_other_troubles(error: BaseException, why: str) -> None:
 
 
 def test_addresses_as_people_type_them() -> None:
-    assert central._key("f0:00:00:00:00:01/P") == central._key("F0:00:00:00:00:01")
+    assert addresses.plain("f0:00:00:00:00:01/P") == addresses.plain("F0:00:00:00:00:01")
     uuid = "6b1f0a6e-1c1e-4d5a-9a3e-2f6d8c41b7e0"
-    assert central._key(uuid) == central._key(uuid.upper())
+    assert addresses.plain(uuid) == addresses.plain(uuid.upper())

@@ -15,18 +15,18 @@ from firmware_proto.codes import DoorState, FrameKind, LatchState, Outcome, Reas
 from firmware_proto.framing import WholeFrames
 from firmware_proto.serial_framing import SerialFraming
 from firmware_proto.session import ERROR_FRAME
-from gatewayd.adapters.serial_line import LineSettings, SerialCentral, SerialPeripheral
+from gatewayd.adapters.serial_line import LineSettings, SerialCentral
 from gatewayd.adapters.serial_line import port as ports_of_line
 from gatewayd.core.model import CommandId, Verdict
 from gatewayd.emulators.lock import LockEmulator
 from gatewayd.emulators.lock_faults import PowerCut, PowerLostError
-from gatewayd.emulators.lock_wire import HALF_DUPLEX_LINE, LINE
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import SILENT, UNREACHABLE, RemoteLock
 from gatewayd.ports import Central, Link, LinkClosedError, Peripheral, RadioError
 from tests.support.cable import Cable, Plug, cable
 from tests.support.household import IMPATIENT, QUICK, TIMING, LockSite, Operator, until
 from tests.support.links import FakeAir
+from tests.support.wired_lock import HALF_DUPLEX_LINE, LINE, SerialPeripheral
 
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
 ONE = CommandId(b"1" * 16)
@@ -220,15 +220,14 @@ async def test_an_absent_lock_is_unreachable(site: LineSite) -> None:
         assert await client.result_of(ONE) is None
         with pytest.raises(RadioError, match="nothing is heard"):
             await client.prepare()
-        assert await site.central.scan(0.2) == ()
     assert set(kinds(site.line.near.heard)) == {FrameKind.ATTACH}
 
 
-async def test_scanning_finds_the_lock_of_this_line(quick: LineSite) -> None:
+async def test_a_line_has_no_other_locks(quick: LineSite) -> None:
     async with quick.powered():
-        assert await quick.central.scan(1.0) == (str(quick.line.near.path),)
-    with pytest.raises(RadioError):
-        await quick.central.dial("/dev/ttyUSB7")
+        with pytest.raises(RadioError, match="is not on the line"):
+            await quick.central.dial("/dev/ttyUSB7")
+        await (await quick.central.dial(str(quick.line.near.path))).close()
     await quick.central.close()
 
 

@@ -294,30 +294,6 @@ async def test_a_second_writer_that_ignores_the_lock_is_noticed(path):
             await log.append(FACT)
 
 
-async def test_a_commit_that_takes_long_is_reported(path):
-    now = 0.0
-    async with open_log(path, stopwatch=lambda: now) as log:
-        await log.append(FACT)
-        assert not log.slow
-        entered, release = asyncio.Event(), threading.Event()
-        loop = asyncio.get_running_loop()
-
-        def hold(_store):
-            loop.call_soon_threadsafe(entered.set)
-            release.wait(10)
-
-        waiting = asyncio.create_task(log._commit(hold))
-        await entered.wait()
-        assert not log.slow
-        now += 1.5
-        assert log.slow, "already while it hangs"
-        release.set()
-        await waiting
-        assert log.slow, "and until one is quick again"
-        await log.append(FACT)
-        assert not log.slow
-
-
 # --- cancellation -------------------------------------------------------------------------------
 async def test_a_cancelled_append_is_whole_or_absent(path):
     chance = random.Random(1)

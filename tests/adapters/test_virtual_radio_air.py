@@ -277,7 +277,7 @@ async def test_silence_is_noticed_after_the_supervision_timeout(place: Place):
     for link in (gateway, phone):
         with pytest.raises(LinkClosedError):
             await link.read()
-        assert link.reason == 0x08
+        assert link.code == 0x08
     assert loop.time() - start >= 0.29
 
 
@@ -330,7 +330,7 @@ async def test_a_reset_radio_is_missed_only_after_the_timeout(place: Place):
     assert place.controllers[PHONE_1].links == 1
     with pytest.raises(LinkClosedError):
         await phone.read()
-    assert phone.reason == 0x08
+    assert phone.code == 0x08
 
 
 async def test_scanning_is_sorted_by_strength_and_shows_the_name_only_in_the_response(

@@ -69,7 +69,7 @@ async def test_a_killed_host_drops_its_links_and_the_next_one_finds_a_fresh_radi
             process.send_signal(signal.SIGKILL)
             with pytest.raises(LinkClosedError):
                 await link.read()
-            assert link.reason == 0x08  # supervision timeout: nobody said goodbye
+            assert link.code == 0x08  # supervision timeout: nobody said goodbye
         async with child(path):
             link = await phone.central.dial(GATEWAY)
             await link.write(b"second life")
@@ -202,7 +202,7 @@ async def test_leaving_leaves_the_controller_fresh():
             await served.read()
         with pytest.raises(LinkClosedError):
             await link.read()
-        assert link.reason == 0x13  # a goodbye
+        assert link.code == 0x13  # a goodbye
         assert controller.links == 0
         assert not controller.le_legacy_advertiser.enabled
         # the same controller serves again

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firmware_proto.codes import Action, KeyClass, Outcome, Reason
+from firmware_proto.cose import key_id
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, key_id, new_key
+from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, new_key
 from gatewayd.core import provisioned_time
 from gatewayd.core.claims import Claims
 from gatewayd.emulators.lock import LockEmulator

@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from gatewayd.cli import demo as demo_command
 from gatewayd.cli.command import CommandError, ExitCode
 from gatewayd.demo.child import ChildError
-from tests.support.commands import run, spawn
+from tests.support.commands import PROGRAM, end, run, spawn
 
 
 def test_the_day_at_the_staircase_goes_as_it_should() -> None:
@@ -27,7 +26,7 @@ def test_the_day_at_the_staircase_goes_as_it_should() -> None:
 
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [Path(sys.executable).parent / "gatewayd", "demo"],
+        [PROGRAM, "demo"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -56,12 +55,12 @@ def test_a_place_for_the_staircase_that_will_not_do(tmp_path: Path) -> None:
 
 async def test_the_staircase_that_stays_gives_commands_that_a_shell_takes(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        Path(sys.executable).parent / "gatewayd", "demo", "--stay", "the stairs",
+        PROGRAM, "demo", "--stay", "the stairs",
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdout is not None
     lines: list[str] = []
     try:
+        assert process.stdout is not None
         async with asyncio.timeout(60):
             while not lines or not lines[-1].startswith("Ctrl-C"):
                 lines.append((await process.stdout.readline()).decode())
@@ -72,9 +71,7 @@ async def test_the_staircase_that_stays_gives_commands_that_a_shell_takes(tmp_pa
             process.send_signal(signal.SIGTERM)
             out, err = await process.communicate()
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+        await end(process)
     assert (process.returncode, out, err) == (0, b"", b"")
     assert sum("'the stairs" in line for line in lines) >= 7
 

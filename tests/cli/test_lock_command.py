@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -32,24 +31,12 @@ from gatewayd.keyfiles import private_pem, public_pem, read_p256_public
 from gatewayd.lock_connection import LockIdentity
 from gatewayd.locks import RemoteLock
 from gatewayd.ports import RadioError
-from tests.support.commands import Ran, run
+from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.household import DOOR, Dice, Operator, new_key
 
-PROGRAM = Path(sys.executable).parent / "gatewayd"
 
-
-async def spawn(*arguments: str | Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        PROGRAM, "lock", "emulate", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-
-
-async def finished(process: asyncio.subprocess.Process) -> Ran:
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ran(process.returncode, out.decode(), err.decode())
+async def emulate(*words: str | Path) -> Ran:
+    return await completed("lock", "emulate", *words)
 
 
 async def line(process: asyncio.subprocess.Process, wanted: str) -> str:
@@ -102,32 +89,31 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def test_made_once_it_opens_and_remembers(bench: Bench) -> None:
-    process = await spawn(*bench.make, "--hci", bench.hci)
-    await line(process, f"made a lock for {DOOR}; its public key: {bench.directory}/{DOOR}.pub.pem")
-    address = (await line(process, f"{DOOR} is a lock at")).split()[5].rstrip(";")
-    assert await line(process, "lock = {") == (
-        f'  lock = {{ address = "{address}", key = "{DOOR}.pub.pem" }}\n'
-    )
-    async with bench.gateway(address) as lock:
-        opened = await lock.unlatch(CommandId(bytes(16)), 200)
-        assert opened == Verdict(Outcome.CONFIRMED, Reason.OK)
-        await line(process, "  the latch is drawn")
-        await line(process, "  the latch is home")
-    process.send_signal(2)
-    ran = await finished(process)
+    public = f"{bench.directory}/{DOOR}.pub.pem"
+    async with running("lock", "emulate", *bench.make, "--hci", bench.hci) as process:
+        await line(process, f"made a lock for {DOOR}; its public key: {public}")
+        address = (await line(process, f"{DOOR} is a lock at")).split()[5].rstrip(";")
+        assert await line(process, "lock = {") == (
+            f'  lock = {{ address = "{address}", key = "{DOOR}.pub.pem" }}\n'
+        )
+        async with bench.gateway(address) as lock:
+            opened = await lock.unlatch(CommandId(bytes(16)), 200)
+            assert opened == Verdict(Outcome.CONFIRMED, Reason.OK)
+            await line(process, "  the latch is drawn")
+            await line(process, "  the latch is home")
+        process.send_signal(2)
+        ran = await finished(process)
     assert (ran.code, ran.out, ran.err) == (0, f"{DOOR} was opened once\n", "")
     # the directory is enough from now on, and what became of the command is in there
-    process = await spawn(bench.directory, "--hci", bench.hci)
-    assert address in await line(process, f"{DOOR} is a lock at")
-    async with bench.gateway(address) as lock:
-        assert await lock.result_of(CommandId(bytes(16))) == opened
-    process.terminate()
-    await process.wait()
+    async with running("lock", "emulate", bench.directory, "--hci", bench.hci) as process:
+        assert address in await line(process, f"{DOOR} is a lock at")
+        async with bench.gateway(address) as lock:
+            assert await lock.result_of(CommandId(bytes(16))) == opened
 
 
 async def test_for_some_time_as_json(bench: Bench) -> None:
     words = (*bench.make, "--hci", bench.hci, "--address", "F0:00:00:00:00:99", "--json")
-    ran = await finished(await spawn(*words, "--time", "1.5"))
+    ran = await emulate(*words, "--time", "1.5")
     assert json.loads(ran.out) == {
         "door": DOOR, "key": f"{bench.directory}/{DOOR}.pub.pem", "openings": 0,
     }  # fmt: skip
@@ -185,7 +171,7 @@ def test_bluezero_without_a_python_for_it(bench: Bench) -> None:
 
 # --- a radio that comes and goes -------------------------------------------------------------
 async def test_a_radio_that_is_lost_is_opened_again(tmp_path: Path, bench: Bench) -> None:
-    (await finished(await spawn(*bench.make, "--hci", "unix:/nonexistent")))
+    (await emulate(*bench.make, "--hci", "unix:/nonexistent"))
     store = LockStore(bench.directory / "lock.json")
     seen: asyncio.Queue[str] = asyncio.Queue()
     sees = lock_app.Bystander(seen.put_nowait, lambda why: seen.put_nowait(f"lost: {why}"))
@@ -209,7 +195,7 @@ async def test_a_radio_that_is_lost_is_opened_again(tmp_path: Path, bench: Bench
 
 
 async def test_no_radio_from_the_beginning_is_an_error(bench: Bench) -> None:
-    await finished(await spawn(*bench.make, "--hci", "unix:/nonexistent"))
+    await emulate(*bench.make, "--hci", "unix:/nonexistent")
     sees = lock_app.Bystander(pytest.fail, pytest.fail)
     store = LockStore(bench.directory / "lock.json")
     with pytest.raises(RadioError, match="no controller"):

@@ -413,7 +413,7 @@ lock = { address = "F0:F1:F2:F3:F4:F5", key = "lock.pub.pem" }
 def site(tmp_path):
     (tmp_path / "gatewayd.toml").write_text(CONFIG)
     (tmp_path / "state").mkdir()
-    asyncio.run(write(tmp_path / "state" / logbook.LOG_FILE))
+    asyncio.run(write(tmp_path / "state" / "log.db"))
     private = KEY.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

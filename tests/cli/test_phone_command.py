@@ -25,32 +25,17 @@ from gatewayd.adapters.virtual_radio import (
 )
 from gatewayd.cli.command import ExitCode
 from tests.support import private_bus
-from tests.support.commands import Ran, run
+from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.doorman import Doorman
-from tests.support.fake_bluez_world import FakeBluezWorld, FakeLock
+from tests.support.fake_bluez_world import ADAPTER_ADDRESS, FakeBluezWorld, FakeLock
 from tests.support.household import DOOR, GATEWAY_ADDRESS, Operator, until
 from tests.support.worlds import PHONE_SERVICE_UUID
 
-PROGRAM = Path(sys.executable).parent / "gatewayd"
 FAR, NEAR = -95, -50
 
 
-async def spawn(*arguments: str | Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        PROGRAM,
-        "phone",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def finished(process: asyncio.subprocess.Process) -> Ran:
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ran(process.returncode, out.decode(), err.decode())
+async def phone(*words: str | Path) -> Ran:
+    return await completed("phone", *words)
 
 
 async def line(process: asyncio.subprocess.Process, wanted: bytes) -> None:
@@ -91,11 +76,11 @@ async def street(tmp_path: Path) -> AsyncIterator[Street]:
 # --- scan -----------------------------------------------------------------------------------
 async def test_scan_shows_who_is_there(street: Street) -> None:
     scan = ("scan", "--hci", street.hci, "--time", "0.5")
-    ran = await finished(await spawn(*scan))
+    ran = await phone(*scan)
     assert ran.code == 0, ran
     assert ran.out.splitlines()[0] == "listening for 0.5 s; as they are heard:"
     assert ran.out.count(GATEWAY_ADDRESS) == 1
-    found = (await finished(await spawn(*scan, "--json"))).json
+    found = (await phone(*scan, "--json")).json
     (only,) = found
     assert (only["address"], only["name"]) == (GATEWAY_ADDRESS, "")
     assert -100 < only["strength_dbm"] < 0
@@ -107,11 +92,11 @@ async def test_scan_puts_the_strongest_first_and_says_when_there_is_nobody(
     second = AirController(street.air, "00:00:00:00:00:03")
     street.controller.rssi, second.rssi = -80, -40
     async with open_radio(second, address="F0:00:00:00:00:0E", serves=PHONE):
-        ran = await finished(await spawn("scan", "--hci", street.hci, "--time", "0.5"))
+        ran = await phone("scan", "--hci", street.hci, "--time", "0.5")
     told = ran.out.partition("strongest first:\n")[2].split()
     assert told == ["F0:00:00:00:00:0E", "-40", "dBm", GATEWAY_ADDRESS, "-80", "dBm"]
     street.controller.vanish()
-    ran = await finished(await spawn("scan", "--hci", street.hci, "--time", "0.3"))
+    ran = await phone("scan", "--hci", street.hci, "--time", "0.3")
     assert (ran.code, ran.out.splitlines()[-1]) == (ExitCode.FAILED, "no gateway was heard")
 
 
@@ -126,24 +111,25 @@ async def come_home(street: Street, process: asyncio.subprocess.Process) -> None
 
 async def test_watch_prepares_and_enter_opens(street: Street) -> None:
     street.controller.rssi = FAR
-    process = await spawn("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
-    await come_home(street, process)
-    await line(process, b"press Enter")
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    await line(process, f"{DOOR} open, after".encode())
-    process.send_signal(2)
-    ran = await finished(process)
-    assert (ran.code, ran.err) == (0, "")
+    watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
+    async with running(*watch) as process:
+        await come_home(street, process)
+        await line(process, b"press Enter")
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        await line(process, f"{DOOR} open, after".encode())
+        process.send_signal(2)
+        told = await finished(process)
+    assert (told.code, told.err) == (0, "")
     assert len(street.doorman.opened) == 1
 
 
 async def test_watch_for_some_time_reports_as_json(street: Street) -> None:
-    watch = ("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
-    process = await spawn(*watch, "--time", "4")
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    (report,) = (await finished(process)).json
+    watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
+    async with running(*watch, "--time", "4") as process:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        (report,) = (await finished(process)).json
     assert (report["outcome"], report["reason"]) == ("confirmed", "ok")
     assert bytes.fromhex(report["request"]) == street.doorman.opened[0]
 
@@ -151,15 +137,15 @@ async def test_watch_for_some_time_reports_as_json(street: Street) -> None:
 @pytest.mark.parametrize("how", ["Ctrl-C", "--time"])
 async def test_watch_that_ends_in_an_opening_says_how_to_ask(street: Street, how: str) -> None:
     street.doorman.silent = True
-    watch = ("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
-    process = await spawn(*watch, *(("--time", "6") if how == "--time" else ()))
-    await line(process, b"watching for")
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    await until(lambda: bool(street.doorman.opened), 30)
-    if how == "Ctrl-C":
-        process.send_signal(signal.SIGINT)
-    ran = await finished(process)
+    watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
+    async with running(*watch, *(("--time", "6") if how == "--time" else ())) as process:
+        await line(process, b"watching for")
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        await until(lambda: bool(street.doorman.opened), 30)
+        if how == "Ctrl-C":
+            process.send_signal(signal.SIGINT)
+        ran = await finished(process)
     assert (ran.code, ran.err) == (ExitCode.UNKNOWN, "")
     ending, told, question = ran.out.splitlines()
     assert ending.startswith(f"  {DOOR} unknown: lock_silent, after ")
@@ -168,16 +154,16 @@ async def test_watch_that_ends_in_an_opening_says_how_to_ask(street: Street, how
     words = ("gatewayd", "phone", "ask", DOOR, asked.hex(), "--wallet", street.wallet)
     assert question.strip() == shlex.join((*map(str, words), "--hci", street.hci))
     street.doorman.silent = False
-    assert (await finished(await spawn(*question.split()[2:]))).code == ExitCode.DONE
+    assert (await completed(*shlex.split(question)[1:])).code == ExitCode.DONE
 
 
 async def test_watch_tells_a_program_of_the_opening_that_it_cut_short(street: Street) -> None:
     street.doorman.silent = True
-    watch = ("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
-    process = await spawn(*watch, "--time", "6")
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    ran = await finished(process)
+    watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
+    async with running(*watch, "--time", "6") as process:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        ran = await finished(process)
     (report,) = ran.json
     assert (ran.code, report["outcome"]) == (ExitCode.UNKNOWN, "unknown")
     assert bytes.fromhex(report["request"]) == street.doorman.opened[0]
@@ -186,11 +172,12 @@ async def test_watch_tells_a_program_of_the_opening_that_it_cut_short(street: St
 async def test_watch_that_ends_while_nobody_pressed_enter_has_nothing_to_ask(
     street: Street,
 ) -> None:
-    process = await spawn("watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
-    await come_home(street, process)
-    await line(process, b"press Enter")
-    process.send_signal(signal.SIGINT)
-    ran = await finished(process)
+    watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
+    async with running(*watch) as process:
+        await come_home(street, process)
+        await line(process, b"press Enter")
+        process.send_signal(signal.SIGINT)
+        ran = await finished(process)
     assert (ran.code, "may have opened" in ran.out, ran.err) == (ExitCode.DONE, False, "")
 
 
@@ -203,7 +190,8 @@ async def test_watch_that_ends_while_nobody_pressed_enter_has_nothing_to_ask(
         ("scan", "--time", "nan"),
         ("watch", "street", "--wallet", "w", "--near", "near"),
         ("watch", "street", "--wallet", "w", "--near", "-200"),
-        ("scan", "--hci", "unix:x", "--adapter", "hci0"),
+        ("scan", "--hci", "unix:x", "--adapter", "00:00:00:00:00:01"),
+        ("scan", "--adapter", "hci0"),
         ("open", "street", "--wallet", "w", "--address", "hci0"),
     ],
 )
@@ -242,16 +230,26 @@ async def test_the_machines_own_bluetooth_is_the_default() -> None:
     world = FakeBluezWorld(mtu=185)
     try:
         await world.start_bluez(Powered=False)
-        ran = await finished(await spawn("scan", "--time", "0.3"))
+        ran = await phone("scan", "--time", "0.3")
         assert (ran.code, "error: Bluetooth is off" in ran.err) == (ExitCode.FAILED, True)
         assert "hint: switch it on" in ran.err
         world.bluez.change("/org/bluez/hci0", "org.bluez.Adapter1", Powered=True)
         gateway = FakeLock(world, "00:AA:01:00:00:01", PHONE_SERVICE_UUID)
         world.locks[gateway.address] = gateway
-        ran = await finished(await spawn("scan", "--time", "0.5", "--json"))
-        assert json.loads(ran.out) == [
-            {"address": "00:AA:01:00:00:01", "strength_dbm": -40, "name": ""}
+        for which in ((), ("--adapter", ADAPTER_ADDRESS.lower())):
+            ran = await phone("scan", "--time", "0.5", "--json", *which)
+            assert json.loads(ran.out) == [
+                {"address": "00:AA:01:00:00:01", "strength_dbm": -40, "name": ""}
+            ]
+        ran = await phone("scan", "--adapter", "00:00:00:00:09:09")
+        assert ran.code == ExitCode.FAILED
+        assert ran.err.splitlines() == [
+            "error: there is no adapter 00:00:00:00:09:09",
+            "hint: bluetoothctl list shows what there is",
         ]
+        await world.stop_bluez()
+        ran = await phone("scan", "--adapter", ADAPTER_ADDRESS)
+        assert (ran.code, "bluetoothd is not running" in ran.err) == (ExitCode.FAILED, True)
     finally:
         await world.close()
 
@@ -268,9 +266,9 @@ async def test_a_door_opens_over_the_machines_own_bluetooth(tmp_path: Path) -> N
         world.locks[gateway.address] = gateway
         async with doorman.on_duty(gateway):
             words = ("open", DOOR, "--wallet", tmp_path / "wallet")
-            ran = await finished(await spawn(*words))
+            ran = await phone(*words)
             assert (ran.code, ran.out.splitlines()[0]) == (0, f"{DOOR} open"), ran
-            ran = await finished(await spawn(*words, "--address", gateway.address.lower()))
+            ran = await phone(*words, "--address", gateway.address.lower())
             assert ran.code == 0, ran
         assert len(doorman.opened) == 2
     finally:

@@ -25,7 +25,7 @@ from gatewayd.cli.command import CommandError, ExitCode, Output
 from gatewayd.emulators.phone import Report, Timings
 from gatewayd.keyfiles import private_pem, public_pem
 from gatewayd.ports import RadioError, StorageError
-from tests.support.commands import Ran, run
+from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.site import CONFIG, Site, make_site
 
 PROGRAM = Path(sys.executable).parent / "gatewayd"
@@ -53,36 +53,14 @@ async def air(directory: Path) -> AsyncIterator[None]:
         yield
 
 
-async def spawn(*arguments: str | Path, **environment: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        PROGRAM,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environment},
-    )
-
-
 @asynccontextmanager
 async def daemon(site: Site, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await spawn("run", "-c", site.config, **environment)
-    assert process.stderr is not None
-    try:
+    async with running("run", "-c", site.config, **environment) as process:
+        assert process.stderr is not None
         async with asyncio.timeout(30):
             while b"serving" not in await process.stderr.readline():
                 assert not process.stderr.at_eof()
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-
-
-async def finished(process: asyncio.subprocess.Process) -> Ran:
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ran(process.returncode, out.decode(), err.decode())
 
 
 # --- check ----------------------------------------------------------------------------
@@ -167,11 +145,10 @@ async def test_run_on_a_machine_without_a_system_bus(site: Site, tmp_path: Path)
     text = site.config.read_text().replace(f'hci = "unix:{tmp_path}/gateway.hci"', 'kind = "bluez"')
     site.replace("gatewayd.toml", text.encode())
     nowhere = f"unix:path={tmp_path}/absent"
-    process = await spawn("run", "-c", site.config, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
-    _, err = await process.communicate()
-    assert process.returncode == ExitCode.FAILED
-    assert b"error: no system bus: " in err
-    assert b"hint: systemctl start dbus bluetooth" in err
+    ran = await completed("run", "-c", site.config, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
+    assert ran.code == ExitCode.FAILED
+    assert "error: no system bus: " in ran.err
+    assert "hint: systemctl start dbus bluetooth" in ran.err
 
 
 def test_run_on_a_log_that_is_none(site: Site) -> None:
@@ -225,11 +202,11 @@ async def test_a_phone_knocks_and_the_daemon_stops_cleanly(site: Site) -> None:
     knock = ("--wallet", make_wallet(site), "--hci", f"unix:{site.directory}/phone.hci")
     async with air(site.directory), daemon(site) as process:
         # both locks are absent from this air, so the door is certainly not opened
-        opened = await finished(await spawn("phone", "open", "street", *knock, "--json"))
+        opened = await completed("phone", "open", "street", *knock, "--json")
         assert opened.code == ExitCode.FAILED, opened
         document = json.loads(opened.out)
         assert (document["outcome"], document["reason"]) == ("refused", "lock_unreachable")
-        asked = await finished(await spawn("phone", "ask", "street", document["request"], *knock))
+        asked = await completed("phone", "ask", "street", document["request"], *knock)
         assert asked.out.startswith("street refused: lock_unreachable"), asked
         process.send_signal(signal.SIGTERM)
         stopped = await finished(process)
@@ -314,8 +291,10 @@ async def test_control_c_while_opening_leaves_it_unknown(site: Site) -> None:
         writer.close()
 
     wallet, hci = make_wallet(site), f"unix:{site.directory}/mute.hci"
-    async with await asyncio.start_unix_server(say_nothing, site.directory / "mute.hci"):
-        process = await spawn("phone", "open", "street", "--wallet", wallet, "--hci", hci)
+    async with (
+        await asyncio.start_unix_server(say_nothing, site.directory / "mute.hci"),
+        running("phone", "open", "street", "--wallet", wallet, "--hci", hci) as process,
+    ):
         async with asyncio.timeout(30):
             await reached.wait()
         process.send_signal(signal.SIGINT)

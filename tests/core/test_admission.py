@@ -11,12 +11,14 @@ from gatewayd.core.admission import (
     CROWD_S,
     IDLE_S,
     IN_A_CROWD,
+    MOST_HOLDERS,
     USUAL,
     USUAL_EVERY,
     VISIT_S,
     Evict,
     Links,
     RecentUse,
+    RecentUses,
     Stay,
     Strangers,
     Wait,
@@ -235,3 +237,15 @@ def test_recent_use_is_bounded():
     for second in range(10):
         recent = recent.asked(float(second), most=4)
     assert recent.asked_s == (6.0, 7.0, 8.0, 9.0)
+
+
+def test_only_so_many_holders_are_remembered_and_the_longest_silent_go_first():
+    uses = RecentUses()
+    for number in range(MOST_HOLDERS):
+        uses = uses.asked(number.to_bytes(2, "big"), 0.0)
+    uses = uses.asked(b"\0\0", 1.0).asked(b"one more", 2.0)
+    assert len(uses.holders) == MOST_HOLDERS
+    assert uses.count(b"\0\0", 3.0) == 2
+    assert uses.count(b"\0\1", 3.0) == 0
+    assert uses.count(b"one more", 3.0) == 1
+    assert uses.count(b"one more", 62.0) == 0

@@ -8,7 +8,14 @@ import pytest
 from firmware_proto.codes import BoltState, DoorState, LatchState, Mechanism
 from firmware_proto.fields import Battery
 from firmware_proto.messages import State
-from gatewayd.core.lock_condition import TELL_EVERY_S, LockCondition, News, Trouble
+from gatewayd.core.lock_condition import (
+    MOST_MOVEMENTS,
+    TELL_EVERY_S,
+    LockCondition,
+    Movements,
+    News,
+    Trouble,
+)
 
 FINE = State(
     request=None,
@@ -41,9 +48,6 @@ def test_nothing_is_known_before_the_first_word():
 def test_the_last_word_is_kept_and_since_when():
     known = LockCondition().heard(FINE, 10.0).heard(replace(FINE, clock_ms=2), 20.0)
     assert (known.state.clock_ms, known.heard_s) == (2, 20.0)
-    assert (known.leaf, known.leaf_s) == (DoorState.CLOSED, 10.0)
-    opened = known.heard(replace(FINE, door_state=DoorState.OPEN), 30.0)
-    assert (opened.leaf, opened.leaf_s) == (DoorState.OPEN, 30.0)
 
 
 @pytest.mark.parametrize("trouble", Trouble)
@@ -77,10 +81,15 @@ def test_troubles_at_once_are_told_at_once():
     assert {each.trouble for each in news} == {Trouble.TAMPERED, Trouble.FORCED}
 
 
-def test_a_contact_tells_the_leaf_and_nothing_else():
-    known = LockCondition().contact(DoorState.OPEN, 5.0)
-    assert (known.leaf, known.leaf_s, known.state) == (DoorState.OPEN, 5.0, None)
-    assert known.report(5.0) == {"troubles": []}
+def test_the_movements_of_a_loose_contact_are_counted():
+    moved = Movements()
+    untold = []
+    for second in range(150):
+        moved = moved.moved(100.0 + second)
+        untold.append(moved.untold)
+    told = [0] * MOST_MOVEMENTS
+    minute = [*told, *range(1, int(TELL_EVERY_S) - MOST_MOVEMENTS + 1)]
+    assert untold == [*minute, *minute, *minute[:30]]
 
 
 def test_a_dial_that_fails_is_known():

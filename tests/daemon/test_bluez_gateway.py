@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 from gatewayd.config import check, load
 from tests.support import private_bus
+from tests.support.commands import running
 from tests.support.fake_bluez_world import ADAPTER_ADDRESS, HCI, FakeBluezWorld
 from tests.support.site import Site, make_site
 
@@ -67,22 +67,17 @@ async def says_line(journal: asyncio.StreamReader, wanted: bytes) -> None:
 async def test_the_daemon_serves_phones_on_bluez(site: Site) -> None:
     says(site, GOOD)
     world = FakeBluezWorld(mtu=247)
-    await world.start_bluez()
-    daemon = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gatewayd", "run", "-c", site.config, stderr=asyncio.subprocess.PIPE
-    )
-    assert daemon.stderr is not None
     try:
-        await says_line(daemon.stderr, b"serving")
-        assert world.bluez.advertisement is not None
-        assert world.bluez.advertisement["LocalName"].endswith(" stairwell-7")
-        assert world.bluez.value(HCI, "org.bluez.Adapter1", "Powered")
-        await says_line(daemon.stderr, b"gatewayd.self_test")
-        daemon.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
-            assert await daemon.wait() == 0
+        await world.start_bluez()
+        async with running("run", "-c", site.config) as daemon:
+            assert daemon.stderr is not None
+            await says_line(daemon.stderr, b"serving")
+            assert world.bluez.advertisement is not None
+            assert world.bluez.advertisement["LocalName"].endswith(" stairwell-7")
+            assert world.bluez.value(HCI, "org.bluez.Adapter1", "Powered")
+            await says_line(daemon.stderr, b"gatewayd.self_test")
+            daemon.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(20):
+                assert await daemon.wait() == 0
     finally:
-        if daemon.returncode is None:
-            daemon.kill()
-        await daemon.communicate()
         await world.close()

@@ -108,7 +108,7 @@ async def never_subscribing(radio: Radio) -> None:
         await asyncio.sleep(0.001)
         with contextlib.suppress(RadioError):
             client = await radio._stack.connect(hci.Address(GATEWAY_ADDRESS))
-            await client.link.wait_gone()
+            await client.link._gone.wait()
 
 
 async def watch(naps: list[float]) -> None:

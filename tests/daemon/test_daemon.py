@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from gatewayd.emulators.lock_state import Part, Position
 from gatewayd.emulators.phone import Report
 from gatewayd.ports import Pulse, RadioError
 from gatewayd.timekeeper import KEEP_S
+from tests.support.commands import completed
 from tests.support.gateway import (
     GATEWAY_ADDRESS,
     STREET,
@@ -361,14 +361,8 @@ async def test_the_process_names_what_is_wrong_with_its_configuration(tmp_path: 
     async with build(tmp_path, 1) as world:
         text = world.config.read_text().replace("Europe/Copenhagen", "Europe/Nowhere")
         world.config.write_text(text)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gatewayd", "run", "-c", str(world.config)),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(20):
-            _, said = await process.communicate()
-        assert process.returncode == 2
-        assert b"Europe/Nowhere" in said
+        ran = await completed("run", "-c", world.config)
+        assert (ran.code, "Europe/Nowhere" in ran.err) == (2, True)
         assert not world.database.exists()
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from firmware_proto.codes import Action, KeyClass, Outcome, Presence, Reason
-from gatewayd.core import keytoken
 from gatewayd.core.model import INTERRUPTED, DoorId, EntryKind, Verdict
 from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.door import ALREADY_OPEN, NEVER_ASKED, Ask, RequestConflictError, past_answer
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.opening import NOT_LOGGED
-from gatewayd.refusals import MOST_A_MINUTE, MOST_HOLDERS
+from gatewayd.refusals import MOST_A_MINUTE
 from tests.support.gateway import STREET, DoorLog, Site, gateway
 from tests.support.household import IMPATIENT, NOW, until
 
@@ -121,16 +120,6 @@ async def test_the_rate_counts_requests_of_one_holder(tmp_path: Path) -> None:
         assert (await site.gateway.door.open(asking(site, 9))).verdict == ALREADY_OPEN
         site.building.clock.skip_s += 61
         assert (await site.gateway.door.open(replace(ask, request_id=b"x" * 16))).verdict == OPENED
-
-
-async def test_only_so_many_holders_are_remembered(tmp_path: Path) -> None:
-    async with gateway(tmp_path, serving=False) as site:
-        door, ask = site.gateway.door, asking(site)
-        for number in range(1030):
-            parsed = ask.token.parsed._replace(cti=number.to_bytes(8, "big"))
-            token = ask.token._replace(parsed=parsed)
-            door._count(token, float(number))
-        assert len(door._recent) == 1024
 
 
 # --- nothing opens unrecorded -------------------------------------------------------------
@@ -363,15 +352,3 @@ async def test_a_holder_cannot_fill_the_log_with_refusals(tmp_path: Path) -> Non
         await site.gateway.door.open(asking(site, 99, token=late))
         assert site.log.entries[-1].verdict.reason is Reason.EXPIRED
         counting.cancel()
-
-
-async def test_only_so_many_refused_holders_are_remembered(tmp_path: Path) -> None:
-    async with gateway(tmp_path, serving=False) as site:
-        refusals = site.gateway.around.refusals
-        token = site.building.token(site.building.wallet())
-        for number in range(MOST_HOLDERS + 3):
-            claims = replace(token.claims, cti=number.to_bytes(8, "big"))
-            presented = site.building.issuer.issue(claims)
-            named = keytoken.unverified(presented)
-            await refusals.write(named, None, Reason.UNKNOWN_DOOR)
-        assert len(refusals._recent) == MOST_HOLDERS

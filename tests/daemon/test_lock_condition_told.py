@@ -14,7 +14,8 @@ import pytest
 
 from firmware_proto.codes import DoorState, LatchState, Outcome
 from gatewayd import uplink_app
-from gatewayd.core.lock_condition import TELL_EVERY_S, Trouble
+from gatewayd.conditions import Conditions
+from gatewayd.core.lock_condition import MOST_MOVEMENTS, TELL_EVERY_S, LockCondition, Trouble
 from gatewayd.core.model import DoorId, EntryKind
 from gatewayd.emulators.lock_body import LockBody
 from gatewayd.lock_keeping import AGAIN_S, EVERY_S, FIRST_LOOK_S, look_after
@@ -30,11 +31,16 @@ def body(site: Site, door: str = STREET) -> LockBody:
     return lock.body
 
 
+def known(site: Site) -> LockCondition:
+    """What is kept of the street's lock."""
+    return site.gateway.conditions._known[DOOR]
+
+
 @contextlib.asynccontextmanager
 async def kept(site: Site) -> AsyncIterator[None]:
     """The street's link is kept, as `warm` has it."""
     warm = asyncio.create_task(site.gateway.locks[DOOR].keep_warm())
-    await until(lambda: site.gateway.conditions.of(DOOR).state is not None)
+    await until(lambda: known(site).state is not None)
     try:
         yield
     finally:
@@ -51,13 +57,12 @@ def status(site: Site) -> dict[str, object]:
 
 async def test_a_pushed_report_reaches_the_condition(tmp_path: Path) -> None:
     async with gateway(tmp_path) as site, kept(site):
-        asked = site.gateway.conditions.of(DOOR)
-        assert (asked.leaf, asked.reached) == (DoorState.CLOSED, True)
+        asked = known(site)
+        assert (asked.state.door_state, asked.reached) == (DoorState.CLOSED, True)
         body(site).move_door(is_open=True)
-        await until(lambda: site.gateway.conditions.of(DOOR).leaf is DoorState.OPEN)
-        known = site.gateway.conditions.of(DOOR)
-        assert known.state.request is None
-        assert known.heard_s >= known.leaf_s > asked.heard_s
+        await until(lambda: known(site).state.door_state is DoorState.OPEN)
+        assert known(site).state.request is None
+        assert known(site).heard_s > asked.heard_s
 
 
 async def test_tampering_is_told_to_the_journal_the_status_and_the_supervisor(
@@ -110,7 +115,7 @@ async def test_an_opening_shows_in_nothing_that_is_reported(tmp_path: Path) -> N
             site.phone().open_door(STREET, address=GATEWAY_ADDRESS), name="opening"
         )
         while not opening.done():
-            seen.add(site.gateway.conditions.of(DOOR).state.latch)
+            seen.add(known(site).state.latch)
             assert status(site)["locks"] == before
             await asyncio.sleep(0.001)
         assert opening.result().outcome is Outcome.CONFIRMED
@@ -128,20 +133,20 @@ async def test_a_lock_that_cannot_be_reached_is_reported(tmp_path: Path) -> None
 
 async def test_a_lock_that_nobody_uses_is_looked_after(tmp_path: Path) -> None:
     async with gateway(tmp_path, serving=False) as site:
-        lock, conditions = site.gateway.locks[DOOR], site.gateway.conditions
+        lock = site.gateway.locks[DOOR]
         time = LoopTime()
         looking = asyncio.create_task(look_after(lock, LoopClock(), Dice()))
         await asyncio.sleep(0)
         await time.skip(FIRST_LOOK_S - 1)
-        assert conditions.of(DOOR).state is None
+        assert known(site).state is None
         await time.skip(FIRST_LOOK_S + 1)
-        await until(lambda: conditions.of(DOOR).state is not None)
+        await until(lambda: known(site).state is not None)
         await lock.close()
         await time.skip(EVERY_S - 60)
         assert len(site.air.dials) == 1
         body(site).set_battery(5)
         await time.skip(120)
-        await until(lambda: Trouble.LOW_BATTERY in conditions.of(DOOR).troubles)
+        await until(lambda: Trouble.LOW_BATTERY in known(site).troubles)
         assert len(site.air.dials) == 2
         await lock.close()
         await time.skip(EVERY_S / 2)
@@ -165,7 +170,28 @@ async def test_a_lock_that_is_away_is_looked_for_every_hour(tmp_path: Path) -> N
         await time.skip(2 * FIRST_LOOK_S)
         for dials in range(1, 40):  # more than the budget, which dials in vain do not touch
             await until(lambda dials=dials: len(site.air.dials) == dials)
-            await until(lambda: site.gateway.conditions.of(DOOR).reached is False)
+            await until(lambda: known(site).reached is False)
             await time.skip(AGAIN_S + 1)
         looking.cancel()
         await asyncio.wait({looking})
+
+
+def test_a_loose_contact_does_not_fill_the_journal(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    time = SimpleNamespace(boottime_s=5.0)
+    conditions = Conditions([DOOR], SimpleNamespace(instant=lambda: time))
+    for each in (DoorState.CLOSED, *(DoorState.OPEN, DoorState.CLOSED) * 500):
+        conditions.contact(DOOR, each)
+        time.boottime_s += TELL_EVERY_S / 2000
+    said = list(caplog.messages)
+    assert said[:2] == [f"door {DOOR}: its contact says {each}" for each in ("closed", "open")]
+    assert said[MOST_MOVEMENTS:] == [
+        f"door {DOOR}: its contact moves too often to be told: is it loose?"
+    ]
+    time.boottime_s += TELL_EVERY_S
+    conditions.contact(DOOR, DoorState.OPEN)
+    assert caplog.messages[len(said) :] == [
+        f"door {DOOR}: its contact moved {1001 - MOST_MOVEMENTS} times more",
+        f"door {DOOR}: its contact says open",
+    ]
+    assert conditions.report()[DOOR] == {"troubles": []}

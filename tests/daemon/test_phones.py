@@ -308,7 +308,7 @@ async def test_a_fault_of_ours_costs_one_link_only(
 ) -> None:
     async with gateway(tmp_path) as site:
         door = site.gateway.doors[DoorId(STREET)]
-        door.identity = None  # nonsense, as a bug would leave it
+        door._rights = None  # nonsense, as a bug would leave it
         identity = site.building.wallet()
         async with visiting(site, identity) as there:
             with pytest.raises(LinkClosedError):

@@ -15,8 +15,9 @@ from gatewayd.adapters.relay.line import RelaySettings
 from gatewayd.adapters.relay.relay import FORGOTTEN, Relay
 from gatewayd.core.model import DoorId, EntryKind, Verdict
 from gatewayd.core.policy import DoorSettings
-from gatewayd.door import Ask, Door, DoorIdentity
+from gatewayd.door import Ask, Door
 from gatewayd.opening import NOT_LOGGED
+from gatewayd.rights import DoorIdentity
 from tests.support.gateway import LATCH_MS, STREET, Site, gateway
 from tests.support.gpio import KEEPER, LABEL, FakeChip
 from tests.support.household import until

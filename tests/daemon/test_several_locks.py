@@ -14,7 +14,6 @@ import pytest
 
 from firmware_proto.codes import LOCK_SERVICE_UUID, Action, Outcome, Presence, Reason
 from gatewayd.core.budget import OF_A_HOLDER
-from gatewayd.core.lock_condition import Trouble
 from gatewayd.core.model import DoorId, Verdict
 from gatewayd.door import Ask
 from tests.support.gateway import (
@@ -92,7 +91,7 @@ async def test_the_lock_is_dialled_while_the_log_writes(tmp_path: Path) -> None:
     async with gateway(tmp_path, serving=False) as site:
         site.log.gate.clear()
         opening = asyncio.create_task(site.gateway.door.open(asking(site.gateway, 1)))
-        await until(lambda: site.gateway.conditions.of(DoorId(STREET)).reached is True)
+        await until(lambda: site.gateway.conditions.report()[STREET].get("reached"))
         sent = len(site.air.sent)
         await asyncio.sleep(0.05)
         assert (site.kinds(), len(site.air.sent)) == ([], sent)  # ready, and not commanded
@@ -142,17 +141,14 @@ async def test_both_locks_are_kept_and_tell_what_happens_to_them(tmp_path: Path)
     async with house(tmp_path, *DOORS) as running:
         warm = [asyncio.create_task(lock.keep_warm()) for lock in running.locks.values()]
         known = running.conditions
-        await until(lambda: all(known.of(DoorId(door)).state for door in DOORS), 5.0)
+        await until(lambda: all("model" in told for told in known.report().values()), 5.0)
         cellar = running.building.locks[CELLAR].lock
         assert cellar is not None
         cellar.body.tamper(opened=True)
         cellar.body.set_battery(10)
-        await until(lambda: len(known.of(DoorId(CELLAR)).troubles) == 2)
-        assert known.of(DoorId(CELLAR)).troubles.keys() == {
-            Trouble.TAMPERED,
-            Trouble.LOW_BATTERY,
-        }
-        assert known.of(DoorId(STREET)).report(0.0)["troubles"] == []
+        await until(lambda: len(known.report()[CELLAR]["troubles"]) == 2)
+        assert known.report()[CELLAR]["troubles"] == ["tampered", "low_battery"]
+        assert known.report()[STREET]["troubles"] == []
         assert str(known) == "cellar: tampered, low battery"
         for task in warm:
             task.cancel()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.adapters.radio_helper import RadioHelper, where_there_is_one
+from gatewayd.adapters.helper_client import HelperClient, where_there_is_one
 from gatewayd.ports import RadioError
 from gatewayd.radio_helper import __main__ as program
 from gatewayd.radio_helper import kernel as kernel_module
@@ -249,8 +249,8 @@ def serving(tmp_path: Path, fake: FakeKernel, clock: Clock) -> Iterator[Serving]
 
 
 @asynccontextmanager
-async def daemon_side(path: Path) -> AsyncIterator[RadioHelper]:
-    helper = RadioHelper(path)
+async def daemon_side(path: Path) -> AsyncIterator[HelperClient]:
+    helper = HelperClient(path)
     try:
         async with asyncio.timeout(20):
             yield helper

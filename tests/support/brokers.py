@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gatewayd.adapters.broker import Address, serve
+from tests.support.commands import end
 
 HOST = "127.0.0.1"
 _START_S = 10.0
@@ -66,8 +67,7 @@ class Mosquitto:
 
     async def stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            await self._process.wait()
+            await end(self._process)
             self._process = None
 
 

@@ -1,17 +1,26 @@
-"""Run a command as a person would, in this process or in one of its own."""
+"""Run a command as a person would, in this process or in one of its own.
+
+A child outlives no test: the loop that would hear of its end is closed then, and whichever test
+runs when its transport is collected would be blamed for it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gatewayd.cli import main
+
+PROGRAM = Path(sys.executable).parent / "gatewayd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +47,8 @@ def run(*arguments: str | Path) -> Ran:
 
 def spawn(*arguments: str | Path, cwd: Path | None = None, timeout_s: float = 60) -> Ran:
     """Run the installed program."""
-    program = Path(sys.executable).parent / "gatewayd"
     done = subprocess.run(
-        [program, *arguments],
+        [PROGRAM, *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -48,3 +56,41 @@ def spawn(*arguments: str | Path, cwd: Path | None = None, timeout_s: float = 60
         timeout=timeout_s,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *arguments: str | Path, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The installed program beside the test, with pipes at every end."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, *arguments,
+        stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **environment},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        await end(process)
+
+
+async def finished(process: asyncio.subprocess.Process) -> Ran:
+    """What it says from here on, and how it ends."""
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+async def completed(*arguments: str | Path, **environment: str) -> Ran:
+    """The installed program, to its end."""
+    async with running(*arguments, **environment) as process:
+        return await finished(process)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Kill it unless it has ended, and read its pipes to their ends."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    await process.communicate()

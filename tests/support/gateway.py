@@ -35,7 +35,7 @@ from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, PastRequest
 from gatewayd.core.policy import DoorSettings
 from gatewayd.daemon import Daemon, Work
-from gatewayd.door import Door, DoorIdentity, Surroundings
+from gatewayd.door import Door, Surroundings
 from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
 from gatewayd.emulators.lock_faults import Faults, PowerLostError
 from gatewayd.emulators.lock_machine import Machine
@@ -51,6 +51,7 @@ from gatewayd.locks import RemoteLock
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
 from gatewayd.refusals import Refusals
+from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import Timekeeper
 from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
 from tests.support.links import FakeAir

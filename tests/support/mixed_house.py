@@ -21,7 +21,6 @@ from firmware_proto.cose import key_id
 from gatewayd import logbook
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.serial_line import SerialPeripheral
 from gatewayd.adapters.virtual_radio import (
     LOCK,
     PHONE,
@@ -39,12 +38,12 @@ from gatewayd.emulators.lock import LockEmulator, LockSettings
 from gatewayd.emulators.lock_machine import Machine
 from gatewayd.emulators.lock_memory import LockMemory
 from gatewayd.emulators.lock_store import LockStore
-from gatewayd.emulators.lock_wire import LINE
 from gatewayd.emulators.phone import Phone
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.keyfiles import create_files, private_pem, public_pem
 from tests.support.cable import Cable, cable
 from tests.support.household import until
+from tests.support.wired_lock import LINE, SerialPeripheral
 
 GATEWAY: Final = "stairwell-7"
 GROUP: Final = "vestergade-7"

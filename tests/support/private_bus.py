@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.commands import end
+
 CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -40,16 +42,13 @@ async def private_bus() -> AsyncIterator[str]:
             "dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--print-address",
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        assert daemon.stdout is not None
-        address = (await daemon.stdout.readline()).decode().strip()
         before = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = address
         try:
+            assert daemon.stdout is not None
+            address = os.environ[VARIABLE] = (await daemon.stdout.readline()).decode().strip()
             yield address
         finally:
-            os.environ.pop(VARIABLE)
+            os.environ.pop(VARIABLE, None)
             if before is not None:
                 os.environ[VARIABLE] = before
-            if daemon.returncode is None:
-                daemon.terminate()
-            await daemon.wait()
+            await end(daemon)

@@ -61,7 +61,7 @@ class BluetoothdWorld(VirtualWorld):
 
     pace = 6.0
     notifies_everybody = True
-    max_mtu = 512  # see main.conf
+    max_mtu = 512  # see bluetooth-main.conf
     cut_off = 2
     model = AirModel(
         # at full speed one phone that floods keeps bluetoothd from answering anybody
@@ -89,7 +89,7 @@ class BluetoothdWorld(VirtualWorld):
             start_s=20.0,
         )
         radio = await self._open.enter_async_context(open_bluez(options))
-        return radio.peripheral, Slow(radio.central)
+        return radio.peripheral, radio.central
 
     async def phone(self, address: str) -> Central:
         return _ByPublicAddress(await super().phone(address), self._adapters)

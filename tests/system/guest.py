@@ -19,7 +19,7 @@ TIMED_OUT: Final = 124
 BROKEN: Final = 125
 CANNOT_RUN: Final = 127
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MAIN_CONF: Final = Path(__file__).with_name("main.conf")
+MAIN_CONF: Final = Path(__file__).parents[2] / "systemd/bluetooth-main.conf"
 
 
 def main(share: Path) -> int:

@@ -85,16 +85,15 @@ class BenchLock:
 
 @dataclass
 class Peers:
-    """house: the daemon on the first adapter. lock: on the second. hci: the third, for phones."""
+    """house: the daemon on the first adapter. lock: on the second. Phones use the third."""
 
     house: House
     lock: BenchLock
-    hci: str
 
     async def phone(self, *words: str | Path) -> Ran:
         """`gatewayd phone ...` to its end. TimeoutError."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *PROGRAM, "phone", *map(str, words), "--adapter", self.hci),
+            *(sys.executable, *PROGRAM, "phone", *map(str, words), "--adapter", PHONE),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -104,6 +103,7 @@ class Peers:
         finally:
             if process.returncode is None:
                 process.kill()
+                await process.communicate()
         assert process.returncode is not None
         return Ran(process.returncode, out.decode(), err.decode())
 
@@ -136,11 +136,11 @@ async def open_peers(bluetoothd: Bluetoothd, directory: Path) -> AsyncIterator[P
         AsyncExitStack() as stack,
     ):
         place = house.place
-        await stack.enter_async_context(kernel_adapter(place.air, LOCK))
-        phones = await stack.enter_async_context(kernel_adapter(place.air, PHONE))
+        for address in (LOCK, PHONE):
+            await stack.enter_async_context(kernel_adapter(place.air, address))
         for address in (LOCK, PHONE):
             await place.bus.wait_for_adapter(address)
         lock = BenchLock(bench)
         stack.push_async_callback(lock.kill)
         await lock.start()
-        yield Peers(house, lock, f"hci{phones.index}")
+        yield Peers(house, lock)

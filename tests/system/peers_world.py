@@ -7,7 +7,6 @@ adapter of the kernel, and all of them share the one bluetoothd with the gateway
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from gatewayd.adapters.bleak_radio import BleakOptions, BleakRadio, open_bleak
 from gatewayd.adapters.bluez.lock_client import forget_everything
@@ -15,17 +14,6 @@ from gatewayd.adapters.bluezero import BluezeroOptions, BluezeroRadio, open_blue
 from gatewayd.adapters.gatt.client import PHONE
 from gatewayd.ports import Central, Link, Peripheral
 from tests.system.bluetoothd_world import BluetoothdWorld, Slow
-
-
-class _Locks:
-    """The gateway's way to locks whose addresses are public: the kernel's are."""
-
-    def __init__(self, central: Central) -> None:
-        self.dial = central.dial
-        self._central = central
-
-    async def scan(self, seconds: float) -> Sequence[str]:
-        return [address.removesuffix("/P") for address in await self._central.scan(seconds)]
 
 
 class _InLine:
@@ -67,7 +55,7 @@ class PeersWorld(BluetoothdWorld):
 
     async def gateway(self, address: str, *, link_cap: int = 4) -> tuple[Peripheral, Central]:
         peripheral, central = await super().gateway(address, link_cap=link_cap)
-        return peripheral, _Locks(central)
+        return peripheral, central
 
     async def phone(self, address: str) -> Central:
         adapter = await self.adapter(address)

@@ -172,14 +172,14 @@ PHONES: Final = (
 BELOW: Final = (
     Remedy(
         "bluetoothd drops long writes (bluez issue 570)",
-        "tests/system/main.conf",
+        "systemd/bluetooth-main.conf",
         "ExchangeMTU = 512",
         "ExchangeMTU = 517",
         "tests/contract/test_radio_contract.py::test_every_size_up_to_the_mtu[BluetoothdWorld-517]",
     ),
     Remedy(
         "one role at a time",
-        "tests/system/main.conf",
+        "systemd/bluetooth-main.conf",
         "KernelExperimental = 671b10b5-42c0-4696-9227-eb28d1b049d6",
         "KernelExperimental = false",
         "tests/system/test_adapter.py::test_an_adapter_can_do_both_roles_at_once",

@@ -12,11 +12,10 @@ import pytest
 
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.serial_line import SerialPeripheral
 from gatewayd.core.model import Verdict
 from gatewayd.demo.world import STREET
 from gatewayd.emulators.lock import LockEmulator, LockSettings
-from gatewayd.emulators.lock_wire import LINE
+from tests.support.wired_lock import LINE, SerialPeripheral
 from tests.system.gpio_sim import STRIKE, SimChip
 from tests.system.house import LATCH_S, OPENED, House
 from tests.system.systemd_house import (

@@ -192,10 +192,10 @@ async def test_names_that_bluetoothd_heard_are_forgotten_and_locks_are_not(
 # --- the radio helper -------------------------------------------------------------------------
 ASK = f"""
 import asyncio
-from gatewayd.adapters.radio_helper import RadioHelper
+from gatewayd.adapters.helper_client import HelperClient
 from gatewayd.ports import RadioError
 async def ask():
-    helper = RadioHelper()
+    helper = HelperClient()
     try:
         print(await helper.strength_dbm("{ADAPTER}", "F0:00:00:00:09:09", public=False))
         for _ in range(2):

@@ -83,7 +83,7 @@ def _copy() -> Iterator[Path]:
 def _run(test: str, copy: Path) -> tuple[int, str]:
     """pytest's exit code, and its last word about what went wrong."""
     if "GATEWAYD_VM" in os.environ:
-        MAIN_CONF.write_bytes((copy / "tests/system/main.conf").read_bytes())
+        MAIN_CONF.write_bytes((copy / "systemd/bluetooth-main.conf").read_bytes())
     system = ["-m", "system"] if "GATEWAYD_VM" in os.environ else []
     quiet = ["-q", "-x", "--tb=line", "--color=no", "-p", "no:cacheprovider", "-p", "no:pytest_cov"]
     try:

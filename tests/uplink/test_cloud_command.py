@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import os
 import signal
 import sqlite3
-import sys
 from contextlib import closing
 
 import pytest
@@ -22,6 +20,7 @@ from gatewayd.cloud.pull import Patience
 from gatewayd.core import audit
 from gatewayd.core.model import ClockState, origin_of
 from gatewayd.keyfiles import create_files, private_pem, public_pem
+from tests.support import commands
 from tests.support.brokers import free_port
 from tests.support.uplink import (
     AUTHORITY,
@@ -250,16 +249,12 @@ def test_verify_without_a_store_or_without_this_log(operator, capsys):
 # --- being interrupted -------------------------------------------------------------------------
 @pytest.mark.parametrize(("word", "code", "error"), [("pull", 1, "interrupted"), ("time", 0, "")])
 async def test_control_c_is_clean(broker, operator, word, code, error):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gatewayd", *arguments(word, operator, broker.address.port),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    async with asyncio.timeout(20):
-        while b"stairwell-7" not in await process.stdout.readline():
-            pass
+    words = arguments(word, operator, broker.address.port)
+    async with commands.running(*words, PYTHONUNBUFFERED="1") as process:
+        async with asyncio.timeout(20):
+            while b"stairwell-7" not in await process.stdout.readline():
+                pass
         await asyncio.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        _, told = await process.communicate()
-    assert process.returncode == code
-    assert told.decode() == (f"error: {error}\n" if error else "")
+        told = await commands.finished(process)
+    assert (told.code, told.err) == (code, f"error: {error}\n" if error else "")

@@ -177,8 +177,10 @@ async def test_sigkill_of_the_cloud_while_it_stores(broker, tmp_path):
     async with running(make_uplink(log, gateway_mqtt(broker.address).connect)):
         for _ in range(4):
             process = await spawn("cloud", broker, path)
-            await grown(path, count(path), lambda p=process: p.returncode is not None)
-            kills += await kill(process)
+            try:
+                await grown(path, count(path), lambda p=process: p.returncode is not None)
+            finally:
+                kills += await kill(process)
             check_cursor(log, path)
             assert kept(path) == log._bodies[: count(path)]
         before = count(path)

@@ -22,6 +22,7 @@ from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
 from bleak.exc import BleakBluetoothNotAvailableError
 
+from gatewayd import addresses
 from gatewayd.adapters.bleak_radio.ears import Ears
 from gatewayd.adapters.bleak_radio.troubles import trouble
 from gatewayd.adapters.gatt.client import FAULTS, GattClient, NoSuchTableError, Table
@@ -82,7 +83,7 @@ class BleakRadio:
             known = WEAKEST_DBM <= dbm <= STRONGEST_DBM
             name = printable(advertisement.local_name or "")  # anybody's, for somebody's terminal
             sighting = Sighting(device.address, dbm if known else None, name)
-            self._devices[_key(device.address)] = device
+            self._devices[addresses.plain(device.address)] = device
             seen[device.address] = sighting
             heard(sighting)
 
@@ -115,20 +116,20 @@ class BleakRadio:
                         raise trouble(error) from error
                     except FAULTS as error:
                         last = str(error) or type(error).__name__
-                    self._devices.pop(_key(address), None)
+                    self._devices.pop(addresses.plain(address), None)
                     await asyncio.sleep(RETRY_S)
         except TimeoutError:
             raise RadioError(f"{address} cannot be dialled: {last}") from None
 
     async def _found(self, address: str) -> BLEDevice:
         """What the system calls the device; waits until it advertises when it is not known yet."""
-        key = _key(address)
+        key = addresses.plain(address)
         if key not in self._devices:
             there = asyncio.Event()
 
             def note(device: BLEDevice, _: AdvertisementData) -> None:
-                self._devices[_key(device.address)] = device
-                if _key(device.address) == key:
+                self._devices[addresses.plain(device.address)] = device
+                if addresses.plain(device.address) == key:
                     there.set()
 
             async with self._ears.listening(note):
@@ -185,11 +186,6 @@ class BleakRadio:
         await self._ears.close()
         await asyncio.gather(*(client.link.close() for client in self._clients))
         await asyncio.gather(*self._hanging_up)
-
-
-def _key(address: str) -> str:
-    """Addresses and macOS's UUIDs alike, however they were typed."""
-    return address.upper().removesuffix("/P")
 
 
 def _weakness(sighting: Sighting) -> int:

@@ -10,7 +10,9 @@ from typing import Final
 
 from gatewayd.adapters.bluez import names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd
-from gatewayd.adapters.bluez.bus import BusError, Variant
+from gatewayd.adapters.bluez.bus import BusError, Variant, open_bus
+from gatewayd.adapters.gatt.link import DISCONNECT_S
+from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
 
@@ -18,7 +20,21 @@ POWER_TRIES: Final = 40
 POWER_RETRY_S: Final = 0.1
 OFF_S: Final = 0.5
 BOTH_ROLES: Final = "central-peripheral"
-HANG_UP_S: Final = 8.0
+
+
+async def name_of(address: str) -> str:
+    """What the kernel calls the adapter with this address for now, as hci1. RadioError."""
+    try:
+        async with open_bus() as bus:
+            bluetoothd = Bluetoothd(bus)
+            await bluetoothd.start()
+            await bluetoothd.sweep()
+            found = bluetoothd.objects.adapter(address)
+    except BusError as error:
+        raise RadioError(f"bluetoothd was not asked: {error}") from error
+    if found is None:
+        raise RadioError(f"there is no adapter {address}", "bluetoothctl list shows what there is")
+    return found.rpartition("/")[2]
 
 
 async def switch_on(bluetoothd: Bluetoothd, adapter: str, name: str) -> None:
@@ -84,7 +100,7 @@ async def close_stale(bluetoothd: Bluetoothd, adapter: str, counts: Counter[str]
     counts["stale connections closed"] += len(stale)
     hung_up = await asyncio.gather(
         *(
-            bluetoothd.call(device, names.DEVICE, "Disconnect", timeout_s=HANG_UP_S)
+            bluetoothd.call(device, names.DEVICE, "Disconnect", timeout_s=DISCONNECT_S)
             for device in stale
         ),
         return_exceptions=True,

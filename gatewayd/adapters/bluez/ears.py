@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from bleak import BleakScanner
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
-
-from firmware_proto.codes import LOCK_SERVICE_UUID
-from gatewayd.adapters.bluez import names
 
 SILENT_S: Final = 90.0
 """So much scanning without one advertisement from anybody means a deaf radio (habluetooth).
@@ -25,7 +22,6 @@ SILENT_S: Final = 90.0
 So does silence of LISTEN_S after as long in which no lock could be dialled.
 """
 LISTEN_S: Final = 5.0
-PUBLIC: Final = "public"
 
 Heard = Callable[[BLEDevice, AdvertisementData], None]
 
@@ -37,20 +33,6 @@ class Ears:
         self._deaf = deaf
         self._silent_s = 0.0
         self._in_vain_since_s: float | None = None
-
-    async def locks(self, adapter: str, seconds: float) -> Mapping[str, int]:
-        """Addresses that advertise a lock's service, and how strongly."""
-        heard: dict[str, int] = {}
-
-        def note(device: BLEDevice, advertisement: AdvertisementData) -> None:
-            if LOCK_SERVICE_UUID in advertisement.service_uuids:
-                public = device.details["props"].get("AddressType") == PUBLIC
-                mark = names.PUBLIC_SUFFIX if public else ""
-                heard[device.address + mark] = advertisement.rssi
-
-        async with _scanner(adapter, note, LOCK_SERVICE_UUID):
-            await asyncio.sleep(seconds)
-        return heard
 
     async def until(self, known: Callable[[], bool], news: asyncio.Event, adapter: str) -> None:
         """Scan until bluetoothd knows a device; `news` is set whenever it may."""
@@ -90,7 +72,5 @@ class Ears:
                 self._deaf()
 
 
-def _scanner(adapter: str, heard: Heard, *services: str) -> BleakScanner:
-    return BleakScanner(
-        heard, list(services) or None, bluez={"adapter": adapter.rpartition("/")[2]}
-    )
+def _scanner(adapter: str, heard: Heard) -> BleakScanner:
+    return BleakScanner(heard, bluez={"adapter": adapter.rpartition("/")[2]})

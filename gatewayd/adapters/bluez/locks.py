@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,18 +102,6 @@ class LockSide:
             if tries.adapters_fault:  # once per dial: a dial may try thirty times
                 self._keeper.complain(tries.adapters_fault)
             raise RadioError(f"{address} cannot be dialled: {tries.last}") from None
-
-    async def scan(self, seconds: float) -> Sequence[str]:
-        """Addresses advertising a lock's service within `seconds`, strongest first."""
-        async with self._in_line():
-            adapter = self._adapter()
-            if adapter is None:
-                raise RadioError(f"no radio towards locks: {self._keeper.trouble}")
-            try:
-                heard = await self._ears.locks(adapter, seconds)
-            except FAULTS as error:
-                raise RadioError(f"cannot scan: {error}") from error
-        return sorted(heard, key=lambda address: -heard[address])
 
     @property
     def links(self) -> list[GattLink]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gatewayd import addresses
+
 SERVICE: Final = "org.bluez"
 ROOT: Final = "/org/bluez"
 
@@ -29,18 +31,10 @@ INVALID_OFFSET: Final = ERROR + "InvalidOffset"
 
 UNKNOWN_OBJECT: Final = "org.freedesktop.DBus.Error.UnknownObject"
 
-PUBLIC_SUFFIX: Final = "/P"
-"""What a configuration writes behind an address that is public, not random."""
-
 
 def device_path(adapter: str, address: str) -> str:
     """Where bluetoothd puts a device: `/org/bluez/hci0/dev_F0_00_00_00_00_01`."""
-    return f"{adapter}/dev_{plain_address(address).replace(':', '_')}"
-
-
-def plain_address(address: str) -> str:
-    """`F0:..` without a mark of its type."""
-    return address.removesuffix(PUBLIC_SUFFIX).upper()
+    return f"{adapter}/dev_{addresses.plain(address).replace(':', '_')}"
 
 
 def adapter_of(path: str) -> str:

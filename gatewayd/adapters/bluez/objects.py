@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from gatewayd import addresses
 from gatewayd.adapters.bluez import names
 
 KEPT: Final = frozenset({names.ADAPTER, names.DEVICE})
@@ -58,7 +59,7 @@ class Objects:
             path
             for (path, interface), properties in self._known.items()
             if interface == names.ADAPTER
-            and (address is None or properties.get("Address") == names.plain_address(address))
+            and (address is None or properties.get("Address") == addresses.plain(address))
         )
         return found[0] if found else None
 

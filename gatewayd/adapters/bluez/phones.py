@@ -22,13 +22,12 @@ from gatewayd.adapters.bluez import gatt_table, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BusError, Call, Reply
 from gatewayd.adapters.bluez.notifier import Notifier
-from gatewayd.adapters.gatt.link import GattLink, notified_mtu
+from gatewayd.adapters.gatt.link import DISCONNECT_S, GattLink, notified_mtu
 from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
 
 Spawn = Callable[[str, Coroutine[Any, Any, None]], None]
-_DISCONNECT_S: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ class PhoneSide:
             fault = ""
             try:
                 await self._bluetoothd.call(
-                    device, names.DEVICE, "Disconnect", timeout_s=_DISCONNECT_S
+                    device, names.DEVICE, "Disconnect", timeout_s=DISCONNECT_S
                 )
             except BusError as error:
                 if error.name == names.UNKNOWN_OBJECT:

@@ -26,12 +26,11 @@ from firmware_proto.codes import (
     PHONE_RESPONSE_UUID,
     PHONE_SERVICE_UUID,
 )
-from gatewayd.adapters.gatt.link import ATT_HEADER_BYTES, GattLink
+from gatewayd.adapters.gatt.link import ATT_HEADER_BYTES, DISCONNECT_S, GattLink
 from gatewayd.ports import LinkClosedError
 
 _log: Final = logging.getLogger(__name__)
 
-HANG_UP_S: Final = 8.0
 FAULTS: Final = (BleakError, OSError, EOFError, TimeoutError)
 """What bleak raises for what the radio, the system's Bluetooth or its bus does."""
 STUMBLES: Final = (LookupError, ValueError, AssertionError, AttributeError, TypeError)
@@ -137,7 +136,7 @@ class GattClient:
         open, until the bus refuses more (bleak issue 1698).
         """
         try:
-            async with asyncio.timeout(HANG_UP_S):
+            async with asyncio.timeout(DISCONNECT_S):
                 await self._client.disconnect()
         except (*FAULTS, *STUMBLES) as error:
             _log.info("%s: hanging up: %r", self.link.peer, error)

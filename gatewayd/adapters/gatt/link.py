@@ -17,7 +17,8 @@ from gatewayd.ports import LinkClosedError
 
 ATT_HEADER_BYTES: Final = 3
 MAX_ATTRIBUTE_BYTES: Final = 512  # Core Vol 3 Part F 3.2.9
-HANG_UP_S: Final = 5.0
+DISCONNECT_S: Final = 8.0
+"""How long a system's Bluetooth may take over one request to disconnect."""
 MULTIPLE_BYTES: Final = 2
 
 
@@ -36,6 +37,9 @@ class GattLink:
 
     `hang_up` must return at once; `died` follows when the connection is gone.
     """
+
+    gone_s = 5.0
+    """How long whoever closes it waits for that."""
 
     def __init__(
         self,
@@ -94,23 +98,25 @@ class GattLink:
         await self._transmit(fragment)
 
     async def close(self) -> None:
-        """Disconnect, and wait until it is done, or five seconds."""
+        """Disconnect, and wait until it is done, or `gone_s`."""
         self.drop()
         try:
-            async with asyncio.timeout(HANG_UP_S):
+            async with asyncio.timeout(self.gone_s):
                 await self._gone.wait()
         except TimeoutError:
             self.died("nobody hangs up")
 
     def drop(self) -> None:
         """Disconnect without waiting for anything; what has not been read is discarded."""
-        if self._left:
-            return
+        if not self._left:
+            self._leave()
+            if not self._gone.is_set():
+                self._hang_up()
+
+    def _leave(self) -> None:
         self._left = True
         self._inbox.clear()
         self._changed.set()
-        if not self._gone.is_set():
-            self._hang_up()
 
     # --- called by the radio ----------------------------------------------------------------
     def arrived(self, fragment: bytes) -> None:

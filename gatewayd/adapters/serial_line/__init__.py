@@ -7,6 +7,5 @@ per line. All of pyserial is used in `port`.
 
 from gatewayd.adapters.serial_line.central import SerialCentral
 from gatewayd.adapters.serial_line.line import LineSettings
-from gatewayd.adapters.serial_line.peripheral import SerialPeripheral
 
-__all__ = ["LineSettings", "SerialCentral", "SerialPeripheral"]
+__all__ = ["LineSettings", "SerialCentral"]

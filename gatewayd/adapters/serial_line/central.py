@@ -8,7 +8,6 @@ was in, it does not stay in it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final
 
 from firmware_proto.codes import FrameKind
@@ -55,16 +54,6 @@ class SerialCentral(Line):
         if self._port is None or not self._port.usable:
             return self._trouble
         return RadioError(*self._port.heard.trouble(self.path))
-
-    async def scan(self, seconds: float) -> Sequence[str]:
-        """The path of this line, if its lock answers within `seconds`."""
-        try:
-            async with asyncio.timeout(seconds):
-                link = await self.dial(self.path)
-        except (RadioError, TimeoutError):
-            return ()
-        await link.close()
-        return (self.path,)
 
     async def _attached(self) -> LineLink:
         while True:

@@ -9,16 +9,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import perf_counter
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import LOG, open_writer
 from gatewayd.adapters.sqlite.store import LogStore
 from gatewayd.core.model import Asked, Command, CommandId, Fact, PastRequest
 from gatewayd.ports import StorageError
-
-SLOW_COMMIT_S: Final = 1.0
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -35,23 +32,12 @@ class SqliteLog:
         self,
         path: Path,
         randomness: Callable[[int], bytes],
-        stopwatch: Callable[[], float],
     ) -> None:
         self._path = path
         self._randomness = randomness
-        self._stopwatch = stopwatch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="log")
         self._store: LogStore | None = None  # only the thread looks
         self._lock: int | None = None
-        self._commit_began_s: float | None = None
-        self._last_commit_s = 0.0
-
-    @property
-    def slow(self) -> bool:
-        """Whether the last commit took more than a second, or the present one already does."""
-        began = self._commit_began_s
-        waiting = 0.0 if began is None else self._stopwatch() - began
-        return max(waiting, self._last_commit_s) > SLOW_COMMIT_S
 
     # --- ports.AuditLog -------------------------------------------------------
     async def append(
@@ -63,7 +49,7 @@ class SqliteLog:
         settles: CommandId | None = None,
     ) -> int:
         """See `ports.AuditLog`; ValueError for what contradicts what is recorded."""
-        return await self._commit(LogStore.append, fact, command, asked, settles)
+        return await self._call(LogStore.append, fact, command, asked, settles)
 
     async def past_request(self, request_key: bytes) -> PastRequest | None:
         """See `ports.AuditLog`."""
@@ -104,7 +90,7 @@ class SqliteLog:
 
     async def acknowledge(self, upto: int) -> int:
         """See `ports.LogReader`."""
-        return await self._commit(LogStore.acknowledge, upto)
+        return await self._call(LogStore.acknowledge, upto)
 
     # --- ports.Memory ---------------------------------------------------------
     async def load(self, name: str) -> bytes | None:
@@ -113,7 +99,7 @@ class SqliteLog:
 
     async def store(self, name: str, value: bytes) -> None:
         """See `ports.Memory`."""
-        await self._commit(LogStore.store, name, value)
+        await self._call(LogStore.store, name, value)
 
     # --- the thread -----------------------------------------------------------
     async def _open(self) -> None:
@@ -141,22 +127,6 @@ class SqliteLog:
             raise StorageError(f"{self._path}: the log is closed") from error
         return await asyncio.wrap_future(future)
 
-    async def _commit(
-        self,
-        method: Callable[Concatenate[LogStore, _Arguments], _Result],
-        *args: _Arguments.args,
-        **kwargs: _Arguments.kwargs,
-    ) -> _Result:
-        def timed(store: LogStore) -> _Result:
-            began_s = self._commit_began_s = self._stopwatch()
-            try:
-                return method(store, *args, **kwargs)
-            finally:
-                self._last_commit_s = self._stopwatch() - began_s
-                self._commit_began_s = None
-
-        return await self._call(timed)
-
     def _open_here(self) -> None:
         lock = self._path.with_name(self._path.name + ".lock")
         with storage_errors(str(self._path)):
@@ -182,15 +152,13 @@ async def open_log(
     path: Path,
     *,
     randomness: Callable[[int], bytes] = os.urandom,
-    stopwatch: Callable[[], float] = perf_counter,
 ) -> AsyncIterator[SqliteLog]:
     """The log of this gateway; made when the file is missing, migrated when it is old.
 
-    `randomness` gives so many unpredictable bytes; `stopwatch` gives seconds.
-    StorageError when another process writes it, or when it is damaged, newer
-    or not a log; then the file is left as it was.
+    `randomness` gives so many unpredictable bytes. StorageError when another process writes it,
+    or when it is damaged, newer or not a log; then the file is left as it was.
     """
-    log = SqliteLog(path, randomness, stopwatch)
+    log = SqliteLog(path, randomness)
     try:
         await log._open()  # noqa: SLF001 - the other half of this class
         yield log

@@ -150,10 +150,6 @@ class AirConnection:
         """Whether an advertiser took the CONNECT_IND."""
         return len(self._pipes) > 1
 
-    def involves(self, station: Station) -> bool:
-        """Whether this station still believes in the connection."""
-        return station in self._believers
-
     def next_event(self, now: float) -> float:
         """Loop time of the first connection event after `now`."""
         passed = math.floor((now - self._anchor) / self.interval_s)
@@ -209,8 +205,6 @@ class AirConnection:
 
 class VirtualAir(LocalLink):
     """The bus that the controllers share. Make an `AirController` on it for every radio."""
-
-    controllers: set[controller.Controller]
 
     def __init__(self, model: AirModel = INSTANT) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # bumble leaves it unannotated

@@ -77,7 +77,7 @@ class RadioCentral:
             except RadioError:
                 if known is not None:
                     self._known[address] = known
-                if link.reason == hci.HCI_CONNECTION_FAILED_TO_BE_ESTABLISHED_ERROR:
+                if link.code == hci.HCI_CONNECTION_FAILED_TO_BE_ESTABLISHED_ERROR:
                     return None  # another central was faster
                 raise
             undo.pop_all()

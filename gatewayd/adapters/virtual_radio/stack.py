@@ -257,7 +257,7 @@ class Stack:
 
     def _forget(self, handle: int, reason: int | None) -> None:
         if link := self.links.pop(handle, None):
-            link.died(reason)
+            link.ended(reason)
         if client := self._clients.pop(handle, None):
             client.on_gone()
         if deadline := self._deadlines.pop(handle, None):

@@ -10,11 +10,11 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from firmware_proto.codes import Action, KeyClass
+from firmware_proto.cose import key_id
 from gatewayd import keyfiles
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
-from gatewayd.cloud.authority import key_id
 from gatewayd.config.decode import Problem, decode
 from gatewayd.core.trust import Issuer, Trust, sign_bundle
 

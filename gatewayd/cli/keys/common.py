@@ -22,6 +22,7 @@ from gatewayd.keyfiles import PRIVATE_MODE, PUBLIC_MODE, KeyFileError
 
 DAY_S: Final = 86_400
 MOST_DAYS: Final = 3660
+WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def now_s() -> int:

@@ -11,7 +11,7 @@ from firmware_proto.errors import LocalProtocolError
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
-from gatewayd.cloud.authority import issue_gateway_credential, raw_log_key
+from gatewayd.cloud.authority import issue_gateway_credential
 
 
 def _door(text: str) -> tuple[str, int]:
@@ -36,7 +36,9 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
             issued_at=now_s,
             expires=now_s + arguments.days * common.DAY_S,
             key=keyfiles.read_p256_public(keys / "gateway.pub.pem", "gateway key"),
-            log_key=raw_log_key(keyfiles.read_ed25519_public(keys / "log.pub.pem", "log key")),
+            log_key=keyfiles.read_ed25519_public(
+                keys / "log.pub.pem", "log key"
+            ).public_bytes_raw(),
             receipt_key=keyfiles.read_p256_public(keys / "receipt.pub.pem", "receipt key"),
         )
     try:

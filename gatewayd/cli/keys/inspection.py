@@ -12,18 +12,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import cose, credential
 from firmware_proto.codes import Action
+from firmware_proto.cose import key_id
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
-from gatewayd.cloud.authority import key_id
 from gatewayd.core import envelope, keytoken
 from gatewayd.core.claims import Claims, TokenRejected
 from gatewayd.core.schedule import Window
 from gatewayd.core.trust import TRUST_TYPE, Issuer, Trust, verify_bundle
 
 Facts = dict[str, object]
-_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ def _actions(actions: Action) -> str:
 
 
 def _window(window: Window) -> str:
-    days = ",".join(name for day, name in enumerate(_DAYS) if window.days >> day & 1)
+    days = ",".join(name for day, name in enumerate(common.WEEKDAYS) if window.days >> day & 1)
     end = (window.start + window.duration) % (24 * 60)
     return f"{days} {_clock(window.start)}-{_clock(end)}"
 

@@ -12,15 +12,15 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto.codes import Action, KeyClass, Presence
+from firmware_proto.cose import key_id
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
-from gatewayd.cloud.authority import key_id, new_key
+from gatewayd.cloud.authority import new_key
 from gatewayd.core import keytoken
 from gatewayd.core.claims import CTI_BYTES, Claims, StatusReference
 from gatewayd.core.schedule import DAY_MINUTES, Schedule, Window
 
-_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MOST_DAYS: Final = keytoken.UNLISTED_LIFETIME_S // common.DAY_S
 _WINDOW: Final = re.compile(
     r"(?P<days>[a-z,-]+) (?P<from>[0-9]{2}:[0-9]{2})-(?P<to>[0-9]{2}:[0-9]{2})"
@@ -73,8 +73,8 @@ def _days(text: str) -> int:
     mask = 0
     for part in text.replace("daily", "mon-sun").split(","):
         first, dash, last = part.partition("-")
-        low = _DAYS.index(first)
-        high = _DAYS.index(last) if dash else low
+        low = common.WEEKDAYS.index(first)
+        high = common.WEEKDAYS.index(last) if dash else low
         for day in range(low, high + 1 if high >= low else high + 8):
             mask |= 1 << day % 7
     return mask

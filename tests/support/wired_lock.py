@@ -1,24 +1,28 @@
-"""The lock's end of a line: `ports.Peripheral`, where every connection begins with an Attach.
-
-For emulated locks, on a bench or in tests.
-"""
+"""What an emulated lock needs at the far end of a line: the lock's end of it, and how to speak."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from firmware_proto.codes import FrameKind
+from firmware_proto.framing import WholeFrames
+from firmware_proto.lock_session import LineLockServerSession
 from firmware_proto.session import ERROR_FRAME
 from gatewayd.adapters.serial_line.line import Line, LineLink, LineSettings
 from gatewayd.adapters.serial_line.port import Port
+from gatewayd.emulators.lock_wire import Wire
 
 _ATTACH: Final = bytes([FrameKind.ATTACH])
 _ERROR: Final = bytes([FrameKind.ERROR])
 
+LINE: Final = Wire(lambda _: WholeFrames(), LineLockServerSession, greets=False, reports=True)
+HALF_DUPLEX_LINE: Final = replace(LINE, reports=False)
+
 
 class SerialPeripheral(Line):
-    """One lock on one line; serves one gateway at a time. Close it when done."""
+    """`ports.Peripheral`: every connection begins with an Attach. Close it when done."""
 
     def __init__(self, path: str, settings: LineSettings | None = None) -> None:
         super().__init__(path, settings)

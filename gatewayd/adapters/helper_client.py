@@ -27,7 +27,7 @@ STRENGTH_S: Final = 10.0
 RESTART_S: Final = 30.0
 
 
-class RadioHelper:
+class HelperClient:
     """`ports.RadioHelper` over the helper's socket. Questions wait for each other."""
 
     def __init__(self, path: Path = SOCKET) -> None:
@@ -99,9 +99,9 @@ class RadioHelper:
             self._talk = None
 
 
-def where_there_is_one(path: Path = SOCKET) -> RadioHelper | None:
+def where_there_is_one(path: Path = SOCKET) -> HelperClient | None:
     """The helper, if this machine has its socket: systemd makes that before the daemon starts."""
-    return RadioHelper(path) if path.is_socket() else None
+    return HelperClient(path) if path.is_socket() else None
 
 
 def _check(answer: Answer) -> None:
