@@ -55,6 +55,11 @@ class Ladder:
     failures: int = 0
     used_s: Mapping[Rung, float] = field(default_factory=dict)
 
+    @classmethod
+    def straight_to(cls, rung: Rung) -> Ladder:
+        """For faults that lasted long before they were told: no other rung but `AGAIN`."""
+        return cls(frozenset(Rung) - {Rung.AGAIN, rung}, LIMITS[rung].after - 1)
+
     def failed(self, now_s: float) -> tuple[Ladder, Rung]:
         """One more failure in a row, and the highest rung that is due."""
         failures = self.failures + 1

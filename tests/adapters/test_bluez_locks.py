@@ -229,6 +229,32 @@ async def test_scans_that_hear_nobody(world: FakeBluezWorld, monkeypatch):
     assert radio.health()["radio_repairs"] >= 1
 
 
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_lock_that_is_heard_and_not_reached(
+    world: FakeBluezWorld, monkeypatch, heard: bool
+):
+    """Told once, and reached after one power cycle; a lock out of reach is no reason for any."""
+    monkeypatch.setattr("gatewayd.adapters.bluez.ears.IN_VAIN_S", 0.0)
+    monkeypatch.setattr("gatewayd.adapters.bluez.ears.LISTEN_S", 0.2)
+    radio = await world.open(GATEWAY, replace(QUICK, dial_s=1.0))
+    await world.lock(LOCK_1)
+    await (await radio.central.dial(LOCK_1)).close()
+    world.bluez.refuse["Connect"] = ["Failed"] * 1000
+    if not heard:
+        world.vanish(LOCK_1)
+    for _ in range(3):
+        with pytest.raises(RadioError):
+            await radio.central.dial(LOCK_1)
+    assert radio.counts["locks heard and not reached"] == heard
+    if heard:
+        await until(lambda: radio.counts["recovery: power cycle"])
+    world.bluez.refuse.clear()
+    world.hidden.clear()
+    await (await radio.central.dial(LOCK_1)).close()
+    assert radio.counts["recovery: power cycle"] == heard
+    assert radio.counts["recovery: again"] == 0
+
+
 async def test_a_scan_that_is_refused(world: FakeBluezWorld):
     radio = await world.open(GATEWAY, IMPATIENT)
     world.bluez.refuse["StartDiscovery"] = ["InProgress"] * 100

@@ -101,9 +101,16 @@ ADAPTER: Final = (
     Remedy(
         "scan silent: a deaf adapter, a lock that bluetoothd knows",
         f"{BLUEZ}/locks.py",
-        "            await self._ears.check(adapter)\n",
+        "            await self._ears.check(adapter, address)\n",
         "",
         f"{RADIO}::test_a_scan_that_hears_nobody_is_noticed[True]",
+    ),
+    Remedy(
+        "a lock is heard and not reached: nobody is told",
+        f"{BLUEZ}/ears.py",
+        "            self._stuck(address)\n",
+        "",
+        f"{RADIO}::test_a_lock_that_is_heard_and_not_reached",
     ),
     Remedy(
         "a fault that lasts: no rung of the ladder is taken",

@@ -91,8 +91,8 @@ async def test_a_scan_that_hears_nobody_is_noticed(
     place: Place, stopwatch, monkeypatch, known: bool
 ):
     """The adapter is deaf until it is switched off and on."""
-    monkeypatch.setattr(ears, "SILENT_S", 0.5)
-    monkeypatch.setattr(ears, "LISTEN_S", 0.5)
+    for name in ("SILENT_S", "LISTEN_S", *(("IN_VAIN_S",) if known else ())):
+        monkeypatch.setattr(ears, name, 0.5)
     lock = place.unknown_address()
     radio, _ = await place.lock(lock)
     async with open_bluez(replace(OPTIONS, dial_s=DEAF_DIAL_S)) as bluez:
@@ -104,6 +104,20 @@ async def test_a_scan_that_hears_nobody_is_noticed(
         what = "a lock that it knows" if known else "a new lock"
         stopwatch.recovered(f"a deaf adapter: {what} dialled after", stopwatch.lap_s())
         assert bluez.counts["silent scans"] >= 1
+        assert bluez.counts["recovery: power cycle"] >= 1
+
+
+async def test_a_lock_that_is_heard_and_not_reached(place: Place, stopwatch, monkeypatch):
+    """The adapter connects to nobody until it is switched off and on."""
+    monkeypatch.setattr(ears, "IN_VAIN_S", 0.5)
+    radio, _ = await place.lock(LOCK)
+    async with open_bluez(replace(OPTIONS, dial_s=4.0)) as bluez:
+        await (await reached(bluez, radio)).close()
+        place.adapter.controller.numb = True
+        stopwatch.lap_s()
+        await reached(bluez, radio)
+        stopwatch.recovered("an adapter that connects to nobody: dialled after", stopwatch.lap_s())
+        assert bluez.counts["locks heard and not reached"] == 1
         assert bluez.counts["recovery: power cycle"] == 1
 
 

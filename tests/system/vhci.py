@@ -32,13 +32,19 @@ class KernelController(AirController):
     le_features = AirController.le_features & ~hci.LeFeatureMask.LL_PRIVACY
     deaf = False
     """It hears no advertisement any more, and says nothing of it."""
+    numb = False
+    """It hears, and connects to nobody."""
 
     def on_ll_advertising_pdu(self, packet: ll.AdvertisingPdu) -> None:
         if not self.deaf:
             super().on_ll_advertising_pdu(packet)
 
+    def create_le_connection(self, peer_address: hci.Address) -> None:
+        if not self.numb:
+            super().create_le_connection(peer_address)
+
     def reset(self) -> None:
-        self.deaf = False
+        self.deaf = self.numb = False
         super().reset()
 
 

@@ -45,6 +45,8 @@ class Task(StrEnum):
     SERVE = "serve phones"
     DIAL = "dial locks"
     HANG_UP = "hang up"
+    REACH = "reach a lock that is heard"
+    """It may be the lock: its ladder is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Keeper:
         self._wake = asyncio.Event()
         self._remedies = Remedies(bus, bluetoothd, options.helper, self._new_life)
         self._ladders = {task: Ladder(self._remedies.lacking) for task in Task}
+        self._ladders[Task.REACH] = Ladder.straight_to(Rung.POWER_CYCLE)
         self._complaints: dict[Task, str] = {}
         self._lives: Counter[str] = Counter()
         self._ready: dict[str, _Life] = {}
@@ -106,9 +109,9 @@ class Keeper:
         if self.state is not State.FAILING:  # then the wait is there for a reason
             self.wake()
 
-    def complain(self, reason: str) -> None:
-        """Dialling failed in a way that only the adapter can be blamed for."""
-        self._complaints[Task.DIAL] = reason
+    def complain(self, reason: str, task: Task = Task.DIAL) -> None:
+        """Dialling failed in a way that only the adapter can be blamed for, or most likely it."""
+        self._complaints[task] = reason
         self.wake()
 
     def dialled(self) -> None:
@@ -331,7 +334,7 @@ class Keeper:
 
     def _address(self, task: Task) -> str | None:
         """Of the adapter that is to be blamed."""
-        if task is Task.DIAL and self._options.lock_adapter is not None:
+        if task in {Task.DIAL, Task.REACH} and self._options.lock_adapter is not None:
             return self._options.lock_adapter
         return self._options.adapter
 

@@ -23,7 +23,7 @@ from gatewayd.adapters.bluez import lock_client, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BusError
 from gatewayd.adapters.bluez.ears import Ears
-from gatewayd.adapters.bluez.keeper import Keeper
+from gatewayd.adapters.bluez.keeper import Keeper, Task
 from gatewayd.adapters.bluez.lock_client import LockClient
 from gatewayd.adapters.bluez.options import BluezOptions
 from gatewayd.adapters.bluez.phones import PhoneSide, Spawn
@@ -79,7 +79,7 @@ class LockSide:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._clients: dict[str, LockClient] = {}
-        self._ears = Ears(self._deaf)
+        self._ears = Ears(self._deaf, self._stuck)
         self._device_news = asyncio.Event()
         self._lost: RadioError | None = None
         bluetoothd.listen(self._happened)
@@ -92,13 +92,13 @@ class LockSide:
                 while True:
                     link = await self._try(address, tries)
                     if link is not None:
-                        self._ears.dialled(worked=True)
+                        self._ears.dialled(address, worked=True)
                         self._keeper.dialled()
                         return link
                     await asyncio.sleep(max(tries.pause_s, RETRY_S))
         except TimeoutError:
             self._counts["dials in vain"] += 1
-            self._ears.dialled(worked=False)
+            self._ears.dialled(address, worked=False)
             if tries.adapters_fault:  # once per dial: a dial may try thirty times
                 self._keeper.complain(tries.adapters_fault)
             raise RadioError(f"{address} cannot be dialled: {tries.last}") from None
@@ -210,7 +210,7 @@ class LockSide:
             if not self._known(path):
                 await self._ears.until(lambda: self._known(path), self._device_news, adapter)
                 return None  # connecting has a turn of its own
-            await self._ears.check(adapter)
+            await self._ears.check(adapter, address)
             client = await lock_client.connect(path, address, adapter, self._hang_up)
         except FAULTS as error:
             tries.last, tries.pause_s = str(error), lock_client.pause_s(error)
@@ -248,6 +248,10 @@ class LockSide:
     def _deaf(self) -> None:
         self._counts["silent scans"] += 1
         self._keeper.complain("scans hear nobody")
+
+    def _stuck(self, address: str) -> None:
+        self._counts["locks heard and not reached"] += 1
+        self._keeper.complain(address, Task.REACH)
 
     async def _forget_table(
         self, adapter: str, path: str, address: str, tries: _Tries, error: NoSuchTableError

@@ -33,6 +33,7 @@ LOSSES: Final = (
     "advertisements released",
     "dials that never ended",
     "silent scans",
+    "locks heard and not reached",
     "stale tables forgotten",
     "stale connections closed",
     "disconnects refused",
