@@ -188,7 +188,7 @@ def _patch(tree: Path) -> None:
 
 
 def _compile(tree: Path) -> Path:
-    make = ["make", "ARCH=um", f"-j{os.cpu_count() or 1}"]
+    make = ["make", "ARCH=um", f"-j{(os.cpu_count() or 1) + 1}"]
     _run([*make, "tinyconfig"], cwd=tree)
     with (tree / ".config").open("a") as config:
         config.write(CONFIG.read_text())

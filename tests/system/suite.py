@@ -26,12 +26,12 @@ MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
     "contract, bleak and bluezero": (CONTRACT, "-k", "PeersWorld"),
     "systemd: life": (f"{HERE}/test_systemd_life.py",),
     "faults": (f"{HERE}/test_faults.py",),
-    "faults of the radio": (f"{HERE}/test_radio_faults.py",),
-    "strangers": (f"{HERE}/test_strangers.py",),
     "systemd: surroundings": (
         f"{HERE}/test_systemd_drop_ins.py",
         f"{HERE}/test_systemd_neighbours.py",
     ),
+    "faults of the radio": (f"{HERE}/test_radio_faults.py",),
+    "strangers": (f"{HERE}/test_strangers.py",),
     "contract, BlueZ": (CONTRACT, "-k", "BluetoothdWorld"),
 }
 """Longest first, so that all lanes are done at about the same time."""

@@ -184,7 +184,7 @@ async def test_names_that_bluetoothd_heard_are_forgotten_and_locks_are_not(
         each.unlink(missing_ok=True)
     await BLUETOOTH.do("restart")
     stopwatch.lap_s()
-    await installed.opens(within_s=2 * SETTLE_S)  # a dial that is given up costs four seconds each
+    await installed.opens(within_s=2 * SETTLE_S)  # dials given up cost four seconds each
     stopwatch.say("opened with a lock whose table bluetoothd had lost", stopwatch.lap_s())
     assert any(TABLE in each.read_text().splitlines() for each in tables if each.exists())
 
@@ -229,7 +229,7 @@ async def test_the_helper_serves_the_daemons_user_alone(installed: House, stopwa
     # root may open the socket, and is turned away by the helper
     assert "restarted" not in await ask("root")
     assert any("turned away" in line for line in await HELPER.journal())
-    await installed.opens(within_s=2 * SETTLE_S)  # a dial that is given up costs four seconds each
+    await installed.opens(within_s=2 * SETTLE_S)  # dials given up cost four seconds each
 
 
 async def test_the_helper_has_one_capability(installed: House):
