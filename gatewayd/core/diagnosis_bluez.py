@@ -138,7 +138,7 @@ class Wanted:
 # What each means: https://github.com/bluez/bluez/blob/master/src/main.conf. Known from
 # https://github.com/bluez/bluez/issues/67 (pairing prompts), .../425 (dialling on its own);
 # TemporaryTimeout as in Home Assistant OS, whose default of 30 s is too short for scan and dial;
-# KernelExperimental: hci_le_create_conn_sync() pauses advertising unless roles are simultaneous.
+# KernelExperimental: https://github.com/bluez/bluez/issues/584.
 WANTED: Final = (
     Wanted(
         "General", "ReverseServiceDiscovery", "false", "phones may be asked to pair",
@@ -148,7 +148,7 @@ WANTED: Final = (
     ),
     Wanted(
         "General", "KernelExperimental", SIMULTANEOUS_ROLES,
-        "the door is invisible to phones while a lock is dialled",
+        "phones that are connected are sent away when a lock is not reached",
     ),
     Wanted(
         "General", "JustWorksRepairing", "never", "strangers may replace a pairing",
