@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from gatewayd import __version__, addresses
+from gatewayd import __version__, addresses, handlers
 from gatewayd.actuators import Actuator, Workshop
 from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
@@ -32,11 +32,13 @@ from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, Gateway
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
 from gatewayd.lock_connection import GatewayIdentity
+from gatewayd.mailbox import Mailbox
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
-from gatewayd.timekeeper import Timekeeper
+from gatewayd.timekeeper import SignedTime, Timekeeper
+from gatewayd.trusted import Trusted
 
 _log: Final = logging.getLogger(__name__)
 
@@ -161,6 +163,15 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     if secrets.provisioned_time_s is not None:
         await timekeeper.provision(secrets.provisioned_time_s)
     around = await _surroundings(secrets, log, grown, timekeeper, tasks)
+    times = SignedTime(timekeeper, around.entropy)
+    mailbox = await Mailbox.load(
+        config.gateway.id,
+        around.trusted,
+        log,
+        lambda: timekeeper.reading().floor_s,
+        handlers.handlers(timekeeper, times),
+    )
+    await mailbox.start()
     identity = GatewayIdentity(secrets.key, secrets.credential_bytes)
     conditions = Conditions((DoorId(door.id) for door in config.doors), clock)
     workshop = Workshop(radio.central, identity, secrets, clock, around.entropy, stack, conditions)
@@ -174,8 +185,10 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
 
         extra.append(
             uplink_app.uplink(
-                config, config.uplink, secrets, log, timekeeper, grown,
-                lambda: uplink_app.status(timekeeper, phones, radio.health(), conditions),
+                config, config.uplink, secrets, log, mailbox, times, grown,
+                lambda: uplink_app.status(
+                    timekeeper, phones, radio.health(), conditions, mailbox.report()
+                ),
             )
         )  # fmt: skip
     return Daemon(
@@ -206,7 +219,7 @@ async def _surroundings(
         noticed,
         timekeeper,
         entropy,
-        secrets.trust,
+        await Trusted.load(log, secrets.bundle, secrets.root),
         await _request_secret(log, entropy),
         tasks,
         Refusals(noticed, timekeeper),
