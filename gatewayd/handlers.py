@@ -17,7 +17,7 @@ from gatewayd.core.envelope import Floor, Kind, Retire, Statement, TimeAnswer
 from gatewayd.core.state import StateKind
 from gatewayd.mailbox import Handlers
 from gatewayd.ports import Memory
-from gatewayd.retirement import retire
+from gatewayd.retirement import retire, retired
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
 
@@ -74,9 +74,11 @@ class Desk:
         await self.timekeeper.lower(wrong.above_s, wrong.to_s)
 
     async def retire(self, order: Statement) -> None:
-        """This gateway opens nothing any more."""
-        await retire(self.memory, Retire.of(order.body))
-        self.stop()
+        """This gateway opens nothing any more; told again, it has nothing to stop."""
+        wanted = Retire.of(order.body)
+        if await retired(self.memory) is None:
+            await retire(self.memory, wanted)
+            self.stop()
 
     def credential(self, body: bytes) -> None:
         """Whether it is one of ours. RemoteProtocolError."""
