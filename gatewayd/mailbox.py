@@ -210,8 +210,8 @@ class Mailbox:
             for subject in self._register.subjects(kind):
                 winner = self._register.winner(kind, subject, self._named())
                 if winner is not None and self._told.get((kind, subject)) != winner:
-                    self._told[kind, subject] = winner
                     await handler.take(subject, winner.body)
+                    self._told[kind, subject] = winner  # else it is told again, next time
 
     def _named(self) -> frozenset[bytes]:
         return frozenset(map(key_id, self.trusted.now.keys(Role.COMMAND)))

@@ -49,6 +49,8 @@ class Desk:
             raise RemoteProtocolError(Fault.MALFORMED, "told to be bad")
 
     async def take(self, subject: str, body: bytes) -> None:
+        if self.fails:
+            raise StorageError("told to fail")
         self.told.append((subject, body))
 
     async def obey(self, order: Statement) -> None:
@@ -131,6 +133,16 @@ async def test_a_bad_body_is_not_stored_and_uses_no_serial_up() -> None:
     assert await memory.load(REGISTER_NAME) is None
     await box.deliver(says(1, b"good"))
     assert desk.told == [("", b"good")]
+
+
+async def test_a_handler_that_failed_is_told_again() -> None:
+    desk = Desk(fails=True)
+    box = await mailbox(MemoryLog(), desk)
+    with pytest.raises(StorageError):
+        await box.deliver(says(1, b"one"))
+    desk.fails = False
+    await box.deliver(says(1, b"other", kind=StateKind.LIST, subject="x"))
+    assert sorted(desk.told) == [("", b"one"), ("x", b"other")]
 
 
 async def test_what_is_for_somebody_else_or_of_somebody_else_is_not_for_us() -> None:
