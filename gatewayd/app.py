@@ -31,6 +31,7 @@ from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
+from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
@@ -174,8 +175,10 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
 
         extra.append(
             uplink_app.uplink(
-                config, config.uplink, secrets, log, timekeeper, grown,
-                lambda: uplink_app.status(timekeeper, phones, radio.health(), conditions),
+                config, config.uplink, secrets, log, timekeeper, around.lists, grown,
+                lambda: uplink_app.status(
+                    timekeeper, phones, radio.health(), conditions, around.lists
+                ),
             )
         )  # fmt: skip
     return Daemon(
@@ -207,6 +210,7 @@ async def _surroundings(
         timekeeper,
         entropy,
         secrets.trust,
+        await StatusLists.load(lambda: secrets.trust, log, timekeeper),
         await _request_secret(log, entropy),
         tasks,
         Refusals(noticed, timekeeper),

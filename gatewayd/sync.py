@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,7 +29,7 @@ from gatewayd.core.envelope import Kind, Statement, TimeAnswer
 from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import GatewayTopics, GroupTopics
 from gatewayd.core.trust import Trust
 from gatewayd.groups import only
 from gatewayd.ports import Clock, LogReader, Memory, PortError, Pulse, StorageError, Upstream
@@ -66,7 +66,8 @@ class Uplink:
     trust: Trust
     log_key: Ed25519PrivateKey = field(repr=False)
     connect: Callable[[], AbstractAsyncContextManager[Upstream]]
-    """A session, subscribed to `GatewayTopics.for_gateway`; its will is `status(online=False)`."""
+    """A session, subscribed to `for_gateway` of `GatewayTopics` and of `GroupTopics`; its will is
+    `status(online=False)`."""
     log: LogReader
     memory: Memory
     clock: Clock
@@ -82,6 +83,8 @@ class Uplink:
     """A fresh nonce when signed time is wanted now, else None."""
     answered: Callable[[bytes, int], Awaitable[None]]
     """(nonce, time_s) signed by the time key; TimeRefusedError when timekeeping refuses it."""
+    deliver: Callable[[bytes], Awaitable[bool]]
+    """A status list, which anybody may have sent; as `lists.StatusLists.deliver`."""
     witness: Verifier | None = None
     """Whose cosignature an Ack must bear; None: the command key speaks for the cloud."""
     pace: Pace = Pace()
@@ -89,7 +92,7 @@ class Uplink:
     """What came in and what of it was ignored, by reason."""
 
 
-def status(*, online: bool, **fields: str | float | bool | Mapping[str, object] | None) -> bytes:
+def status(*, online: bool, **fields: object) -> bytes:
     """The retained status: JSON, for people with any MQTT client."""
     return json.dumps({"online": online, **fields}, sort_keys=True).encode()
 
@@ -141,6 +144,7 @@ class _GatewaySide:
         self._pulse = pulse
         self._listening = pulse.part("orders")
         self._topics = GatewayTopics(uplink.gateway)
+        self._group_topics = GroupTopics(uplink.trust.group)
         self._origin = origin_of(uplink.gateway)
         self._verifier = Verifier(self._origin, uplink.log_key.public_key().public_bytes_raw())
         self._addressees = (uplink.gateway, uplink.trust.group, envelope.EVERYBODY)
@@ -240,6 +244,10 @@ class _GatewaySide:
 
     async def _handle(self, upstream: Upstream, topic: str, payload: bytes) -> None:
         uplink = self._uplink
+        if self._group_topics.has_list(topic):
+            is_news = await uplink.deliver(payload)
+            uplink.counts["list" if is_news else "ignored: list held already"] += 1
+            return
         if topic not in self._orders or len(payload) > MAX_ORDER_BYTES:
             uplink.counts["ignored: not an order"] += 1
             return

@@ -18,8 +18,9 @@ from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
 from gatewayd.core.model import GatewayId
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import GatewayTopics, GroupTopics
 from gatewayd.daemon import Work
+from gatewayd.lists import StatusLists
 from gatewayd.phones import Phones
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
@@ -30,6 +31,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     secrets: Secrets,
     log: SqliteLog,
     timekeeper: Timekeeper,
+    lists: StatusLists,
     grown: asyncio.Event,
     health: Callable[[], bytes],
 ) -> Work:
@@ -46,7 +48,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         client_id=f"gatewayd-{gateway}",
         tls=tls,
         will=Will(topics.status, sync.status(online=False)),
-        subscriptions=topics.for_gateway,
+        subscriptions=(*topics.for_gateway, *GroupTopics(secrets.trust.group).for_gateway),
     )
     time = SignedTime(timekeeper, entropy)
     wired = sync.Uplink(
@@ -63,6 +65,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         floor_s=lambda: timekeeper.reading().floor_s,
         question=time.question,
         answered=time.answered,
+        deliver=lists.deliver,
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
 
@@ -72,6 +75,7 @@ def status(
     phones: Phones,
     radio: Mapping[str, str | int | bool],
     conditions: Conditions,
+    lists: StatusLists,
 ) -> bytes:
     """Health without persons."""
     reading = timekeeper.reading()
@@ -84,5 +88,6 @@ def status(
         ),
         faults=phones.counts["our fault"],
         locks=conditions.report(),
+        lists=lists.report(),
         **radio,
     )

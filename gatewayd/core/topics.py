@@ -23,6 +23,31 @@ def _checked(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupTopics:
+    """The topics of a door group: what is retained for all its gateways."""
+
+    group: str
+
+    @property
+    def for_gateway(self) -> tuple[str, ...]:
+        """What every gateway of the group subscribes to; nothing for a name that fits no topic."""
+        return (f"{self._lists}/#",) if _NAME.fullmatch(self.group) else ()
+
+    @property
+    def _lists(self) -> str:
+        return f"{PREFIX}/group/{self.group}/list"
+
+    def list(self, name: str) -> str:
+        """Where one status list is retained; `name` only keeps several apart. ValueError."""
+        _checked(self.group)
+        return f"{self._lists}/{_checked(name)}"
+
+    def has_list(self, topic: str) -> bool:
+        """Is it a topic of status lists? A broker's `#` matches the level above, too."""
+        return topic == self._lists or topic.startswith(f"{self._lists}/")
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayTopics:
     """The topics of one gateway. ValueError for an id that cannot stand in a topic."""
 

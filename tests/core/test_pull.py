@@ -28,7 +28,7 @@ from gatewayd.core.pull import (
     seal_info,
     verify_batch,
 )
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import GatewayTopics, GroupTopics
 
 ORIGIN = origin_of(GatewayId("stairwell-7"))
 KEY = Ed25519PrivateKey.from_private_bytes(b"log key".ljust(32))
@@ -320,6 +320,22 @@ def test_each_gateway_has_topics_of_its_own():
     assert topics.down("pull") == f"{base}/down/pull"
     assert topics.for_gateway == (f"{base}/down/+",)
     assert topics.for_cloud == (f"{base}/up/+", f"{base}/status")
+
+
+def test_a_group_has_a_topic_for_each_list():
+    topics = GroupTopics("vestergade-7")
+    base = "gatewayd/v1/group/vestergade-7/list"
+    assert topics.list("housing") == f"{base}/housing"
+    assert topics.for_gateway == (f"{base}/#",)
+    assert topics.has_list(base)
+    assert topics.has_list(f"{base}/housing")
+    assert not topics.has_list(f"{base}s")
+    for odd in ("", "a/b", "#", "gård"):
+        assert GroupTopics(odd).for_gateway == ()
+        with pytest.raises(ValueError, match="broker"):
+            GroupTopics(odd).list("housing")
+        with pytest.raises(ValueError, match="broker"):
+            topics.list(odd)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#", "a b", "æ", "x" * 65, "a\n"])

@@ -18,6 +18,7 @@ from gatewayd.cloud.authority import Authority, IssuerKey
 from gatewayd.core.model import Asked, Command, CommandId, Fact
 from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
 from gatewayd.door import Surroundings
+from gatewayd.lists import StatusLists
 from gatewayd.phones import TURN_S, Phones, Receipts
 from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
 from gatewayd.refusals import Refusals
@@ -107,7 +108,8 @@ class Site:
         operator, dice = Operator(), Dice()
         trust = Authority.create("vestergade-7", IssuerKey.create("housing")).trust()
         refusals = Refusals(self.log, timekeeper)
-        around = Surroundings(self.log, timekeeper, dice, trust, bytes(32), tasks, refusals)
+        lists = await StatusLists.load(lambda: trust, self.log, timekeeper)
+        around = Surroundings(self.log, timekeeper, dice, trust, lists, bytes(32), tasks, refusals)
         phones = Phones(operator.gateway(), Receipts(operator.receipts, "log"), {}, around, cap=4)
         return Daemon(
             self.log,

@@ -30,7 +30,7 @@ from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, n
 from gatewayd.conditions import Conditions
 from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken
-from gatewayd.core.claims import Claims
+from gatewayd.core.claims import Claims, StatusReference
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, PastRequest
 from gatewayd.core.policy import DoorSettings
@@ -45,6 +45,7 @@ from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.phone import Patience, Phone
 from gatewayd.emulators.visit import Visit
 from gatewayd.emulators.wallet import Wallet
+from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import RemoteLock
@@ -132,13 +133,15 @@ class Building:
         )
         return GatewayIdentity(self.keys.handshake, shown)
 
-    def wallet(
+    def wallet(  # noqa: PLR0913 - all of it has a default
         self,
         *,
         doors: Iterable[str] | None = None,
         issuer: IssuerKey | None = None,
         expires: int = NOW + DAY_S,
         audience: str = GROUP,
+        key_class: KeyClass = KeyClass.RESIDENT,
+        status: StatusReference | None = None,
     ) -> Wallet:
         """A fresh key with a fresh token."""
         self._wallets += 1
@@ -154,7 +157,8 @@ class Building:
                 issued_at=NOW - DAY_S,
                 key=key.public_key(),
                 scope=tuple((door, self.actions) for door in sorted(doors or self.locks)),
-                key_class=KeyClass.RESIDENT,
+                key_class=key_class,
+                status=status,
             )
         )
         path = self.directory / f"wallet-{self._wallets}"
@@ -225,6 +229,7 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
         timekeeper,
         entropy,
         building.authority.trust(),
+        await StatusLists.load(building.authority.trust, log, timekeeper),  # type: ignore[arg-type] # likewise
         bytes(32),
         tasks,
         Refusals(log, timekeeper),

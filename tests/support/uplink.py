@@ -35,7 +35,7 @@ from gatewayd.core.model import (
 )
 from gatewayd.core.pull import MAX_SEALED_BYTES, MIN_BATCH_BYTES
 from gatewayd.core.timekeeping import Timekeeping
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import GatewayTopics, GroupTopics
 from gatewayd.ports import Upstream
 from gatewayd.sync import Pace, Uplink, run, status
 from tests.support.memory_log import MemoryLog
@@ -45,6 +45,8 @@ TOPICS = GatewayTopics(GATEWAY)
 AUTHORITY = Authority(  # the same in every process
     "vestergade-7", *(ec.derive_private_key(number, ec.SECP256R1()) for number in range(1001, 1006))
 )
+GROUP_TOPICS = GroupTopics(AUTHORITY.group)
+SUBSCRIPTIONS = (*TOPICS.for_gateway, *GROUP_TOPICS.for_gateway)
 LOG_KEY = Ed25519PrivateKey.from_private_bytes(b"log key".ljust(32))
 WITNESS_KEY = Ed25519PrivateKey.from_private_bytes(b"witness key".ljust(32))
 WITNESS = Verifier(
@@ -88,7 +90,7 @@ def gateway_mqtt(address: Address, *, client_id: str = GATEWAY, deadline_s: floa
             port=address.port,
             client_id=client_id,
             will=Will(TOPICS.status, status(online=False)),
-            subscriptions=TOPICS.for_gateway,
+            subscriptions=SUBSCRIPTIONS,
             deadline_s=deadline_s,
         )
     )
@@ -129,6 +131,11 @@ class Times:
         return self.known.reading(MachineClock().instant())
 
 
+async def nothing_wanted(_data: bytes) -> bool:
+    """Takes lists and keeps none."""
+    return False
+
+
 def make_uplink(
     log: Any,
     connect: Callable[[], AbstractAsyncContextManager[Upstream]],
@@ -152,6 +159,7 @@ def make_uplink(
         "floor_s": lambda: NOW,
         "question": times.question,
         "answered": times.answered,
+        "deliver": nothing_wanted,
         "witness": WITNESS,
         "pace": pace,
         "counts": Counter(),

@@ -7,9 +7,11 @@ import asyncio
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.model import ClockState, origin_of
+from gatewayd.core.statuslist import MAX_LIST_BYTES
 from gatewayd.sync import COSIGNED_NAME
 from tests.support.uplink import (
     GATEWAY,
+    GROUP_TOPICS,
     LOG_KEY,
     NOW,
     WITNESS,
@@ -90,4 +92,24 @@ async def test_status_is_retained_and_turns_when_the_gateway_goes(broker):
         assert b'"online": true' in payload
     async with cloud_session(broker.address) as session, asyncio.timeout(5):
         assert b'"online": false' in (await session.receive())[1]
+    assert uplink.counts["sessions ended"] == 0
+
+
+async def test_a_list_that_was_retained_reaches_the_gateway_when_it_comes(broker):
+    heard, log = [], await filled_log(1)
+
+    async def deliver(data: bytes) -> bool:
+        heard.append(data)
+        return heard.count(data) == 1
+
+    async with cloud_session(broker.address) as session:
+        await session.publish(GROUP_TOPICS.list("housing"), b"first", retain=True)
+    uplink = make_uplink(log, gateway_mqtt(broker.address).connect, deliver=deliver)
+    async with running(uplink), cloud_session(broker.address) as session:
+        await until(lambda: heard == [b"first"])
+        await session.publish(GROUP_TOPICS.list("parcels"), b"x" * MAX_LIST_BYTES)
+        await until(lambda: len(heard) == 2)
+        await session.publish(GROUP_TOPICS.list("parcels"), b"x" * MAX_LIST_BYTES)
+        await until(lambda: uplink.counts["ignored: list held already"])
+    assert uplink.counts["list"] == 2
     assert uplink.counts["sessions ended"] == 0

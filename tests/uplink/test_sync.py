@@ -7,12 +7,15 @@ import os
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firmware_proto.codes import Fault
+from firmware_proto.errors import RemoteProtocolError
 from gatewayd import sync
 from gatewayd.cloud.authority import Authority
 from gatewayd.core import checkpoint as notes
@@ -21,7 +24,7 @@ from gatewayd.core.checkpoint import Checkpoint
 from gatewayd.core.envelope import Kind, Statement, TimeAnswer
 from gatewayd.core.model import ClockState, Instant, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
-from gatewayd.ports import UpstreamError
+from gatewayd.ports import StorageError, UpstreamError
 from gatewayd.sync import MAX_ORDER_BYTES, REMEMBERED_ORDERS, Pace
 from tests.support.hub import Hub
 from tests.support.memory_log import MemoryLog
@@ -29,6 +32,7 @@ from tests.support.uplink import (
     AUTHORITY,
     FAST,
     GATEWAY,
+    GROUP_TOPICS,
     LOG_KEY,
     NOW,
     SOURCE,
@@ -342,6 +346,30 @@ async def test_the_status_is_published_when_it_changes():
         await until(lambda: hub.retained[TOPICS.status] == b"two")
     told = [payload for topic, payload in hub.published if topic == TOPICS.status]
     assert told == [b"one", b"two"]
+
+
+async def test_a_list_that_is_none_is_counted_and_ends_nothing():
+    hub, log = Hub(), await filled_log(1)
+    topic, outcomes = GROUP_TOPICS.list("housing"), iter((Fault.REPLAYED, None, True, False))
+
+    async def deliver(_data):
+        match next(outcomes):
+            case Fault() as fault:
+                raise RemoteProtocolError(fault, "no")
+            case None:
+                raise StorageError("full")
+            case is_news:
+                return is_news
+
+    connect = partial(hub.connect, *TOPICS.for_gateway, topic)
+    async with running(make_uplink(log, connect, deliver=deliver)) as uplink:
+        await until(lambda: hub.sessions)
+        for _ in range(4):
+            hub.deliver(topic, b"list")
+        await until(lambda: uplink.counts["ignored: list held already"])
+        assert hub.sessions
+    expected = {"ignored: replayed": 1, "log not readable": 1, "list": 1}
+    assert expected.items() <= uplink.counts.items()
 
 
 def test_the_status_is_json():
