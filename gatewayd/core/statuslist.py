@@ -78,6 +78,13 @@ class StatusList:
             return False
         return self.statuses[place] >> shift & ((1 << self.bits) - 1) == VALID
 
+    @property
+    def against(self) -> int:
+        """How many keys it speaks against; for people."""
+        return sum(
+            not self.vouches_for(index) for index in range(len(self.statuses) * 8 // self.bits)
+        )
+
     def is_over(self, time: TimeReading) -> bool:
         """It has certainly expired, or as far as the clock knows."""
         clock_counts = time.state is not ClockState.UNKNOWN
