@@ -28,8 +28,12 @@ from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
+from gatewayd.core.envelope import EVERYBODY
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
+from gatewayd.core.timekeeping import FRESH_S
+from gatewayd.courier import Courier
 from gatewayd.daemon import LOOK_S, Daemon, Work
+from gatewayd.deliveries import Deliveries
 from gatewayd.door import Door, Surroundings
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
@@ -37,7 +41,7 @@ from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
-from gatewayd.timekeeper import Timekeeper
+from gatewayd.timekeeper import SignedTime, Timekeeper
 
 _log: Final = logging.getLogger(__name__)
 
@@ -168,14 +172,16 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     actuators = {DoorId(door.id): workshop.actuator(door) for door in config.doors}
     doors = {DoorId(door.id): _door(door, actuators, around) for door in config.doors}
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
-    phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
+    times = SignedTime(timekeeper, around.entropy)
+    courier = _courier(config, secrets, around, times)
+    phones = Phones(identity, receipts, doors, around, courier, cap=config.radio.max_phone_links)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     if config.uplink is not None:
         from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
         extra.append(
             uplink_app.uplink(
-                config, config.uplink, secrets, log, timekeeper, around.lists, grown,
+                config, config.uplink, secrets, log, timekeeper, times, around.lists, grown,
                 lambda: uplink_app.status(
                     timekeeper, phones, radio.health(), conditions, around.lists
                 ),
@@ -214,6 +220,17 @@ async def _surroundings(
         await _request_secret(log, entropy),
         tasks,
         Refusals(noticed, timekeeper),
+    )
+
+
+def _courier(config: Config, secrets: Secrets, around: Surroundings, times: SignedTime) -> Courier:
+    """What phones carry is judged as if the broker had brought it."""
+    addressees = (config.gateway.id, secrets.trust.group, EVERYBODY)
+    taken = Deliveries(secrets.trust, addressees, around.lists, around.timekeeper, times)
+    return Courier(
+        taken.take,
+        lambda: times.question(FRESH_S),
+        lambda: around.timekeeper.instant().boottime_s,
     )
 
 

@@ -31,6 +31,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     secrets: Secrets,
     log: SqliteLog,
     timekeeper: Timekeeper,
+    time: SignedTime,
     lists: StatusLists,
     grown: asyncio.Event,
     health: Callable[[], bytes],
@@ -50,7 +51,6 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         will=Will(topics.status, sync.status(online=False)),
         subscriptions=(*topics.for_gateway, *GroupTopics(secrets.trust.group).for_gateway),
     )
-    time = SignedTime(timekeeper, entropy)
     wired = sync.Uplink(
         gateway=gateway,
         trust=secrets.trust,

@@ -16,6 +16,7 @@ from firmware_proto.codes import PHONE_SERVICE_UUID
 from gatewayd.adapters.systemd import Systemd
 from gatewayd.cloud.authority import Authority, IssuerKey
 from gatewayd.core.model import Asked, Command, CommandId, Fact
+from gatewayd.courier import Courier
 from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
 from gatewayd.door import Surroundings
 from gatewayd.lists import StatusLists
@@ -110,7 +111,9 @@ class Site:
         refusals = Refusals(self.log, timekeeper)
         lists = await StatusLists.load(lambda: trust, self.log, timekeeper)
         around = Surroundings(self.log, timekeeper, dice, trust, lists, bytes(32), tasks, refusals)
-        phones = Phones(operator.gateway(), Receipts(operator.receipts, "log"), {}, around, cap=4)
+        courier = Courier(lists.deliver, lambda: None, lambda: self.clock.instant().boottime_s)
+        receipts = Receipts(operator.receipts, "log")
+        phones = Phones(operator.gateway(), receipts, {}, around, courier, cap=4)
         return Daemon(
             self.log,
             timekeeper,

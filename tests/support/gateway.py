@@ -31,10 +31,14 @@ from gatewayd.conditions import Conditions
 from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken
 from gatewayd.core.claims import Claims, StatusReference
+from gatewayd.core.envelope import EVERYBODY
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, PastRequest
 from gatewayd.core.policy import DoorSettings
+from gatewayd.core.timekeeping import FRESH_S
+from gatewayd.courier import Courier
 from gatewayd.daemon import Daemon, Work
+from gatewayd.deliveries import Deliveries
 from gatewayd.door import Door, Surroundings
 from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
 from gatewayd.emulators.lock_faults import Faults, PowerLostError
@@ -53,7 +57,7 @@ from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
-from gatewayd.timekeeper import Timekeeper
+from gatewayd.timekeeper import SignedTime, Timekeeper
 from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
 from tests.support.links import FakeAir
 from tests.support.memory_log import MemoryLog
@@ -262,7 +266,12 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
         for door, lock in locks.items()
     }
     receipts = Receipts(building.keys.receipt, "example.org/log")
-    phones = Phones(identity, receipts, doors, around, cap=cap)
+    times = SignedTime(timekeeper, entropy)
+    taken = Deliveries(around.trust, (GATEWAY, GROUP, EVERYBODY), around.lists, timekeeper, times)
+    courier = Courier(
+        taken.take, lambda: times.question(FRESH_S), lambda: building.clock.instant().boottime_s
+    )
+    phones = Phones(identity, receipts, doors, around, courier, cap=cap)
     return Gateway(
         building, log, timekeeper, around, locks, doors, phones, tasks, conditions, budgets
     )
