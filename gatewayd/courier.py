@@ -38,14 +38,14 @@ _BY_FAULT: Final = {
 class Courier:
     """Shared by all phones of a gateway; `counts` says what became of what they brought.
 
-    take: judges something whole, from anybody, and keeps it; False when it was
-    held already. RemoteProtocolError, TimeRefusedError, StorageError.
+    take: judges something whole, from anybody, and keeps it; RemoteProtocolError
+    (REPLAYED: nothing new), TimeRefusedError, StorageError.
     question: a fresh nonce that wants a signed time, or None.
     """
 
     def __init__(
         self,
-        take: Callable[[bytes], Awaitable[bool]],
+        take: Callable[[bytes], Awaitable[None]],
         question: Callable[[], bytes | None],
         now_s: Callable[[], float],
     ) -> None:
@@ -75,7 +75,8 @@ class Courier:
     async def judge(self, data: bytes) -> Verdict:
         """What became of something whole."""
         try:
-            verdict = TAKEN if await self._take(data) else NOTHING_NEW
+            await self._take(data)
+            verdict = TAKEN
         except RemoteProtocolError as error:
             _log.info("a phone brought what is not taken: %s", error)
             verdict = _BY_FAULT.get(error.fault, NOT_BELIEVED)

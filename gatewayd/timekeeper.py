@@ -88,6 +88,10 @@ class Timekeeper:
             known = self._known.raised(time_s)
         await self.update(known)
 
+    async def lower(self, above_s: int, to_s: int) -> None:
+        """The operator's root takes back a time that was signed wrongly; see `Timekeeping`."""
+        await self.update(self._known.lowered(above_s, to_s, self._clock.instant()))
+
     def ask(self, nonce: bytes) -> None:
         """A question with this nonce leaves now; an older one is dropped."""
         self._known = self._known.asked(nonce, self._clock.instant())

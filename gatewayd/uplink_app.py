@@ -18,9 +18,10 @@ from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
 from gatewayd.core.model import GatewayId
-from gatewayd.core.topics import GatewayTopics, GroupTopics
+from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
 from gatewayd.lists import StatusLists
+from gatewayd.mailbox import Mailbox
 from gatewayd.phones import Phones
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
@@ -30,15 +31,14 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     broker: Uplink,
     secrets: Secrets,
     log: SqliteLog,
-    timekeeper: Timekeeper,
-    time: SignedTime,
-    lists: StatusLists,
+    mailbox: Mailbox,
+    times: SignedTime,
     grown: asyncio.Event,
     health: Callable[[], bytes],
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown."""
     gateway = GatewayId(config.gateway.id)
-    topics = GatewayTopics(gateway)
+    topics = GatewayTopics(gateway, secrets.trust.group)
     clock, entropy = SystemClock(), SystemEntropy()
     host, port, tls = broker_at(
         broker.broker, ca=broker.authorities, certificate=broker.certificate, key=broker.key
@@ -49,11 +49,11 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         client_id=f"gatewayd-{gateway}",
         tls=tls,
         will=Will(topics.status, sync.status(online=False)),
-        subscriptions=(*topics.for_gateway, *GroupTopics(secrets.trust.group).for_gateway),
+        subscriptions=topics.for_gateway,
     )
     wired = sync.Uplink(
         gateway=gateway,
-        trust=secrets.trust,
+        mailbox=mailbox,
         log_key=secrets.log_key,
         connect=Mqtt(settings).connect,
         log=log,
@@ -62,22 +62,20 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         jitter=entropy.fraction,
         seal=sealing.seal,
         status=health,
-        floor_s=lambda: timekeeper.reading().floor_s,
-        question=time.question,
-        answered=time.answered,
-        deliver=lists.deliver,
+        question=times.question,
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
 
 
-def status(
+def status(  # noqa: PLR0913, PLR0917 - all that there is to tell
     timekeeper: Timekeeper,
     phones: Phones,
     radio: Mapping[str, str | int | bool],
     conditions: Conditions,
     lists: StatusLists,
+    said: Mapping[str, object],
 ) -> bytes:
-    """Health without persons."""
+    """Health without persons. `said`: what the operator said, as far as it arrived."""
     reading = timekeeper.reading()
     return sync.status(
         online=True,
@@ -89,5 +87,6 @@ def status(
         faults=phones.counts["our fault"],
         locks=conditions.report(),
         lists=lists.report(),
+        operator=said,
         **radio,
     )

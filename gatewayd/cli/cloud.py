@@ -10,7 +10,6 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from firmware_proto import credential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
 from gatewayd.cli import check
@@ -19,7 +18,7 @@ from gatewayd.cli.keys.common import shown_time
 from gatewayd.cloud.pull import NoAnswerError, Progress, Source
 from gatewayd.core.model import GatewayId
 from gatewayd.core.pull import LogAlarmError
-from gatewayd.core.trust import verify_bundle
+from gatewayd.core.trust import verify_bundle, verify_credential
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import StorageError, UpstreamError
 
@@ -173,7 +172,7 @@ def _source(arguments: argparse.Namespace) -> Source:
     stated = keyfiles.read_file(arguments.credential, "gateway credential")
     try:
         trust = verify_bundle(bundle, root)
-        found = credential.verify(stated, trust.gateways_key)
+        found = verify_credential(stated, trust)
     except RemoteProtocolError as error:
         raise KeyFileError(
             f"{arguments.credential} is not a credential that this operator signed: {error.detail}",

@@ -212,6 +212,16 @@ class Timekeeping:
         """Raise the floor to what has certainly passed by now; call it every few minutes."""
         return self.raised(self.reading(instant).floor_s)
 
+    def lowered(self, above_s: int, to_s: int, instant: Instant) -> Timekeeping:
+        """A root key says that a floor above `above_s` was signed wrongly, and where it was right.
+
+        The only way back. What was known of the time is forgotten with it, so
+        the next signed time is asked for; a floor at or below `above_s` stays.
+        """
+        if self.reading(instant).floor_s <= above_s:
+            return self
+        return replace(self, floor_s=to_s, anchor=None, question=None)
+
     # --- restarts ----------------------------------------------------------------
     def started(self, instant: Instant) -> Timekeeping:
         """The daemon started. Within the same boot nothing changes.

@@ -199,12 +199,15 @@ async def test_a_phone_with_a_network_brings_the_time(tmp_path: Path) -> None:
             assert reading.state is ClockState.TRUSTED
             assert reading.now_s >= NOW + 7 * DAY_S
             assert reading.bound_s < 10
-            # replayed: nobody asked
-            assert await brought(there, good) == (Outcome.REFUSED, Reason.NOT_BELIEVED)
+            known = site.gateway.timekeeper.known
+            assert await brought(there, good) == (Outcome.CONFIRMED, Reason.NOTHING_NEW)
             again = await there.collect(Collect(ONE, Item.TIME_QUESTION, 0))
             assert said(again) == (Outcome.CONFIRMED, Reason.NOTHING_NEW)
         async with visiting(site) as there:
-            assert await brought(there, good) == (Outcome.REFUSED, Reason.NOT_BELIEVED)
+            assert await brought(there, good) == (Outcome.CONFIRMED, Reason.NOTHING_NEW)
+            other = time_statement(site, nonce, time_s=NOW + 8 * DAY_S, expires=NOW + 9 * DAY_S)
+            assert await brought(there, other) == (Outcome.REFUSED, Reason.NOT_BELIEVED)
+        assert site.gateway.timekeeper.known == known
 
 
 async def test_an_answer_that_was_kept_back_is_no_time(tmp_path: Path) -> None:
@@ -245,15 +248,14 @@ async def test_an_offset_beyond_the_end(tmp_path: Path) -> None:
 
 
 # --- whatever comes -----------------------------------------------------------------------------
-async def _nothing(_data: bytes) -> bool:
-    return False
+async def _nothing(_data: bytes) -> None:
+    """Takes everything, keeps nothing."""
 
 
 @pytest.mark.parametrize(
     ("outcome", "verdict"),
     [
-        (lambda: True, (Outcome.CONFIRMED, Reason.OK)),
-        (lambda: False, (Outcome.CONFIRMED, Reason.NOTHING_NEW)),
+        (lambda: None, (Outcome.CONFIRMED, Reason.OK)),
         (lambda: _raise(RemoteProtocolError(Fault.REPLAYED, "")), (1, Reason.NOTHING_NEW)),
         (lambda: _raise(RemoteProtocolError(Fault.BUSY, "")), (2, Reason.BUSY)),
         (lambda: _raise(RemoteProtocolError(Fault.TOO_LARGE, "")), (2, Reason.NOT_BELIEVED)),
@@ -261,15 +263,15 @@ async def _nothing(_data: bytes) -> bool:
         (lambda: _raise(StorageError("full")), (2, Reason.LOG_UNAVAILABLE)),
     ],
 )
-async def test_every_end_has_its_answer(outcome: Callable[[], bool], verdict: Any) -> None:
-    async def take(_data: bytes) -> bool:
-        return outcome()
+async def test_every_end_has_its_answer(outcome: Callable[[], None], verdict: Any) -> None:
+    async def take(_data: bytes) -> None:
+        outcome()
 
     bag = Bag(Courier(take, lambda: None, lambda: 0.0), b"holder")
     assert said(await bag.answer(Deliver(ONE, 0, 1, b"x"))) == verdict
 
 
-def _raise(error: Exception) -> bool:
+def _raise(error: Exception) -> None:
     raise error
 
 
@@ -287,9 +289,8 @@ MESSAGES = st.builds(
 async def test_every_message_has_one_answer_that_can_be_sent(messages: list[Message]) -> None:
     whole: list[bytes] = []
 
-    async def take(data: bytes) -> bool:
+    async def take(data: bytes) -> None:
         whole.append(data)
-        return True
 
     bag = Bag(Courier(take, lambda: bytes(16), lambda: 0.0), b"holder")
     for message in messages:

@@ -24,6 +24,7 @@ from gatewayd.phones import TURN_S, Phones, Receipts
 from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
+from gatewayd.trusted import Trusted
 from gatewayd.vitals import UNWATCHED, Vitals
 from tests.support.household import Dice, LockSite, LoopClock, Operator, until
 from tests.support.links import FakeAir
@@ -94,6 +95,10 @@ class StuckLog(MemoryLog):
             await asyncio.Event().wait()
 
 
+async def _nothing(_data: bytes) -> None:
+    """Takes everything, keeps nothing."""
+
+
 class Site:
     """A gateway without doors, told about by a real notification socket."""
 
@@ -110,8 +115,10 @@ class Site:
         trust = Authority.create("vestergade-7", IssuerKey.create("housing")).trust()
         refusals = Refusals(self.log, timekeeper)
         lists = await StatusLists.load(lambda: trust, self.log, timekeeper)
-        around = Surroundings(self.log, timekeeper, dice, trust, lists, bytes(32), tasks, refusals)
-        courier = Courier(lists.deliver, lambda: None, lambda: self.clock.instant().boottime_s)
+        around = Surroundings(
+            self.log, timekeeper, dice, Trusted(trust), lists, bytes(32), tasks, refusals
+        )
+        courier = Courier(_nothing, lambda: None, lambda: self.clock.instant().boottime_s)
         receipts = Receipts(operator.receipts, "log")
         phones = Phones(operator.gateway(), receipts, {}, around, courier, cap=4)
         return Daemon(

@@ -31,14 +31,13 @@ from gatewayd.conditions import Conditions
 from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken
 from gatewayd.core.claims import Claims, StatusReference
-from gatewayd.core.envelope import EVERYBODY
+from gatewayd.core.envelope import Kind, Statement, TimeAnswer
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, PastRequest
 from gatewayd.core.policy import DoorSettings
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
 from gatewayd.daemon import Daemon, Work
-from gatewayd.deliveries import Deliveries
 from gatewayd.door import Door, Surroundings
 from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
 from gatewayd.emulators.lock_faults import Faults, PowerLostError
@@ -53,11 +52,13 @@ from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import RemoteLock
+from gatewayd.mailbox import Handlers, Mailbox
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import SignedTime, Timekeeper
+from gatewayd.trusted import Trusted
 from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
 from tests.support.links import FakeAir
 from tests.support.memory_log import MemoryLog
@@ -228,12 +229,13 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     timekeeper = await Timekeeper.load(building.clock, log, battery_clock=False)  # type: ignore[arg-type] # every log of ours is a Memory
     await timekeeper.provision(NOW)
     entropy = Dice(5)
+    trusted = Trusted(building.authority.trust())
     around = Surroundings(
         log,
         timekeeper,
         entropy,
-        building.authority.trust(),
-        await StatusLists.load(building.authority.trust, log, timekeeper),  # type: ignore[arg-type] # likewise
+        trusted,
+        await StatusLists.load(lambda: trusted.now, log, timekeeper),  # type: ignore[arg-type] # likewise
         bytes(32),
         tasks,
         Refusals(log, timekeeper),
@@ -267,9 +269,21 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     }
     receipts = Receipts(building.keys.receipt, "example.org/log")
     times = SignedTime(timekeeper, entropy)
-    taken = Deliveries(around.trust, (GATEWAY, GROUP, EVERYBODY), around.lists, timekeeper, times)
+
+    async def time(order: Statement) -> None:
+        await times.answered(*TimeAnswer.of(order.body))
+
+    mailbox = await Mailbox.load(
+        GATEWAY,
+        trusted,
+        log,  # type: ignore[arg-type] # likewise
+        lambda: timekeeper.reading().floor_s,
+        Handlers(orders={Kind.TIME: time}, take_list=around.lists.deliver),
+    )
     courier = Courier(
-        taken.take, lambda: times.question(FRESH_S), lambda: building.clock.instant().boottime_s
+        mailbox.deliver,
+        lambda: times.question(FRESH_S),
+        lambda: building.clock.instant().boottime_s,
     )
     phones = Phones(identity, receipts, doors, around, courier, cap=cap)
     return Gateway(
