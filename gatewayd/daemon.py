@@ -101,7 +101,7 @@ class Daemon:
         running.append(self.tasks.create_task(self._feed(vitals), name="watchdog"))
         self.supervisor.ready()
         self.supervisor.status(self._line())
-        _log.info("serving %s", ", ".join(self.doors))
+        _log.info("serving %s", ", ".join(self.doors) or "no doors")
         try:
             await self.stop.wait()
         finally:

@@ -144,6 +144,12 @@ class Timekeeping:
         now_s = max(math.floor(instant.wall_s), self.floor_s)
         return TimeReading(ClockState.UNKNOWN, now_s, math.inf, self.floor_s)
 
+    def wall_strays(self, instant: Instant) -> bool:
+        """Whether the wall clock has left what is known: somebody has stepped it. Not believed."""
+        reading = self.reading(instant)
+        known = reading.state is ClockState.TRUSTED
+        return known and abs(instant.wall_s - reading.now_s) > reading.bound_s + AGREEMENT_S
+
     # --- asking ------------------------------------------------------------------
     def asked(self, nonce: bytes, instant: Instant) -> Timekeeping:
         """`nonce` (16 random bytes) is being sent; an earlier question is dropped."""

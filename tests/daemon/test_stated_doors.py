@@ -476,6 +476,11 @@ async def test_a_retired_gateway_closes_its_log_once_and_writes_nothing_more(sit
     assert order == Retire(7)
     for _ in range(2):
         await retirement.close(log, reading(NOW), order)
+    await heard.mailbox.deliver(
+        orders(Kind.RETIRE, Retire(9).body(), site.authority.command, number=2)
+    )
+    assert gateway.stops == 1
+    assert await retirement.retired(log) == order
     kinds = [entry.kind for entry in log.entries]
     assert kinds == [EntryKind.STARTED, EntryKind.RETIRED]
     assert log.entries[-1].about == 7
