@@ -25,7 +25,7 @@ ORDERS = {
     Kind.PULL: Pull(0, 4096).body(),
     Kind.ACK: Ack(9, b"note").body(),
     Kind.TIME: TimeAnswer(bytes(16), 1_800_000_000).body(),
-    Kind.RETIRE: Retire(7).body(),
+    Kind.RETIRE: Retire(7, bytes(32)).body(),
     Kind.FLOOR: Floor(9, 5).body(),
 }
 
