@@ -13,6 +13,8 @@ MAX_MESSAGE_BYTES: Final = 2048
 MIN_ATT_MTU: Final = 23
 MAX_ATT_MTU: Final = 517
 MAX_DOOR_ID_BYTES: Final = 32
+MAX_CARRIED_BYTES: Final = 65_536  # what a phone brings or fetches, whole
+MAX_PIECE_BYTES: Final = 1792  # and in one message
 ID_BYTES: Final = 16  # request ids, command ids, resumption nonces
 
 # --- GATT table: frozen per service UUID, so that a phone may cache it --------
@@ -47,8 +49,11 @@ class MessageType(IntEnum):
     PREPARE = 1
     OPEN = 2
     GET_RESULT = 3  # also gateway -> lock
+    DELIVER = 4
+    COLLECT = 5
     # gateway -> phone
     RESULT = 16
+    CHUNK = 17
     # gateway -> lock
     UNLATCH = 32
     UNBOLT = 33
@@ -99,6 +104,10 @@ class Key(IntEnum):
     SESSION = 28
     EPOCH = 29
     NONCE = 30
+    OFFSET = 31  # of a piece in what is carried
+    TOTAL = 32
+    DATA = 33
+    ITEM = 34
 
 
 class Action(IntFlag):
@@ -114,6 +123,12 @@ class Presence(IntEnum):
 
     ARRIVAL = 1
     TAP = 2
+
+
+class Item(IntEnum):
+    """What a phone may fetch."""
+
+    TIME_QUESTION = 1  # a nonce; what the operator's time key signs in answer is delivered
 
 
 class KeyClass(IntEnum):
@@ -176,6 +191,8 @@ class Reason(IntEnum):
     ALREADY_OPEN = 64  # a no-op success within the latch time
     RESTARTED = 65  # the daemon stopped between record and outcome
     NEVER_ASKED = 67  # GetResult for a request this gateway has no record of
+    NOTHING_NEW = 68  # it has what was delivered, or newer; it has nothing to be fetched
+    NOT_BELIEVED = 69  # nobody whom it believes has said what was delivered, or not to it
     # what the phone or the lock says of the gateway
     OLD_GENERATION = 80
     WRONG_GATEWAY_DOOR = 81  # the credential does not name the door the user chose

@@ -14,12 +14,15 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args
 from firmware_proto import cbor
 from firmware_proto.codes import (
     ID_BYTES,
+    MAX_CARRIED_BYTES,
     MAX_DOOR_ID_BYTES,
+    MAX_PIECE_BYTES,
     Action,
     BoltState,
     DoorState,
     EventKind,
     Fault,
+    Item,
     Key,
     LatchState,
     Mechanism,
@@ -59,6 +62,9 @@ _TWO_BYTE_HEAD: Final = 258
 _ID: Final = Bytes(ID_BYTES, ID_BYTES)
 _DOOR: Final = Text(1, MAX_DOOR_ID_BYTES)
 _INTEGER: Final = Unsigned(SAFE_INTEGER)
+_OFFSET: Final = Unsigned(MAX_CARRIED_BYTES - 1)
+_TOTAL: Final = Unsigned(MAX_CARRIED_BYTES, least=1)
+_PIECE: Final = Bytes(1, MAX_PIECE_BYTES)
 _RECEIPT: Final = Bytes(MIN_RECEIPT_BYTES, MAX_RECEIPT_BYTES)
 _OUTCOME: Final = Enumeration(Outcome)
 _REASON: Final = Enumeration(Reason)
@@ -93,6 +99,27 @@ class GetResult:
     command: Annotated[bytes | None, Wire(Key.COMMAND, _ID)] = None
 
 
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """A piece of something signed, for the gateway to judge; all its pieces share `request`."""
+
+    TYPE: ClassVar = MessageType.DELIVER
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    offset: Annotated[int, Wire(Key.OFFSET, _OFFSET)]
+    total: Annotated[int, Wire(Key.TOTAL, _TOTAL)]
+    data: Annotated[bytes, Wire(Key.DATA, _PIECE)]
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Give me a piece of something, from `offset` on."""
+
+    TYPE: ClassVar = MessageType.COLLECT
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    item: Annotated[Item, Wire(Key.ITEM, Enumeration(Item))]
+    offset: Annotated[int, Wire(Key.OFFSET, _OFFSET)]
+
+
 # --- gateway -> phone -----------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -104,6 +131,17 @@ class Result:
     reason: Annotated[Reason, Wire(Key.REASON, _REASON)]
     receipt: Annotated[bytes | None, Wire(Key.RECEIPT, _RECEIPT)] = None
     padding: Annotated[bytes, Wire(Key.PADDING, Bytes(0, RESULT_BYTES))] = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of what `Collect` asked for."""
+
+    TYPE: ClassVar = MessageType.CHUNK
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    offset: Annotated[int, Wire(Key.OFFSET, _OFFSET)]
+    total: Annotated[int, Wire(Key.TOTAL, _TOTAL)]
+    data: Annotated[bytes, Wire(Key.DATA, _PIECE)]
 
 
 # --- gateway -> lock ------------------------------------------------------------
@@ -246,7 +284,10 @@ Message = (
     Prepare
     | Open
     | GetResult
+    | Deliver
+    | Collect
     | Result
+    | Chunk
     | Unlatch
     | Unbolt
     | Bolt

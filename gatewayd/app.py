@@ -32,10 +32,13 @@ from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.envelope import Retire
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
+from gatewayd.core.timekeeping import FRESH_S
+from gatewayd.courier import Courier
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
 from gatewayd.handlers import Desk
 from gatewayd.hearing import hear
+from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import (
@@ -203,6 +206,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
             memory=log,
             timekeeper=timekeeper,
             times=times,
+            lists=around.lists,
             restart=_restart(supervisor, stop),
             stop=stop.set,
         ),
@@ -218,7 +222,12 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     actuators = {DoorId(door.id): workshop.actuator(door) for door in config.doors}
     doors = {DoorId(door.id): _door(door, actuators, around) for door in config.doors}
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
-    phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
+    courier = Courier(
+        mailbox.deliver,
+        lambda: times.question(FRESH_S),
+        lambda: timekeeper.instant().boottime_s,
+    )
+    phones = Phones(identity, receipts, doors, around, courier, cap=config.radio.max_phone_links)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     extra += heard.work
     if config.uplink is not None:
@@ -228,7 +237,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
             uplink_app.uplink(
                 config, config.uplink, secrets, log, mailbox, times, grown,
                 lambda: uplink_app.status(
-                    timekeeper, phones, radio.health(), conditions, mailbox.report()
+                    timekeeper, phones, radio.health(), conditions, around.lists, mailbox.report()
                 ),
             )
         )  # fmt: skip
@@ -273,11 +282,13 @@ async def _surroundings(
 ) -> Surroundings:
     """What the doors share."""
     entropy, noticed = SystemEntropy(), NoticedLog(log, grown)
+    trusted = await Trusted.load(log, secrets.bundle, secrets.root)
     return Surroundings(
         noticed,
         timekeeper,
         entropy,
-        await Trusted.load(log, secrets.bundle, secrets.root),
+        trusted,
+        await StatusLists.load(lambda: trusted.now, log, timekeeper),
         await _request_secret(log, entropy),
         tasks,
         Refusals(noticed, timekeeper),

@@ -28,6 +28,7 @@ from gatewayd.core.model import (
     Record,
     Verdict,
 )
+from gatewayd.lists import StatusLists
 from gatewayd.opening import NOT_LOGGED, Answer, Opening, Reach
 from gatewayd.ports import AuditLog, Entropy, Lock, RadioError, StorageError
 from gatewayd.refusals import Refusals
@@ -63,6 +64,7 @@ class Surroundings:
     timekeeper: Timekeeper
     entropy: Entropy
     trusted: Trusted
+    lists: StatusLists
     secret: bytes
     """Keys the names of past requests; the same across restarts."""
     tasks: asyncio.TaskGroup
@@ -97,7 +99,7 @@ class Door:
         self._lock = lock
         self._around = around
         self._budget = budget
-        self._rights = Rights(identity, around.trusted, around.timekeeper)
+        self._rights = Rights(identity, around.trusted, around.timekeeper, around.lists)
         self._reach = Reach(
             identity.id, identity.latch_ms, lock, self._dial, around.log, around.timekeeper
         )

@@ -13,10 +13,12 @@ from typing import Final
 from firmware_proto.codes import Fault
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.config import Secrets, overrides, stated
+from gatewayd.core import statuslist
 from gatewayd.core.envelope import Floor, Kind, Retire, Statement, TimeAnswer
 from gatewayd.core.state import StateKind
+from gatewayd.lists import StatusLists
 from gatewayd.mailbox import Handlers
-from gatewayd.ports import Memory
+from gatewayd.ports import Memory, StorageError
 from gatewayd.retirement import retire, retired
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
@@ -51,6 +53,26 @@ class AtNextStart:
             self.restart()
 
 
+@dataclass(frozen=True, slots=True)
+class EnclosedList:
+    """A status list within an envelope: its issuer signed it all the same."""
+
+    trusted: Trusted
+    lists: StatusLists
+
+    def check(self, subject: str, body: bytes) -> None:
+        """See `mailbox.StateHandler`. The subject only keeps lists apart."""
+        del subject
+        statuslist.verify(body, self.trusted.now)
+
+    async def take(self, subject: str, body: bytes) -> None:
+        """See `mailbox.StateHandler`. What is held already may be newer, having come by itself."""
+        try:
+            await self.lists.deliver(body)
+        except (RemoteProtocolError, StorageError) as error:  # the envelope itself is kept
+            _log.info("list %s: %s", subject, error)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
     """What the handlers work on. `restart`: soon; `stop`: now."""
@@ -60,6 +82,7 @@ class Desk:
     memory: Memory
     timekeeper: Timekeeper
     times: SignedTime
+    lists: StatusLists
     restart: Callable[[], None]
     stop: Callable[[], None]
 
@@ -101,6 +124,7 @@ def wiring(desk: Desk) -> dict[StateKind, AtNextStart]:
 def handlers(desk: Desk, wired: dict[StateKind, AtNextStart]) -> Handlers:
     """All of them."""
     return Handlers(
-        states={**wired},
+        states={**wired, StateKind.LIST: EnclosedList(desk.trusted, desk.lists)},
         orders={Kind.TIME: desk.time, Kind.FLOOR: desk.floor, Kind.RETIRE: desk.retire},
+        take_list=desk.lists.deliver,
     )

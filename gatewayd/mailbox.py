@@ -1,7 +1,8 @@
 """Everything the operator says arrives here, whoever carried it: a broker or a phone.
 
-`deliver` takes the bytes of one envelope, a trust chain, a state or an order,
-and nothing about where they come from counts. What it took in is durable when
+`deliver` takes the bytes of one envelope, a trust chain, a state or an order, or
+of a status list, which its issuer signs, and nothing about where they come from
+counts. What it took in is durable when
 it returns. What a state or an order does is not known here: the composition
 root gives a handler for each kind.
 """
@@ -31,6 +32,7 @@ from gatewayd.core.register import (
     encode_names,
 )
 from gatewayd.core.state import MAX_STATE_BYTES, STATE_TYPE, StateKind
+from gatewayd.core.statuslist import SIGN1_TAG
 from gatewayd.core.trust import Role
 from gatewayd.core.trust_chain import unpack
 from gatewayd.ports import Memory, StorageError
@@ -75,6 +77,8 @@ class Handlers:
 
     states: Mapping[StateKind, StateHandler] = field(default_factory=dict)
     orders: Mapping[Kind, OrderHandler] = field(default_factory=dict)
+    take_list: Callable[[bytes], Awaitable[bool]] | None = None
+    """As `lists.StatusLists.deliver`."""
 
 
 class Mailbox:
@@ -144,6 +148,10 @@ class Mailbox:
         """
         if len(data) > MAX_ENVELOPE_BYTES:
             raise RemoteProtocolError(Fault.TOO_LARGE, "larger than any envelope")
+        if data.startswith(SIGN1_TAG) and self._handlers.take_list:  # nothing else is tagged
+            if not await self._handlers.take_list(data):
+                raise RemoteProtocolError(Fault.REPLAYED, "a list that is held already")
+            return
         answer = None
         async with self._turn:
             bundles = unpack(data)

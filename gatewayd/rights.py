@@ -14,6 +14,7 @@ from gatewayd.core.admission import RecentUses
 from gatewayd.core.keytoken import KeyToken, TokenRejected
 from gatewayd.core.model import Decision, DoorId
 from gatewayd.core.policy import DoorSettings, OpenRequest, Situation
+from gatewayd.lists import StatusLists
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.trusted import Trusted
 
@@ -31,10 +32,13 @@ class DoorIdentity:
 class Rights:
     """At one door."""
 
-    def __init__(self, door: DoorIdentity, trusted: Trusted, timekeeper: Timekeeper) -> None:
+    def __init__(
+        self, door: DoorIdentity, trusted: Trusted, timekeeper: Timekeeper, lists: StatusLists
+    ) -> None:
         self._door = door
         self._trusted = trusted
         self._timekeeper = timekeeper
+        self._lists = lists
         self._recent = RecentUses()
 
     def decide(self, token: KeyToken, action: Action, presence: Presence) -> Decision:
@@ -49,6 +53,7 @@ class Rights:
                 action=action,
                 time=time,
                 zone=self._door.zone,
+                lists=self._lists.held,
             )
         except TokenRejected as rejected:
             return Decision(allowed=False, reason=rejected.reason)

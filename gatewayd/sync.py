@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,7 +91,7 @@ class Uplink:
     """What came in and what of it was ignored, by reason."""
 
 
-def status(*, online: bool, **fields: str | float | bool | Mapping[str, object] | None) -> bytes:
+def status(*, online: bool, **fields: object) -> bytes:
     """The retained status: JSON, for people with any MQTT client."""
     return json.dumps({"online": online, **fields}, sort_keys=True).encode()
 

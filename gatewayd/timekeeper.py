@@ -135,12 +135,16 @@ class SignedTime:
         self._answered_s = float("-inf")
         self._asked_s = float("-inf")
 
-    def question(self) -> bytes | None:
-        """A fresh nonce when signed time is wanted now, else None."""
+    def question(self, again_s: float = AGAIN_S) -> bytes | None:
+        """A fresh nonce when signed time is wanted now, else None.
+
+        again_s: how long an earlier question is left alone. Phones leave it for as long as
+        it may be answered (`FRESH_S`), or one of them could spoil the uplink's for ever.
+        """
         instant = self._timekeeper.instant()
         trusted = self._timekeeper.reading().state is ClockState.TRUSTED
         recent = trusted and instant.boottime_s - self._answered_s < ASK_S
-        if recent or instant.boottime_s - self._asked_s < AGAIN_S:
+        if recent or instant.boottime_s - self._asked_s < again_s:
             return None
         nonce = self._entropy.token_bytes(ID_BYTES)
         self._asked_s = instant.boottime_s

@@ -20,6 +20,7 @@ from gatewayd.config.model import Uplink
 from gatewayd.core.model import GatewayId
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
+from gatewayd.lists import StatusLists
 from gatewayd.mailbox import Mailbox
 from gatewayd.phones import Phones
 from gatewayd.timekeeper import SignedTime, Timekeeper
@@ -66,11 +67,12 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
 
 
-def status(
+def status(  # noqa: PLR0913, PLR0917 - all that there is to tell
     timekeeper: Timekeeper,
     phones: Phones,
     radio: Mapping[str, str | int | bool],
     conditions: Conditions,
+    lists: StatusLists,
     said: Mapping[str, object],
 ) -> bytes:
     """Health without persons. `said`: what the operator said, as far as it arrived."""
@@ -84,6 +86,7 @@ def status(
         ),
         faults=phones.counts["our fault"],
         locks=conditions.report(),
+        lists=lists.report(),
         operator=said,
         **radio,
     )

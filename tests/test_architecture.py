@@ -19,7 +19,9 @@ STANDARD = {
     "hmac", "itertools", "math", "operator", "re", "struct", "types", "typing",
 }  # fmt: skip
 WIRE = STANDARD | {"binascii", "cryptography", "firmware_proto"}
-CORE = STANDARD | {"base64", "cryptography", "datetime", "firmware_proto", "gatewayd", "zoneinfo"}
+CORE = STANDARD | {
+    "base64", "cryptography", "datetime", "firmware_proto", "gatewayd", "zlib", "zoneinfo",
+}  # fmt: skip
 
 # The program with a capability: nothing but the standard library, nothing of the daemon.
 HELPER = STANDARD | {

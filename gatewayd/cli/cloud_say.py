@@ -130,7 +130,11 @@ def _shared(parser: argparse.ArgumentParser) -> None:
 
 def _publish_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", metavar="FILE", type=Path, nargs="+", help="states, orders, all trust bundles"
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="states, orders, lists, all trust bundles",
     )
     _shared(parser)
 
@@ -160,7 +164,7 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
 _EXAMPLE: Final = "--keys operator --broker mqtts://broker.example:8883"
 PUBLISH: Final = Command(
     name="publish",
-    summary="leave trust bundles, states and orders at the broker, for gateways to find",
+    summary="leave trust bundles, states, orders and lists at the broker, for gateways to find",
     description="""
     Checks each file as a gateway would, finds out what it is and for whom, and publishes it
     retained: gateways that are away find it when they come back. Trust bundles are published as

@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 from firmware_proto import cose
 from firmware_proto.codes import Fault
 from firmware_proto.errors import RemoteProtocolError
-from gatewayd.core import envelope, state
+from gatewayd.core import envelope, state, statuslist
 from gatewayd.core.envelope import ENVELOPE_TYPE, EVERYBODY, Kind
 from gatewayd.core.model import GatewayId
 from gatewayd.core.state import STATE_TYPE
+from gatewayd.core.statuslist import SIGN1_TAG
 from gatewayd.core.topics import TRUST, GatewayTopics, everybody_topic, group_topic
 from gatewayd.core.trust import TRUST_TYPE, Trust, signed_by, unverified_bundle
 from gatewayd.core.trust_chain import Chain, pack
@@ -34,7 +35,7 @@ class Message(NamedTuple):
 
 
 def messages(files: Sequence[bytes], trust: Trust, root: cose.VerifyingKey) -> list[Message]:
-    """What to publish of these files: states, orders and all bundles of the group, as one chain.
+    """What to publish of these files: states, orders, lists, all bundles of the group as one chain.
 
     Raises RemoteProtocolError for a file that no gateway would take, ValueError
     for an addressee that cannot stand in a topic.
@@ -42,6 +43,9 @@ def messages(files: Sequence[bytes], trust: Trust, root: cose.VerifyingKey) -> l
     found: list[Message] = []
     bundles: list[bytes] = []
     for data in files:
+        if data.startswith(SIGN1_TAG):
+            found.append(_list(data, trust))
+            continue
         kind = cose.Sign1.parse(data).protected.get(cose.HEADER_TYP)
         if kind == TRUST_TYPE:
             bundles.append(data)
@@ -63,6 +67,13 @@ def _signer(bundle: bytes, root: cose.VerifyingKey) -> cose.VerifyingKey:
     """Who began the chain: the root of today, or one of that time."""
     signed, then = unverified_bundle(bundle)
     return next((key for key in then.roots if signed_by(signed, key)), root)
+
+
+def _list(data: bytes, trust: Trust) -> Message:
+    """A status list as its issuer signed it; the topic only keeps it apart from others."""
+    said = statuslist.verify(data, trust)
+    topic = group_topic(trust.group, "list", f"{said.issuer} {said.uri}")
+    return Message(topic, data, f"list {said.uri} of {said.issuer}, {said.against} taken back")
 
 
 def _state(data: bytes, trust: Trust) -> Message:
@@ -90,4 +101,4 @@ def _topic(addressee: str, group: str, kind: str, subject: str) -> str:
     return GatewayTopics(GatewayId(addressee)).down(kind, subject)
 
 
-_NOT_ENVELOPE: Final = (Fault.MALFORMED, "no bundle, state or order for gateways")
+_NOT_ENVELOPE: Final = (Fault.MALFORMED, "no bundle, state, order or list for gateways")

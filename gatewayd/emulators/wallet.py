@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto.codes import ID_BYTES
 from gatewayd.core import keytoken
 from gatewayd.core.claims import TokenRejected
-from gatewayd.emulators.files import replace_file
+from gatewayd.files import replace_file
 from gatewayd.keyfiles import (
     KeyFileError,
     create_files,

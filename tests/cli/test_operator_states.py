@@ -224,9 +224,9 @@ def test_all_bundles_go_as_one_chain_also_after_the_root_was_replaced(operator: 
         (["housing.pub.pem"], "no gateway would take it"),
         (["absent.cose"], "does not exist"),
         (["foreign.cose"], "no command key signed it"),
-        (["pull.cose"], "no bundle, state or order for gateways"),
+        (["pull.cose"], "no bundle, state, order or list for gateways"),
         (["slash.cose"], "a name on the broker"),
-        (["phone.cwt"], "no bundle, state or order for gateways"),
+        (["phone.cwt"], "no bundle, state, order or list for gateways"),
     ],
 )
 def test_what_no_gateway_would_take_is_not_published(operator: Path, files, message) -> None:

@@ -30,6 +30,7 @@ from gatewayd.core.trust_chain import pack
 from gatewayd.handlers import Desk
 from gatewayd.hearing import Heard, Watch, bind_on_site, hear
 from gatewayd.keyfiles import create_files, public_pem
+from gatewayd.lists import StatusLists
 from gatewayd.ports import StorageError
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
@@ -296,6 +297,7 @@ class Gateway:
             memory=self.memory,
             timekeeper=timekeeper,
             times=self.times,
+            lists=await StatusLists.load(lambda: trusted.now, self.memory, timekeeper),
             restart=self._restart,
             stop=self._stop,
         )

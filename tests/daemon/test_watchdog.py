@@ -16,8 +16,10 @@ from firmware_proto.codes import PHONE_SERVICE_UUID
 from gatewayd.adapters.systemd import Systemd
 from gatewayd.cloud.authority import Authority, IssuerKey
 from gatewayd.core.model import Asked, Command, CommandId, Fact
+from gatewayd.courier import Courier
 from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
 from gatewayd.door import Surroundings
+from gatewayd.lists import StatusLists
 from gatewayd.phones import TURN_S, Phones, Receipts
 from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
 from gatewayd.refusals import Refusals
@@ -93,6 +95,10 @@ class StuckLog(MemoryLog):
             await asyncio.Event().wait()
 
 
+async def _nothing(_data: bytes) -> None:
+    """Takes everything, keeps nothing."""
+
+
 class Site:
     """A gateway without doors, told about by a real notification socket."""
 
@@ -108,10 +114,13 @@ class Site:
         operator, dice = Operator(), Dice()
         trust = Authority.create("vestergade-7", IssuerKey.create("housing")).trust()
         refusals = Refusals(self.log, timekeeper)
+        lists = await StatusLists.load(lambda: trust, self.log, timekeeper)
         around = Surroundings(
-            self.log, timekeeper, dice, Trusted(trust), bytes(32), tasks, refusals
+            self.log, timekeeper, dice, Trusted(trust), lists, bytes(32), tasks, refusals
         )
-        phones = Phones(operator.gateway(), Receipts(operator.receipts, "log"), {}, around, cap=4)
+        courier = Courier(_nothing, lambda: None, lambda: self.clock.instant().boottime_s)
+        receipts = Receipts(operator.receipts, "log")
+        phones = Phones(operator.gateway(), receipts, {}, around, courier, cap=4)
         return Daemon(
             self.log,
             timekeeper,

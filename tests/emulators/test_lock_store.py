@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from firmware_proto.codes import EventKind, Outcome, Reason
 from firmware_proto.resumption import ResumptionSecret
+from gatewayd import files
 from gatewayd.core.model import Verdict
-from gatewayd.emulators import files
 from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_memory import EVENTS_KEPT, RESULTS_KEPT, LockMemory, StoredCommand
 from gatewayd.emulators.lock_state import Turn

@@ -92,7 +92,7 @@ def test_both_refuse_every_wrong_field(cls):
                 assert not agreed(cls, cbor.encode({**whole, row.key: value}))
         for key in [row.key for row in rows(cls) if not row.optional]:
             assert not agreed(cls, cbor.encode({k: v for k, v in whole.items() if k != key}))
-        for unknown in (31, 64, -1, "type"):
+        for unknown in (63, 64, -1, "type"):
             assert not agreed(cls, cbor.encode({**whole, unknown: 0}))
 
 
@@ -127,6 +127,7 @@ def test_the_directions_of_the_schema_are_those_of_the_sessions(rule, direction)
     [
         ("action", codes.Action),
         ("presence", codes.Presence),
+        ("item", codes.Item),
         ("outcome", codes.Outcome),
         ("reason", codes.Reason),
         ("fault", codes.Fault),

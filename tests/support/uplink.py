@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -135,7 +135,11 @@ class Times:
 
 
 def make_mailbox(
-    memory: Any, times: Times, *, witnesses: tuple[Verifier, ...] = (WITNESS,)
+    memory: Any,
+    times: Times,
+    *,
+    witnesses: tuple[Verifier, ...] = (WITNESS,),
+    take_list: Callable[[bytes], Awaitable[bool]] | None = None,
 ) -> Mailbox:
     """Nothing is held; orders about time are carried out."""
 
@@ -144,21 +148,22 @@ def make_mailbox(
 
     trust = replace(AUTHORITY.trust(), witnesses={each.name: each.key for each in witnesses})
     register = Register((GATEWAY, trust.group, EVERYBODY))
-    handlers = Handlers(orders={Kind.TIME: time})
+    handlers = Handlers(orders={Kind.TIME: time}, take_list=take_list)
     return Mailbox(register, Orders(), Trusted(trust), memory, lambda: NOW, handlers)
 
 
-def make_uplink(
+def make_uplink(  # noqa: PLR0913 - all but two have a default
     log: Any,
     connect: Callable[[], AbstractAsyncContextManager[Upstream]],
     *,
     times: Times | None = None,
     pace: Pace = FAST,
     witnesses: tuple[Verifier, ...] = (WITNESS,),
+    take_list: Callable[[bytes], Awaitable[bool]] | None = None,
     **changes: Any,
 ) -> Uplink:
     times = times or Times()
-    mailbox = make_mailbox(log, times, witnesses=witnesses)
+    mailbox = make_mailbox(log, times, witnesses=witnesses, take_list=take_list)
     settings: dict[str, Any] = {
         "gateway": GATEWAY,
         "mailbox": mailbox,

@@ -22,6 +22,7 @@ from gatewayd.core.topics import GatewayTopics
 from gatewayd.demo.child import Child
 from gatewayd.demo.world import GATEWAY, STREET, World, build
 from gatewayd.emulators.phone import Report
+from gatewayd.emulators.wallet import Wallet
 from gatewayd.keyfiles import private_pem, public_pem
 from gatewayd.logbook import entries, open_logbook
 
@@ -73,6 +74,10 @@ class Place:
     async def opens(self, issuer: IssuerKey | None = None) -> Report:
         wallet = self.world.wallet(f"holder-{self.world.phones}", issuer=issuer)
         async with self.world.phone(wallet) as phone:
+            return await phone.open_door(STREET, address=radio_address(GATEWAY))
+
+    async def opens_with(self, wallet: Path) -> Report:
+        async with self.world.phone(Wallet.load(wallet)) as phone:
             return await phone.open_door(STREET, address=radio_address(GATEWAY))
 
     async def status(self, wanted: str, seconds: float = 10.0) -> dict[str, object]:
@@ -192,3 +197,41 @@ async def test_a_retired_gateway_is_off_the_air_for_good_and_its_log_can_be_pull
             kinds = [entry.leaf.kind for entry in entries(book) if entry.leaf]
         assert kinds.count(EntryKind.RETIRED) == 1
         assert kinds[-1] is EntryKind.RETIRED
+
+
+@pytest.mark.parametrize("enclosed", [False, True])
+async def test_a_key_dies_with_the_next_list_and_stays_dead(
+    broker, tmp_path, monkeypatch, enclosed: bool
+) -> None:
+    async with place(tmp_path, broker.address.port, monkeypatch) as at:
+        await at.child.start()
+        issuer, keys, group = at.world.issuer, at.operator, at.world.authority.group
+        signer = keys / "housing.pem"
+        signer.write_bytes(private_pem(issuer.key))
+        signer.chmod(0o600)
+        kept, name = keys / "kept", issuer.limits.name
+        await at.says("keys", "new-list", kept, "--issuer", name, "--uri", "https://lists.example")
+        for holder in ("lost", "good"):
+            await at.says(
+                *("keys", "issue", "--issuer", name, "--signer", signer, "--group", group),
+                *("--door", STREET, "--holder", holder, "--list", kept, "--days", 30),
+                *("--wallet", keys / holder, "--gateways", keys / "gateways.pub.pem"),
+            )
+        assert (await at.opens_with(keys / "lost")).outcome is Outcome.CONFIRMED
+        await at.says("keys", "revoke", kept, "--holder", "lost")
+        signed = keys / "list.cwt"
+        await at.says("keys", "sign-list", kept, "--signer", signer, "--out", signed)
+        if enclosed:
+            inside, signed = signed, keys / "list.cose"
+            await at.says(
+                *("keys", "state", "list", inside, "--for", group, "--subject", "housing"),
+                *("--serial", 1, "--signer", keys / "command.pem", "--out", signed),
+            )
+        await at.publishes(signed)
+        await at.child.line(lambda line: "is in force" in line, 10.0)
+        assert (await at.opens_with(keys / "lost")).reason is Reason.REVOKED
+        assert (await at.opens_with(keys / "good")).outcome is Outcome.CONFIRMED
+        await at.begins()  # after a power cut
+        (held,) = (await at.status("https://lists.example"))["lists"]  # type: ignore[misc] # JSON
+        assert (held["issuer"], held["uri"]) == (name, "https://lists.example")
+        assert (await at.opens_with(keys / "lost")).reason is Reason.REVOKED

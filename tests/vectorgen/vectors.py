@@ -130,6 +130,17 @@ def _bad_messages() -> Iterator[Vector]:
         ("negative", "a deadline below zero", {9: -1}),
     ):
         yield _bad_message(name, about, cbor.encode({**unlatch, **change}))
+    piece = {0: 4, 1: example.REQUEST, 31: 0, 32: 5, 33: b"piece"}
+    for name, about, change in (
+        ("empty-piece", "Deliver without a byte", {33: b""}),
+        ("long-piece", "a piece of 1793 bytes", {32: 65_536, 33: bytes(1793)}),
+        ("no-total", "Deliver of nothing", {32: 0}),
+        ("large-total", "Deliver of more than 65 536 bytes", {32: 65_537}),
+        ("far-offset", "a piece behind 65 536 bytes", {31: 65_536}),
+    ):
+        yield _bad_message(name, about, cbor.encode({**piece, **change}))
+    collect = {0: 5, 1: example.REQUEST, 31: 0, 34: 2}
+    yield _bad_message("item", "an item that has no meaning", cbor.encode(collect))
     unknown_reason = {0: 49, 1: example.COMMAND, 5: 2, 6: 7, 15: 5_400}
     yield _bad_message("reason", "a reason that has no meaning", cbor.encode(unknown_reason))
     yield from _bad_plain()
@@ -463,7 +474,7 @@ def _gateway_sessions() -> Iterator[Vector]:
         ("sealed-malformed", "a sealed message that is none", Fault.MALFORMED,
          [*met, _sealed(phone, 0, b"\xa0")], (_fault(phone, Fault.MALFORMED),)),
         ("sealed-unsupported", "a sealed message of an unknown type", Fault.UNSUPPORTED,
-         [*met, _sealed(phone, 0, b"\xa1\x00\x04")], (_fault(phone, Fault.UNSUPPORTED),)),
+         [*met, _sealed(phone, 0, b"\xa1\x00\x06")], (_fault(phone, Fault.UNSUPPORTED),)),
     ):  # fmt: skip
         yield _session("gateway", name, about, fault, frames, answer, "handshake-phone")
     answer = (_message_2_after(message_1[1:] + b"\x05"),)

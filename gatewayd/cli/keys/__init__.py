@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from gatewayd.cli.command import Group
-from gatewayd.cli.keys import bundle, floor, gateway, inspection, issue, make, signed_time, state
+from gatewayd.cli.keys import (
+    bundle,
+    floor,
+    gateway,
+    inspection,
+    issue,
+    lists,
+    make,
+    signed_time,
+    state,
+)
 
 COMMAND: Final = Group(
     name="keys",
@@ -19,7 +29,7 @@ COMMAND: Final = Group(
     file is ever overwritten, and a command that fails leaves nothing behind.
 
     The order in which a site is set up: make operator, make issuer, bundle; make gateway,
-    gateway, time; issue.
+    gateway, time; new-list; issue.
     """,
     commands=(
         make.COMMAND,
@@ -29,6 +39,7 @@ COMMAND: Final = Group(
         state.COMMAND,
         floor.COMMAND,
         issue.COMMAND,
+        *lists.COMMANDS,
         inspection.COMMAND,
     ),
 )

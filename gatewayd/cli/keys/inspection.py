@@ -17,7 +17,7 @@ from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
-from gatewayd.core import envelope, keytoken, state
+from gatewayd.core import envelope, keytoken, state, statuslist
 from gatewayd.core.claims import Claims, TokenRejected
 from gatewayd.core.schedule import Window
 from gatewayd.core.trust import (
@@ -125,6 +125,25 @@ def _limits(issuer: Issuer) -> str:
     return f"{_actions(issuer.actions)} at {doors}, for {classes}, at most {days} days"
 
 
+def _status_list(data: bytes, believed: Believed) -> Facts:
+    said = statuslist.unverified(data)
+    facts: Facts = {
+        "kind": "status list",
+        "list": said.uri,
+        "signed": common.shown_time(said.issued_at),
+        "valid until": common.shown_time(said.expires),
+        "entries": len(said.statuses) * 8 // said.bits,
+        "taken back": said.against,
+    }
+    if believed.trust is None:
+        return facts | _unverified("--root and --bundle")
+    try:
+        found = statuslist.verify(data, believed.trust)
+    except RemoteProtocolError as error:
+        return facts | {"signature": f"NOT GOOD: {error.detail}"}
+    return facts | {"signature": f"good, by issuer {found.issuer}"}
+
+
 def _statement(data: bytes, believed: Believed) -> Facts:
     if believed.trust is None:
         return {"kind": "operator's statement"} | _unverified("--root and --bundle")
@@ -173,6 +192,7 @@ _KINDS: Final[Mapping[object, Callable[[bytes, Believed], Facts]]] = {
     TRUST_TYPE: _bundle,
     envelope.ENVELOPE_TYPE: _statement,
     state.STATE_TYPE: _state,
+    statuslist.LIST_TYPE: _status_list,
 }
 
 
@@ -210,13 +230,14 @@ def _show(facts: Facts, output: Output) -> None:
 # --- the command -----------------------------------------------------------------------
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     with common.files_are_arguments():
-        data = keyfiles.read_file(arguments.file, "file", "name a token, credential or bundle")
+        data = keyfiles.read_file(arguments.file, "file", "name a token, credential or list")
     if data.startswith(b"-----BEGIN"):
         _show(_key(arguments.file, data), output)
         return ExitCode.DONE
     believed = _believed(arguments)
     try:
-        kind = cose.Sign1.parse(data).protected.get(cose.HEADER_TYP)
+        signed = data.removeprefix(statuslist.SIGN1_TAG)  # only lists have it
+        kind = cose.Sign1.parse(signed).protected.get(cose.HEADER_TYP)
         if kind not in _KINDS:
             raise CommandError(f"{arguments.file} is signed, but nothing that is known here")
         facts = _KINDS[kind](data, believed)
@@ -273,7 +294,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 COMMAND: Final = Command(
     name="inspect",
-    summary="show a key, token, credential or bundle as a person can read it",
+    summary="show a key, token, credential, list or bundle as a person can read it",
     description="""
     Says what a file is and what is in it. Signatures are checked when --root, and for all but a
     bundle itself --bundle, are given; what was not checked is said to be so, and what fails the

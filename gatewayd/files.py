@@ -8,11 +8,11 @@ from pathlib import Path
 from gatewayd.keyfiles import PRIVATE_MODE
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, mode 0600: written beside it, synced, renamed, the directory synced."""
+def replace_file(path: Path, data: bytes, mode: int = PRIVATE_MODE) -> None:
+    """Put `data` at `path`: written beside it, synced, renamed, the directory synced."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)  # left by a power loss; it never was the file
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
