@@ -164,7 +164,12 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     identity = GatewayIdentity(secrets.key, secrets.credential_bytes)
     conditions = Conditions((DoorId(door.id) for door in config.doors), clock)
     workshop = Workshop(radio.central, identity, secrets, clock, around.entropy, stack, conditions)
-    actuators = {DoorId(door.id): workshop.actuator(door) for door in config.doors}
+    actuators = {
+        DoorId(door.id): workshop.actuator(door).until(
+            secrets.bound_until.get(DoorId(door.id)), timekeeper.reading
+        )
+        for door in config.doors
+    }
     doors = {DoorId(door.id): _door(door, actuators, around) for door in config.doors}
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
     phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)

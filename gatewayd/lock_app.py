@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from firmware_proto.claiming import SECRET_BYTES
 from firmware_proto.codes import LOCK_SERVICE_UUID, UNCLAIMED_LOCK_UUID
 from gatewayd import addresses
 from gatewayd.adapters.clock import SystemClock
@@ -126,6 +127,11 @@ async def _open_radio(choice: Choice, store: LockStore) -> AsyncIterator[tuple[P
     )
     async with open_bluezero(options_here) as bench:
         yield bench, f"{await bench.ready()}{addresses.PUBLIC}"
+
+
+def new_secret() -> bytes:
+    """For the label of a new lock."""
+    return SystemEntropy().token_bytes(SECRET_BYTES)
 
 
 def own_address(store: LockStore) -> str:

@@ -127,9 +127,9 @@ def _times(count: int) -> str:
 
 def _make(arguments: argparse.Namespace, store: LockStore) -> None:
     """A lock as its maker and an installer leave it: claimed for a door. KeyFileError."""
-    from firmware_proto.claiming import NOBODYS, SECRET_BYTES  # noqa: PLC0415 - so help is quick
+    from firmware_proto.claiming import NOBODYS  # noqa: PLC0415 - so help is quick
     from firmware_proto.cose import key_id  # noqa: PLC0415 - likewise
-    from gatewayd.adapters.entropy import SystemEntropy  # noqa: PLC0415 - likewise
+    from gatewayd import lock_app  # noqa: PLC0415 - likewise
     from gatewayd.emulators.lock_memory import LockMemory  # noqa: PLC0415 - likewise
 
     door = NOBODYS if arguments.unclaimed else arguments.door
@@ -153,7 +153,7 @@ def _make(arguments: argparse.Namespace, store: LockStore) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
     arguments.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     public = arguments.directory / f"{door or 'lock'}.pub.pem"
-    secret = SystemEntropy().token_bytes(SECRET_BYTES)
+    secret = lock_app.new_secret()
     store.create(LockMemory(key, key_id(key.public_key()), door, gateways_key, claim_secret=secret))
     public.write_bytes(keyfiles.public_pem(key.public_key()))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from gatewayd.config import checks, credentials, secrets
+from gatewayd.config import checks, credentials, provisional, secrets
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.model import Config
 from gatewayd.config.secrets import Secrets
+from gatewayd.core.model import DoorId
 from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "credentials",
     "load",
     "load_all",
+    "provisional",
 ]
 
 _T = TypeVar("_T")
@@ -41,20 +44,26 @@ class ConfigError(Exception):
 
 def load(path: Path) -> Config:
     """The configuration in `path`, without the keys. ConfigError with every problem."""
-    config, report = _decode(path)
+    config, _, report = _decode(path)
     return _unless_problems(path, config, report)
 
 
 def load_all(
-    path: Path, handed_over: Path | None = None, also: Also | None = None
+    path: Path,
+    handed_over: Path | None = None,
+    also: Also | None = None,
+    *,
+    unbound: bool = False,
 ) -> tuple[Config, Secrets]:
     """The configuration and all keys that it names. ConfigError with every problem of both.
 
     A private key in `handed_over` (see `credentials.directory`) is taken
-    instead of the file of the same name.
+    instead of the file of the same name. `unbound`: doors need nothing yet that moves them.
     """
-    config, report = _decode(path, handed_over)
+    config, until, report = _decode(path, handed_over, unbound=unbound)
     found = None if config is None else secrets.read(config, report)
+    if found is not None:
+        found = dataclasses.replace(found, bound_until=until)
     if config is not None and also is not None:
         also(config, report)
     return _unless_problems(path, config, report), _unless_problems(path, found, report)
@@ -69,7 +78,9 @@ def check(path: Path, also: Also | None = None) -> list[Problem]:
     return []
 
 
-def _decode(path: Path, handed_over: Path | None = None) -> tuple[Config | None, Report]:
+def _decode(
+    path: Path, handed_over: Path | None = None, *, unbound: bool = False
+) -> tuple[Config | None, Mapping[DoorId, int], Report]:
     try:
         text = read_file(path, "configuration", "name it with -c FILE").decode("utf-8")
     except KeyFileError as error:
@@ -78,10 +89,15 @@ def _decode(path: Path, handed_over: Path | None = None) -> tuple[Config | None,
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(path, [Problem(line, "not UTF-8", "save it as UTF-8")]) from None
     config, report = decode(text, Config, path.parent)
+    until: Mapping[DoorId, int] = {}
     if config is not None:
         config = credentials.place(config, handed_over)
-        checks.check(config, report)
-    return config, report
+        if not all(map(provisional.is_bound, config.doors)):
+            setup, problems = provisional.load(config.gateway.state)
+            provisional.report_problems(config.gateway.state, problems, report)
+            config, until = provisional.place(config, setup)
+        checks.check(config, report, unbound=unbound)
+    return config, until, report
 
 
 def _unless_problems(path: Path, value: _T | None, report: Report) -> _T:

@@ -18,12 +18,12 @@ from gatewayd.keyfiles import open_to_others
 _SCHEMES: Final = ("mqtt", "mqtts")
 
 
-def check(config: Config, report: Report) -> None:
-    """Add to `report` what is wrong across fields."""
+def check(config: Config, report: Report, *, unbound: bool = False) -> None:
+    """Add to `report` what is wrong across fields; `unbound`: doors need not be bound yet."""
     with _looking_at(("gateway", "state"), report):
         _state(config.gateway.state, report)
     _radio(config.radio, report)
-    _doors(config, report)
+    _doors(config, report, unbound=unbound)
     if config.uplink is not None:
         _uplink(config.uplink, report)
 
@@ -80,9 +80,9 @@ def _radio(radio: Radio, report: Report) -> None:
         )
 
 
-def _doors(config: Config, report: Report) -> None:
+def _doors(config: Config, report: Report, *, unbound: bool) -> None:
     doors.distinct([each.id for each in config.doors], ("id",), report)
-    doors.check(config.doors, report)
+    doors.check(config.doors, report, unbound=unbound)
     for index, door in enumerate(config.doors):
         if not _is_zone(door.zone):
             import difflib  # noqa: PLC0415 - for whoever mistypes; a daemon that runs needs none

@@ -50,6 +50,8 @@ class Secrets:
     lock_keys: Mapping[DoorId, ec.EllipticCurvePublicKey] = field(repr=False)
     provisioned_time_s: int | None
     """What the operator's time key signed when this gateway was set up; a floor at least."""
+    bound_until: Mapping[DoorId, int] = field(default_factory=dict)
+    """Doors whose binding the operator has not confirmed, and when it ends."""
 
 
 def read(config: Config, report: Report) -> Secrets | None:

@@ -20,11 +20,10 @@ from firmware_proto.codes import EventKind, Outcome, Reason
 from firmware_proto.errors import LocalProtocolError
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core.model import Verdict
-from gatewayd.emulators.files import replace_file
 from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_memory import LockMemory, StoredCommand, StoredEvent
 from gatewayd.emulators.lock_state import Turn
-from gatewayd.keyfiles import KeyFileError, read_file
+from gatewayd.keyfiles import KeyFileError, read_file, replace_file
 
 VERSION: Final = 2
 _READABLE: Final = (1, VERSION)

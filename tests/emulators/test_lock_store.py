@@ -13,12 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from firmware_proto.codes import EventKind, Outcome, Reason
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core.model import Verdict
-from gatewayd.emulators import files
 from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_memory import EVENTS_KEPT, RESULTS_KEPT, LockMemory, StoredCommand
 from gatewayd.emulators.lock_state import Turn
 from gatewayd.emulators.lock_store import LockStore
-from gatewayd.keyfiles import MAX_FILE_BYTES, KeyFileError
+from gatewayd.keyfiles import MAX_FILE_BYTES, KeyFileError, replace_file
 from tests.support.household import DOOR, new_key
 
 DONE = Verdict(Outcome.CONFIRMED, Reason.OK)
@@ -177,7 +176,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "taken"
     (target / "inside").mkdir(parents=True)
     with pytest.raises(OSError, match="taken"):
-        files.replace_file(target, b"new")
+        replace_file(target, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 

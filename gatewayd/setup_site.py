@@ -1,0 +1,151 @@
+"""What every step of `gatewayd setup` stands on: the site's files, its log, its radio.
+
+A step takes the daemon's place (decision 30): it holds the log, so that no
+daemon runs meanwhile, and works as the user to whom the state belongs.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gatewayd import config, extras
+from gatewayd.adapters.clock import SystemClock
+from gatewayd.adapters.entropy import SystemEntropy
+from gatewayd.adapters.sqlite import SqliteLog, open_log
+from gatewayd.adapters.sqlite.errors import storage_errors
+from gatewayd.app import radio_address
+from gatewayd.config import Config, Secrets, provisional
+from gatewayd.config import model as config_model
+from gatewayd.config.provisional import Setup
+from gatewayd.lock_connection import GatewayIdentity
+from gatewayd.ports import Lookout
+from gatewayd.timekeeper import Timekeeper
+
+USER: Final = "gatewayd"
+
+
+class SetupError(Exception):
+    """A step cannot be done; `hint` says what the installer can do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(slots=True)
+class Site:
+    """One gateway as its installer finds it. `setup` is what is on disk."""
+
+    config: Config
+    secrets: Secrets
+    log: SqliteLog
+    timekeeper: Timekeeper
+    setup: Setup
+
+    @property
+    def state(self) -> Path:
+        """Where everything is kept."""
+        return self.config.gateway.state
+
+    @property
+    def gateway(self) -> GatewayIdentity:
+        """What it proves itself to locks with."""
+        return GatewayIdentity(self.secrets.key, self.secrets.credential_bytes)
+
+    def keep(self, setup: Setup) -> None:
+        """Durable when it returns. StorageError."""
+        with storage_errors(str(self.state)):
+            provisional.save(self.state, setup)
+        self.setup = setup
+
+    def door(self, name: str) -> config_model.Door:
+        """A door of the configuration. SetupError for any other name."""
+        for door in self.config.doors:
+            if door.id == name:
+                return door
+        known = ", ".join(door.id for door in self.config.doors)
+        raise SetupError(f"this gateway has no door '{name[:40]}'", f"it has {known}")
+
+    @property
+    def now_s(self) -> int:
+        """As well as this gateway knows."""
+        return self.timekeeper.reading().now_s
+
+
+@asynccontextmanager
+async def open_site(path: Path) -> AsyncIterator[Site]:
+    """The site of a configuration. ConfigError; StorageError, also while a daemon runs."""
+    settings, secrets = config.load_all(path, also=extras.check, unbound=True)
+    state = settings.gateway.state
+    with storage_errors(str(state)):
+        _become_owner(state)
+        state.mkdir(mode=0o700, exist_ok=True)
+    setup, problems = provisional.load(state)
+    if problems:
+        raise config.ConfigError(state / provisional.NAME, problems)
+    async with open_log(settings.gateway.log) as log:
+        clock = SystemClock()
+        timekeeper = await Timekeeper.load(clock, log, battery_clock=settings.gateway.battery_clock)
+        if secrets.provisioned_time_s is not None:
+            await timekeeper.provision(secrets.provisioned_time_s)
+        yield Site(settings, secrets, log, timekeeper, setup)
+
+
+def _become_owner(state: Path) -> None:
+    """Root read the keys; what is written from now on has to be the daemon's."""
+    if os.geteuid() != 0:
+        return
+    if state.exists():
+        owner, group = state.stat().st_uid, state.stat().st_gid
+    else:
+        try:
+            entry = pwd.getpwnam(USER)
+        except KeyError:
+            return
+        owner, group = entry.pw_uid, entry.pw_gid
+        state.mkdir(mode=0o700)
+        os.chown(state, owner, group)
+    if owner != 0:
+        os.initgroups(pwd.getpwuid(owner).pw_name, group)
+        os.setgid(group)
+        os.setuid(owner)
+
+
+@asynccontextmanager
+async def open_radio(site: Site, *, unclaimed: bool = False) -> AsyncIterator[Lookout]:
+    """To the locks of this gateway, or to those that belong to nobody. RadioError."""
+    radio = site.config.radio
+    if radio.kind == "virtual":
+        from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - the one that is asked for
+
+        async with virtual_radio.open_radio(
+            radio.hci or "",
+            address=radio_address(site.config.gateway.id),
+            dials=virtual_radio.UNCLAIMED if unclaimed else virtual_radio.LOCK,
+        ) as simulated:
+            yield simulated.central
+        return
+    from gatewayd.adapters.bleak_radio import BleakOptions, open_bleak  # noqa: PLC0415 - likewise
+    from gatewayd.adapters.gatt import client  # noqa: PLC0415 - likewise
+
+    adapter = radio.lock_adapter or radio.adapter
+    options = BleakOptions()
+    if adapter is not None and sys.platform == "linux":
+        from gatewayd.adapters.bluez.adapter import name_of  # noqa: PLC0415 - Linux
+
+        options = BleakOptions(adapter=await name_of(adapter))
+    async with open_bleak(client.UNCLAIMED if unclaimed else client.LOCK, options) as central:
+        yield central
+
+
+def entropy() -> SystemEntropy:
+    """Chance of this machine."""
+    return SystemEntropy()
