@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gatewayd.cli.command import Group
-from gatewayd.cli.setup import locks
+from gatewayd.cli.setup import doors, locks, report
 
 COMMAND: Final = Group(
     name="setup",
@@ -18,5 +18,9 @@ COMMAND: Final = Group(
     commands=(
         locks.CLAIM,
         locks.RELEASE,
+        doors.BIND,
+        doors.UNBIND,
+        doors.TEST_OPEN,
+        report.REPORT,
     ),
 )
