@@ -6,6 +6,7 @@ daemon runs meanwhile, and works as the user to whom the state belongs.
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import sys
@@ -29,6 +30,7 @@ from gatewayd.ports import Lookout
 from gatewayd.timekeeper import Timekeeper
 
 USER: Final = "gatewayd"
+WIRES: Final = ("gpio", "dialout")
 
 
 class SetupError(Exception):
@@ -115,8 +117,15 @@ def _become_owner(state: Path) -> None:
         os.chown(state, owner, group)
     if owner != 0:
         os.initgroups(pwd.getpwuid(owner).pw_name, group)
+        os.setgroups([*os.getgroups(), *_wires()])
         os.setgid(group)
         os.setuid(owner)
+
+
+def _wires() -> list[int]:
+    """What the unit's drop-ins for relays and serial lines give the daemon, too."""
+    known = {each.gr_name: each.gr_gid for each in grp.getgrall()}
+    return [known[name] for name in WIRES if name in known]
 
 
 @asynccontextmanager

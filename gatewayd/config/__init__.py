@@ -42,9 +42,9 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-def load(path: Path) -> Config:
-    """The configuration in `path`, without the keys. ConfigError with every problem."""
-    config, _, report = _decode(path)
+def load(path: Path, *, unbound: bool = False) -> Config:
+    """The configuration in `path`, without the keys; `unbound` as for `load_all`. ConfigError."""
+    config, _, report = _decode(path, unbound=unbound)
     return _unless_problems(path, config, report)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.setup_app import Installer
 from gatewayd.setup_site import SetupError, open_site
-from tests.support.commands import Ran, completed, finished, run, running
+from tests.support.commands import Ran, completed, finished, run, running, spawn
 from tests.support.fitting import BoxedLock, Fitting, make_fitting
 from tests.support.household import new_key
 
@@ -186,6 +188,25 @@ def test_what_is_not_there_is_said(fitting: Fitting) -> None:
         assert (ran.code, said in ran.err) == (ExitCode.FAILED, True), ran
         assert "hint: " in ran.err
     assert run("doctor", "--walk", "--dials", "0", "-c", fitting.config).code == ExitCode.USAGE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_what_root_sets_up_belongs_to_the_daemons_user() -> None:
+    """Keys stay root's: they are read before."""
+    owner = 65_534
+    with tempfile.TemporaryDirectory() as name:
+        fitting = make_fitting(Path(name), ("street",))
+        Path(name).chmod(0o755)
+        for public in ("root.pub.pem", "gatewayd.toml"):
+            (fitting.directory / public).chmod(0o644)
+        fitting.state.mkdir(mode=0o700)
+        os.chown(fitting.state, owner, owner)
+        words = ("setup", "bind-door", "street", "--relay", "gpiochip0:17", "-c")
+        ran = spawn(*words, fitting.config)
+        assert (ran.code, ran.err) == (0, "")
+        made = {path.name: path.stat().st_uid for path in fitting.state.iterdir()}
+        assert {"setup.toml", "log.db"} <= set(made)
+        assert set(made.values()) == {owner}
 
 
 async def test_a_claimed_lock_is_bound_to_its_own_door_only(tmp_path: Path) -> None:

@@ -186,7 +186,8 @@ UNBIND: Final = Command(
     name="unbind-door",
     summary="take back what moves a door",
     description="""
-    Undoes `setup bind-door`. A lock stays claimed.
+    Undoes `setup bind-door`: nothing moves the door any more, from the next start of the daemon on.
+    Its lock stays claimed, so that it can be bound again without a visit.
     """,
     run=_unbind,
     arguments=common.door_argument,
