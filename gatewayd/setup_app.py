@@ -22,10 +22,10 @@ from firmware_proto.messages import State
 from gatewayd import keyfiles
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.commissioning import Commissioner, OperatorKeys, identity
-from gatewayd.config import Config, Report, checks, provisional
+from gatewayd.config import Config, Report, checks, on_site
 from gatewayd.config.lines import Lines
 from gatewayd.config.model import LockFiles, Relay
-from gatewayd.config.provisional import BINDING_S, Binding, ClaimedLock
+from gatewayd.config.on_site import BINDING_S, Binding, ClaimedLock
 from gatewayd.core.model import Verdict
 from gatewayd.logs import printable
 from gatewayd.ports import Lookout, RadioError, Sighting
@@ -213,7 +213,7 @@ def bind_relay(site: Site, door: str, relay: Relay) -> list[str]:
 
 
 def _bind(site: Site, door: str, lock: LockFiles | None, relay: Relay | None) -> list[str]:
-    if provisional.is_bound(site.door(door)) and site.setup.binding_of(door) is None:
+    if on_site.is_bound(site.door(door)) and site.setup.binding_of(door) is None:
         raise SetupError(
             f"the configuration itself says what moves {door}",
             "take lock or relay out of its [[door]], or leave it as it is",
@@ -221,7 +221,7 @@ def _bind(site: Site, door: str, lock: LockFiles | None, relay: Relay | None) ->
     now_s = site.now_s
     binding = Binding(door=door, since_s=now_s, until_s=now_s + BINDING_S, lock=lock, relay=relay)
     setup = site.setup.with_binding(door, binding)
-    merged, _ = provisional.place(_unplaced(site), setup)
+    merged, _ = on_site.place(_unplaced(site), setup)
     report = Report(Lines({}), [])
     checks.check(merged, report, unbound=True)
     if report.problems:

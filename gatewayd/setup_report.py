@@ -9,9 +9,9 @@ from pathlib import Path
 
 from gatewayd import __version__, config, extras
 from gatewayd.adapters.clock import SystemClock
-from gatewayd.config import Secrets, provisional
+from gatewayd.config import Secrets, on_site
 from gatewayd.config import model as config_model
-from gatewayd.config.provisional import ClaimedLock, Setup, Walk
+from gatewayd.config.on_site import ClaimedLock, Setup, Walk
 from gatewayd.core.handover import DoorReport, Handover, Trial
 from gatewayd.core.model import DoorId
 from gatewayd.core.walk import Reach
@@ -20,9 +20,9 @@ from gatewayd.core.walk import Reach
 def report(path: Path) -> Handover:
     """What was set up on site. ConfigError."""
     settings, secrets = config.load_all(path, also=extras.check, unbound=True)
-    setup, problems = provisional.load(settings.gateway.state)
+    setup, problems = on_site.load(settings.gateway.state)
     if problems:
-        raise config.ConfigError(settings.gateway.state / provisional.NAME, problems)
+        raise config.ConfigError(settings.gateway.state / on_site.NAME, problems)
     return Handover(
         gateway=settings.gateway.id,
         group=secrets.trust.group,

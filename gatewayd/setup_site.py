@@ -22,9 +22,9 @@ from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.app import radio_address
-from gatewayd.config import Config, Secrets, provisional
+from gatewayd.config import Config, Secrets, on_site
 from gatewayd.config import model as config_model
-from gatewayd.config.provisional import Setup
+from gatewayd.config.on_site import Setup
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.ports import Lookout
 from gatewayd.timekeeper import Timekeeper
@@ -65,7 +65,7 @@ class Site:
     def keep(self, setup: Setup) -> None:
         """Durable when it returns. StorageError."""
         with storage_errors(str(self.state)):
-            provisional.save(self.state, setup)
+            on_site.save(self.state, setup)
         self.setup = setup
 
     def door(self, name: str) -> config_model.Door:
@@ -90,9 +90,9 @@ async def open_site(path: Path) -> AsyncIterator[Site]:
     with storage_errors(str(state)):
         _become_owner(state)
         state.mkdir(mode=0o700, exist_ok=True)
-    setup, problems = provisional.load(state)
+    setup, problems = on_site.load(state)
     if problems:
-        raise config.ConfigError(state / provisional.NAME, problems)
+        raise config.ConfigError(state / on_site.NAME, problems)
     async with open_log(settings.gateway.log) as log:
         clock = SystemClock()
         timekeeper = await Timekeeper.load(clock, log, battery_clock=settings.gateway.battery_clock)

@@ -18,7 +18,7 @@ from gatewayd.actuators import Workshop
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.conditions import Conditions
 from gatewayd.config import model as config_model
-from gatewayd.config.provisional import TestOpening, Walk
+from gatewayd.config.on_site import TestOpening, Walk
 from gatewayd.core.model import Command, CommandId, DoorId, EntryKind, Fact, Verdict
 from gatewayd.ports import Central, Clock, Link, Lock, RadioError, Sighting
 from gatewayd.setup_site import SetupError, Site, entropy, open_radio

@@ -1,6 +1,6 @@
 """A lock that moves a door only until its provisional binding ends.
 
-An installer's word holds for a week (see `config.provisional`); then the door
+An installer's word holds for a week (see `config.on_site`); then the door
 stays shut, with a reason of its own, until the operator has confirmed it.
 """
 

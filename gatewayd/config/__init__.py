@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from gatewayd.config import checks, credentials, provisional, secrets
+from gatewayd.config import checks, credentials, on_site, secrets
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.model import Config
 from gatewayd.config.secrets import Secrets
@@ -24,7 +24,7 @@ __all__ = [
     "credentials",
     "load",
     "load_all",
-    "provisional",
+    "on_site",
 ]
 
 _T = TypeVar("_T")
@@ -92,10 +92,10 @@ def _decode(
     until: Mapping[DoorId, int] = {}
     if config is not None:
         config = credentials.place(config, handed_over)
-        if not all(map(provisional.is_bound, config.doors)):
-            setup, problems = provisional.load(config.gateway.state)
-            provisional.report_problems(config.gateway.state, problems, report)
-            config, until = provisional.place(config, setup)
+        if not all(map(on_site.is_bound, config.doors)):
+            setup, problems = on_site.load(config.gateway.state)
+            on_site.report_problems(config.gateway.state, problems, report)
+            config, until = on_site.place(config, setup)
         checks.check(config, report, unbound=unbound)
     return config, until, report
 

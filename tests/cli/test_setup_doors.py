@@ -15,7 +15,7 @@ from gatewayd import phone_app, setup_app, setup_trials
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.virtual_radio import serve_hci
 from gatewayd.cli.command import ExitCode
-from gatewayd.config import provisional
+from gatewayd.config import on_site
 from gatewayd.core.claims import Claims
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.emulators.wallet import Wallet
@@ -144,7 +144,7 @@ def test_relays_are_bound_checked_and_unbound(fitting: Fitting) -> None:
     relay = ("setup", "bind-door", "street", "-c", fitting.config, "--relay", "gpiochip0:17")
     ran = run(*relay, "--contact", "GPIO4", "--pulse-ms", "400", "--active-low", "--json")
     assert ran.code == 0
-    setup, problems = provisional.load(fitting.state)
+    setup, problems = on_site.load(fitting.state)
     assert problems == []
     (binding,) = setup.binding
     assert binding.relay is not None
@@ -152,7 +152,7 @@ def test_relays_are_bound_checked_and_unbound(fitting: Fitting) -> None:
     assert binding.until_s - binding.since_s == 7 * 86_400
     wrong = run(*relay, "--contact", "17")
     assert (wrong.code, "contact.line is the relay's own" in wrong.err) == (ExitCode.FAILED, True)
-    assert provisional.load(fitting.state)[0] == setup
+    assert on_site.load(fitting.state)[0] == setup
     strange = run("setup", "bind-door", "street", "-c", fitting.config, "--relay", "a\x7fb:1")
     assert (strange.code, "cannot hold" in strange.err) == (ExitCode.USAGE, True)
     again = run("setup", "unbind-door", "street", "-c", fitting.config)
@@ -221,7 +221,7 @@ async def test_a_claimed_lock_is_bound_to_its_own_door_only(tmp_path: Path) -> N
             setup_app.bind_lock(site, "street", None, warm=True)
             said = setup_app.forget_lock(site, "street")
             assert said[-1] == "street is bound to nothing"
-            assert site.setup == provisional.Setup()
+            assert site.setup == on_site.Setup()
 
 
 def test_a_door_of_the_configuration_is_not_bound_again(fitting: Fitting) -> None:

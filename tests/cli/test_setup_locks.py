@@ -11,7 +11,7 @@ from gatewayd import config, setup_app
 from gatewayd.adapters.sqlite import open_log
 from gatewayd.cli.command import ExitCode
 from gatewayd.commissioning import Commissioner
-from gatewayd.config import provisional
+from gatewayd.config import on_site
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.ports import RadioError
 from gatewayd.setup_app import Installer
@@ -30,8 +30,8 @@ async def setup(fitting: Fitting, *words: str) -> Ran:
     return await completed("setup", *words, "-c", fitting.config)
 
 
-def recorded(fitting: Fitting) -> provisional.Setup:
-    found, problems = provisional.load(fitting.state)
+def recorded(fitting: Fitting) -> on_site.Setup:
+    found, problems = on_site.load(fitting.state)
     assert problems == []
     return found
 
@@ -168,7 +168,7 @@ def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
     fuse = Fuse(2**31)
     keep, ask = Site.keep, Commissioner._ask
 
-    def cut_keep(self: Site, setup: provisional.Setup) -> None:
+    def cut_keep(self: Site, setup: on_site.Setup) -> None:
         fuse.step()
         keep(self, setup)
         fuse.step()
@@ -254,7 +254,7 @@ async def test_a_refused_claim_leaves_nothing_behind(fitting: Fitting) -> None:
         async with open_site(fitting.config) as site:
             with pytest.raises(SetupError, match="bad_claim"):
                 await setup_app.claim_lock(site, "street", wrong, None, Installer())
-            assert site.setup == provisional.Setup()
+            assert site.setup == on_site.Setup()
         assert lock.memory.door == store.door == ""
     assert list(fitting.state.glob("lock-*.pub.pem")) == []
 

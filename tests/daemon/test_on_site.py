@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from firmware_proto.codes import Outcome, Reason
 from gatewayd import config
-from gatewayd.config import provisional
+from gatewayd.config import on_site
 from gatewayd.config.decode import decode
 from gatewayd.config.model import Contact, LockFiles, Relay
-from gatewayd.config.provisional import Binding, ClaimedLock, Setup, TestOpening, Walk
+from gatewayd.config.on_site import Binding, ClaimedLock, Setup, TestOpening, Walk
 from gatewayd.core.model import ClockState, CommandId, TimeReading, Verdict
 from gatewayd.keyfiles import KeyFileError, public_pem
 from gatewayd.unconfirmed import ENDED, UnconfirmedLock
@@ -52,30 +52,30 @@ def full(state: Path) -> Setup:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    assert provisional.load(tmp_path) == (Setup(), [])
-    provisional.save(tmp_path, full(tmp_path))
-    assert provisional.load(tmp_path) == (full(tmp_path), [])
+    assert on_site.load(tmp_path) == (Setup(), [])
+    on_site.save(tmp_path, full(tmp_path))
+    assert on_site.load(tmp_path) == (full(tmp_path), [])
     assert (tmp_path / "setup.toml").stat().st_mode & 0o777 == 0o600
-    provisional.save(tmp_path, Setup())
-    assert provisional.load(tmp_path) == (Setup(), [])
+    on_site.save(tmp_path, Setup())
+    assert on_site.load(tmp_path) == (Setup(), [])
 
 
 def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
     good = full(tmp_path)
-    provisional.save(tmp_path, good)
+    on_site.save(tmp_path, good)
     bad = good.with_binding(
         "cellar", Binding(door="cellar", since_s=0, until_s=1, relay=Relay(chip="a\nb", line=1))
     )
     with pytest.raises(KeyFileError, match="cannot hold"):
-        provisional.save(tmp_path, bad)
-    assert provisional.load(tmp_path) == (good, [])
+        on_site.save(tmp_path, bad)
+    assert on_site.load(tmp_path) == (good, [])
 
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_damaged_file_is_refused_and_never_half_read(tmp_path_factory, data) -> None:
     state = tmp_path_factory.mktemp("state")
-    provisional.save(state, full(state))
+    on_site.save(state, full(state))
     text = (state / "setup.toml").read_bytes()
     at = data.draw(st.integers(0, len(text) - 1))
     what = data.draw(st.sampled_from(["cut", "flip", "insert"]))
@@ -85,7 +85,7 @@ def test_a_damaged_file_is_refused_and_never_half_read(tmp_path_factory, data) -
         "insert": text[:at] + byte + text[at:],
     }[what]  # fmt: skip
     (state / "setup.toml").write_bytes(changed)
-    found, problems = provisional.load(state)
+    found, problems = on_site.load(state)
     if problems:
         assert found == Setup()
         assert all(problem.message and problem.hint for problem in problems)
@@ -105,7 +105,7 @@ def test_a_door_of_the_configuration_is_moved_by_what_was_bound(tmp_path: Path) 
     settings, secrets = config.load_all(fitting.config, unbound=True)
     assert secrets.bound_until == {}
     fitting.state.mkdir()
-    provisional.save(fitting.state, full(fitting.state))
+    on_site.save(fitting.state, full(fitting.state))
     (fitting.state / "lock-1.pub.pem").write_bytes(public_pem(new_key().public_key()))
     settings, secrets = config.load_all(fitting.config)
     street, cellar = settings.doors
