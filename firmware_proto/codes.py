@@ -179,8 +179,6 @@ class Reason(IntEnum):
     RATE_LIMITED = 36
     BUSY = 37
     UNKNOWN_DOOR = 38
-    # 39-42 are the log's
-    UNCONFIRMED_BINDING = 43  # the operator never confirmed what an installer bound to the door
     # the lock
     LOCK_UNREACHABLE = 48  # certainly not moved: the command never left
     LOCK_SILENT = 49  # may have moved

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,13 +19,12 @@ from gatewayd.budget import Budget
 from gatewayd.conditions import Conditions
 from gatewayd.config import Secrets
 from gatewayd.config import model as config_model
-from gatewayd.core.model import DoorId, TimeReading
+from gatewayd.core.model import DoorId
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_keeping import look_after
 from gatewayd.lock_timing import KEPT, PER_USE, WIRED
 from gatewayd.locks import RemoteLock
 from gatewayd.ports import Central, Clock, Entropy, Lock, Pulse
-from gatewayd.unconfirmed import UnconfirmedLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +34,6 @@ class Actuator:
     lock: Lock
     keep: Callable[[Pulse], Coroutine[object, object, None]]
     budget: Budget | None = None
-
-    def until(self, until_s: int | None, reading: Callable[[], TimeReading]) -> Actuator:
-        """The same; where its binding is provisional, until that ends."""
-        if until_s is None:
-            return self
-        return replace(self, lock=UnconfirmedLock(self.lock, until_s, reading))
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ class Phones:
             if not isinstance(event, CredentialReceived):
                 self.counts["refused us"] += 1
                 return None
-            token = keytoken.authenticate(event.credential or b"", self._around.trust)
+            token = keytoken.authenticate(event.credential or b"", self._around.trusted.now)
             key = token.key
         except TokenRejected as rejected:
             raise await self._constant_error(talk, rejected.reason) from None

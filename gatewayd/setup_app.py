@@ -22,10 +22,11 @@ from firmware_proto.messages import State
 from gatewayd import keyfiles
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.commissioning import Commissioner, OperatorKeys, identity
-from gatewayd.config import Config, Report, checks, on_site
+from gatewayd.config import Report, checks, on_site
 from gatewayd.config.lines import Lines
 from gatewayd.config.model import LockFiles, Relay
-from gatewayd.config.on_site import BINDING_S, Binding, ClaimedLock
+from gatewayd.config.on_site import Binding, ClaimedLock, Setup
+from gatewayd.config.provisional import HOLDS_S
 from gatewayd.core.model import Verdict
 from gatewayd.logs import printable
 from gatewayd.ports import Lookout, RadioError, Sighting
@@ -151,7 +152,7 @@ async def release_lock(
     going = replace(lock, stage="releasing")
     site.keep(site.setup.with_lock(door, going))
     if await _is_nobodys(site, lock):  # what was cut short had come to its end
-        return forget_lock(site, door)
+        return await forget_lock(site, door)
     async with open_radio(site) as central:
         party = _party(site, central, sees)
         async with party.meet(identity(_key_of(lock), door, lock.address)) as met:
@@ -162,7 +163,7 @@ async def release_lock(
     if verdict.outcome is not Outcome.CONFIRMED:
         site.keep(site.setup.with_lock(door, replace(lock, stage="claimed")))
         raise _refused("release", verdict)
-    return forget_lock(site, door)
+    return await forget_lock(site, door)
 
 
 async def _is_nobodys(site: Site, lock: ClaimedLock) -> bool:
@@ -178,21 +179,24 @@ async def _is_nobodys(site: Site, lock: ClaimedLock) -> bool:
             return False
 
 
-def forget_lock(site: Site, door: str) -> list[str]:
+async def forget_lock(site: Site, door: str) -> list[str]:
     """Forget the lock of a door, and its binding to it."""
     lock = _lock_of(site, door)
     binding = site.setup.binding_of(door)
     bound = binding is not None and binding.lock is not None
     left = site.setup.with_lock(door, None)
-    site.keep(left.with_binding(door, None) if bound else left)
+    if bound:
+        await site.bind(left.with_binding(door, None))
+    else:
+        site.keep(left)
     with storage_errors(str(lock.key)):
         lock.key.unlink(missing_ok=True)
     said = [f"{door} has no lock of ours any more: {lock.address}"]
-    return [*said, f"{door} is bound to nothing"] if bound else said
+    return [*said, f"{door} is not bound on site any more"] if bound else said
 
 
 # --- binding ----------------------------------------------------------------------------------
-def bind_lock(site: Site, door: str, address: str | None, *, warm: bool) -> list[str]:
+async def bind_lock(site: Site, door: str, address: str | None, *, warm: bool) -> list[str]:
     """Bind a door to the lock that was claimed for it."""
     lock = _lock_of(site, door)
     if lock.stage != "claimed":
@@ -204,53 +208,44 @@ def bind_lock(site: Site, door: str, address: str | None, *, warm: bool) -> list
             f"{address} was not claimed for {door}", f"the lock of {door} is {lock.address}"
         )
     files = LockFiles(key=lock.key, address=lock.address, warm=warm)
-    return _bind(site, door, files, None)
+    return await _bind(site, door, files, None)
 
 
-def bind_relay(site: Site, door: str, relay: Relay) -> list[str]:
+async def bind_relay(site: Site, door: str, relay: Relay) -> list[str]:
     """Bind a door to a relay of this machine."""
-    return _bind(site, door, None, relay)
+    return await _bind(site, door, None, relay)
 
 
-def _bind(site: Site, door: str, lock: LockFiles | None, relay: Relay | None) -> list[str]:
-    if on_site.is_bound(site.door(door)) and site.setup.binding_of(door) is None:
-        raise SetupError(
-            f"the configuration itself says what moves {door}",
-            "take lock or relay out of its [[door]], or leave it as it is",
-        )
+async def _bind(site: Site, door: str, lock: LockFiles | None, relay: Relay | None) -> list[str]:
+    site.door(door)
     now_s = site.now_s
-    binding = Binding(door=door, since_s=now_s, until_s=now_s + BINDING_S, lock=lock, relay=relay)
-    setup = site.setup.with_binding(door, binding)
-    merged, _ = on_site.place(_unplaced(site), setup)
+    new = Binding(door=door, since_s=now_s, until_s=now_s + HOLDS_S, lock=lock, relay=relay)
+    setup = site.setup.with_binding(door, new)
     report = Report(Lines({}), [])
-    checks.check(merged, report, unbound=True)
+    checks.check_doors(on_site.place(site.config, setup).doors, report, unbound=True)
     if report.problems:
         raise SetupError(report.problems[0].message, report.problems[0].hint)
-    site.keep(setup)
+    await site.bind(_from_now(setup, now_s))
     moves = lock.address if lock is not None else f"relay {relay.line}" if relay else ""
     return [f"{door} is moved by {moves}, for 7 days unless the operator confirms it"]
 
 
-def unbind(site: Site, door: str) -> list[str]:
+def _from_now(setup: Setup, now_s: int) -> Setup:
+    """The daemon counts one week for all that was bound on site, from the last time."""
+    bound = (replace(each, since_s=now_s, until_s=now_s + HOLDS_S) for each in setup.binding)
+    return replace(setup, binding=tuple(bound))
+
+
+async def unbind(site: Site, door: str) -> list[str]:
     """Bind a door to nothing; its lock stays claimed."""
     site.door(door)
     if site.setup.binding_of(door) is None:
         raise SetupError(f"{door} was not bound on site", "setup bind-door binds it")
-    site.keep(site.setup.with_binding(door, None))
-    return [f"{door} is bound to nothing"]
+    await site.bind(site.setup.with_binding(door, None))
+    return [f"{door} is not bound on site any more"]
 
 
 # --- what they share --------------------------------------------------------------------------
-def _unplaced(site: Site) -> Config:
-    """The configuration as it is written, without what was bound on site."""
-    bound = {each.door for each in site.setup.binding}
-    doors = tuple(
-        replace(door, lock=None, relay=None) if door.id in bound else door
-        for door in site.config.doors
-    )
-    return replace(site.config, door=doors)
-
-
 def _lock_of(site: Site, door: str) -> ClaimedLock:
     site.door(door)
     lock = site.setup.lock_of(door)
@@ -269,9 +264,7 @@ def _keep_key(path: Path, key: ec.EllipticCurvePublicKey) -> None:
 
 
 def _operator(site: Site) -> OperatorKeys:
-    root = keyfiles.read_p256_public(site.config.trust.root, "root key")
-    trust = site.secrets.trust
-    return OperatorKeys(root, trust.gateways_key, trust.command_key)
+    return OperatorKeys(site.secrets.root, site.trust.gateways_key, site.trust.command_key)
 
 
 def _party(site: Site, central: Lookout, sees: Installer) -> Commissioner:

@@ -9,17 +9,16 @@ from pathlib import Path
 
 from gatewayd import __version__, config, extras
 from gatewayd.adapters.clock import SystemClock
-from gatewayd.config import Secrets, on_site
 from gatewayd.config import model as config_model
+from gatewayd.config import on_site
 from gatewayd.config.on_site import ClaimedLock, Setup, Walk
 from gatewayd.core.handover import DoorReport, Handover, Trial
-from gatewayd.core.model import DoorId
 from gatewayd.core.walk import Reach
 
 
 def report(path: Path) -> Handover:
     """What was set up on site. ConfigError."""
-    settings, secrets = config.load_all(path, also=extras.check, unbound=True)
+    settings, secrets = config.load_all(path, also=extras.check, as_installed=True)
     setup, problems = on_site.load(settings.gateway.state)
     if problems:
         raise config.ConfigError(settings.gateway.state / on_site.NAME, problems)
@@ -28,7 +27,7 @@ def report(path: Path) -> Handover:
         group=secrets.trust.group,
         software=__version__,
         made_s=int(SystemClock().instant().wall_s),
-        doors=[_door(door, setup, secrets) for door in settings.doors],
+        doors=[_door(door, setup) for door in on_site.place(settings, setup).doors],
     )
 
 
@@ -37,13 +36,14 @@ def reach(walk: Walk) -> Reach:
     return Reach(walk.dials, walk.took_ms, walk.strength_dbm)
 
 
-def _door(door: config_model.Door, setup: Setup, secrets: Secrets) -> DoorReport:
+def _door(door: config_model.Door, setup: Setup) -> DoorReport:
+    binding = setup.binding_of(door.id)
     claimed = setup.lock_of(door.id)
     walked = next((each for each in setup.walk if each.door == door.id), None)
     return DoorReport(
         door=door.id,
         moved_by=moved_by(door),
-        until_s=secrets.bound_until.get(DoorId(door.id)),
+        until_s=None if binding is None else binding.until_s,
         lock=_lock(door, claimed),
         trials=[
             Trial(each.leaf, each.time_s, each.outcome, each.reason, each.took_ms)

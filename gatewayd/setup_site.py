@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gatewayd import config, extras
+from gatewayd import config, extras, retirement
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.sqlite import SqliteLog, open_log
@@ -25,9 +25,14 @@ from gatewayd.app import radio_address
 from gatewayd.config import Config, Secrets, on_site
 from gatewayd.config import model as config_model
 from gatewayd.config.on_site import Setup
+from gatewayd.core.trust import Trust
+from gatewayd.handlers import Desk
+from gatewayd.hearing import bind_on_site, hear, unbind_on_site
 from gatewayd.lock_connection import GatewayIdentity
+from gatewayd.mailbox import Mailbox
 from gatewayd.ports import Lookout
-from gatewayd.timekeeper import Timekeeper
+from gatewayd.timekeeper import SignedTime, Timekeeper
+from gatewayd.trusted import Trusted
 
 USER: Final = "gatewayd"
 WIRES: Final = ("gpio", "dialout")
@@ -44,12 +49,18 @@ class SetupError(Exception):
 
 @dataclass(slots=True)
 class Site:
-    """One gateway as its installer finds it. `setup` is what is on disk."""
+    """One gateway as its installer finds it. `setup` is what is on disk.
+
+    config: as installed, perhaps without what moves its doors. served: what a daemon would serve.
+    """
 
     config: Config
+    served: Config
     secrets: Secrets
+    trust: Trust
     log: SqliteLog
     timekeeper: Timekeeper
+    mailbox: Mailbox
     setup: Setup
 
     @property
@@ -76,6 +87,15 @@ class Site:
         known = ", ".join(door.id for door in self.config.doors)
         raise SetupError(f"this gateway has no door '{name[:40]}'", f"it has {known}")
 
+    async def bind(self, setup: Setup) -> None:
+        """Keep it, and have the daemon run with what is bound in it. StorageError, KeyFileError."""
+        body = on_site.body(self.config, setup) if setup.binding else None
+        self.keep(setup)
+        if body is None:
+            await unbind_on_site(self.log)
+        else:
+            await bind_on_site(self.log, body, self.timekeeper, self.mailbox)
+
     @property
     def now_s(self) -> int:
         """As well as this gateway knows."""
@@ -85,7 +105,7 @@ class Site:
 @asynccontextmanager
 async def open_site(path: Path) -> AsyncIterator[Site]:
     """The site of a configuration. ConfigError; StorageError, also while a daemon runs."""
-    settings, secrets = config.load_all(path, also=extras.check, unbound=True)
+    settings, secrets = config.load_all(path, also=extras.check, as_installed=True)
     state = settings.gateway.state
     with storage_errors(str(state)):
         _become_owner(state)
@@ -98,7 +118,23 @@ async def open_site(path: Path) -> AsyncIterator[Site]:
         timekeeper = await Timekeeper.load(clock, log, battery_clock=settings.gateway.battery_clock)
         if secrets.provisioned_time_s is not None:
             await timekeeper.provision(secrets.provisioned_time_s)
-        yield Site(settings, secrets, log, timekeeper, setup)
+        if await retirement.retired(log) is not None:
+            raise SetupError("the operator has retired this gateway", "it opens nothing any more")
+        trusted = await Trusted.load(log, secrets.bundle, secrets.root)
+        desk = Desk(
+            secrets=secrets,
+            trusted=trusted,
+            memory=log,
+            timekeeper=timekeeper,
+            times=SignedTime(timekeeper, entropy()),
+            restart=lambda: None,  # no daemon runs
+            stop=lambda: None,
+        )
+        heard = await hear(settings, desk)
+        yield Site(
+            settings, heard.config, heard.secrets, trusted.now, log, timekeeper, heard.mailbox,
+            setup,
+        )  # fmt: skip
 
 
 def _become_owner(state: Path) -> None:

@@ -60,8 +60,6 @@ class _NoRadio:
 @asynccontextmanager
 async def _bench(site: Site, door: config_model.Door) -> AsyncIterator[tuple[Lock, Senses]]:
     """What moves a door, and what it says of itself."""
-    if door.lock is None and door.relay is None:
-        raise SetupError(f"{door.id} is bound to nothing", f"gatewayd setup bind-door {door.id}")
     id_, clock = DoorId(door.id), SystemClock()
     async with AsyncExitStack() as stack:
         central: Central = _NoRadio()
@@ -69,12 +67,20 @@ async def _bench(site: Site, door: config_model.Door) -> AsyncIterator[tuple[Loc
             central = await stack.enter_async_context(open_radio(site))
         senses = Senses([id_], clock)
         workshop = Workshop(central, site.gateway, site.secrets, clock, entropy(), stack, senses)
-        bound_until = site.secrets.bound_until.get(id_)
-        lock = workshop.actuator(door).until(bound_until, site.timekeeper.reading).lock
+        lock = workshop.actuator(door).lock
         try:
             yield lock, senses
         finally:
             await lock.close()
+
+
+def _served(site: Site, name: str) -> config_model.Door:
+    """A door with what moves it. SetupError when nothing does."""
+    site.door(name)
+    for door in site.served.doors:
+        if door.id == name:
+            return door
+    raise SetupError(f"{name} is bound to nothing", f"gatewayd setup bind-door {name}")
 
 
 # --- openings ---------------------------------------------------------------------------------
@@ -88,7 +94,7 @@ class Tried:
 
 async def test_open(site: Site, name: str, leaf: Literal["open", "closed"]) -> Tried:
     """Open a door once, as the installer asks. StorageError, and nothing has moved."""
-    door = site.door(name)
+    door = _served(site, name)
     async with _bench(site, door) as (lock, senses):
         command = CommandId(entropy().token_bytes(ID_BYTES))
         intent = await site.log.append(
@@ -137,12 +143,12 @@ def _fact(
 # --- walks ------------------------------------------------------------------------------------
 def walkable(site: Site) -> list[str]:
     """Doors with a lock to be dialled; a relay answers nobody."""
-    return [door.id for door in site.config.doors if door.lock is not None]
+    return [door.id for door in site.served.doors if door.lock is not None]
 
 
 async def walk(site: Site, name: str, dials: int, told: Callable[[int, int | None], None]) -> Walk:
     """Dial the lock of a door so often; `told` hears of each: its number, and ms or None."""
-    door = site.door(name)
+    door = _served(site, name)
     strengths = await _strengths(site, door)
     took: list[int] = []
     async with _bench(site, door) as (lock, _):

@@ -20,6 +20,7 @@ from gatewayd.config.model import Uplink
 from gatewayd.core.model import GatewayId
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
+from gatewayd.mailbox import Mailbox
 from gatewayd.phones import Phones
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
@@ -29,13 +30,14 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     broker: Uplink,
     secrets: Secrets,
     log: SqliteLog,
-    timekeeper: Timekeeper,
+    mailbox: Mailbox,
+    times: SignedTime,
     grown: asyncio.Event,
     health: Callable[[], bytes],
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown."""
     gateway = GatewayId(config.gateway.id)
-    topics = GatewayTopics(gateway)
+    topics = GatewayTopics(gateway, secrets.trust.group)
     clock, entropy = SystemClock(), SystemEntropy()
     host, port, tls = broker_at(
         broker.broker, ca=broker.authorities, certificate=broker.certificate, key=broker.key
@@ -48,10 +50,9 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         will=Will(topics.status, sync.status(online=False)),
         subscriptions=topics.for_gateway,
     )
-    time = SignedTime(timekeeper, entropy)
     wired = sync.Uplink(
         gateway=gateway,
-        trust=secrets.trust,
+        mailbox=mailbox,
         log_key=secrets.log_key,
         connect=Mqtt(settings).connect,
         log=log,
@@ -60,9 +61,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         jitter=entropy.fraction,
         seal=sealing.seal,
         status=health,
-        floor_s=lambda: timekeeper.reading().floor_s,
-        question=time.question,
-        answered=time.answered,
+        question=times.question,
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
 
@@ -72,8 +71,9 @@ def status(
     phones: Phones,
     radio: Mapping[str, str | int | bool],
     conditions: Conditions,
+    said: Mapping[str, object],
 ) -> bytes:
-    """Health without persons."""
+    """Health without persons. `said`: what the operator said, as far as it arrived."""
     reading = timekeeper.reading()
     return sync.status(
         online=True,
@@ -84,5 +84,6 @@ def status(
         ),
         faults=phones.counts["our fault"],
         locks=conditions.report(),
+        operator=said,
         **radio,
     )

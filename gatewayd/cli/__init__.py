@@ -32,7 +32,9 @@ TABLE: Final[dict[str, Row]] = {
     "phone": Row("be a phone: open a door with a key from a wallet", "gatewayd.cli.phone"),
     "lock": Row("be a lock, on the bench", "gatewayd.cli.lock"),
     "log": Row("show and verify this gateway's log", "gatewayd.cli.log"),
-    "cloud": Row("be the operator's cloud: pull and keep logs", "gatewayd.cli.cloud"),
+    "cloud": Row(
+        "be the operator's cloud: pull and keep logs, say what is to hold", "gatewayd.cli.cloud"
+    ),
     "demo": Row("a door, two locks and several phones, told as a story", "gatewayd.cli.demo"),
 }
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +10,6 @@ from gatewayd.config import checks, credentials, on_site, secrets
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.model import Config
 from gatewayd.config.secrets import Secrets
-from gatewayd.core.model import DoorId
 from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
@@ -43,8 +41,11 @@ class ConfigError(Exception):
 
 
 def load(path: Path, *, unbound: bool = False) -> Config:
-    """The configuration in `path`, without the keys; `unbound` as for `load_all`. ConfigError."""
-    config, _, report = _decode(path, unbound=unbound)
+    """The configuration in `path` with what was bound on site, without the keys. ConfigError.
+
+    `unbound`: doors need nothing yet that moves them.
+    """
+    config, report = _decode(path, unbound=unbound)
     return _unless_problems(path, config, report)
 
 
@@ -53,17 +54,16 @@ def load_all(
     handed_over: Path | None = None,
     also: Also | None = None,
     *,
-    unbound: bool = False,
+    as_installed: bool = False,
 ) -> tuple[Config, Secrets]:
     """The configuration and all keys that it names. ConfigError with every problem of both.
 
     A private key in `handed_over` (see `credentials.directory`) is taken
-    instead of the file of the same name. `unbound`: doors need nothing yet that moves them.
+    instead of the file of the same name. `as_installed`: without what was bound on site; what
+    moves a door may then come later, on site or from the operator.
     """
-    config, until, report = _decode(path, handed_over, unbound=unbound)
+    config, report = _decode(path, handed_over, unbound=as_installed, placed=not as_installed)
     found = None if config is None else secrets.read(config, report)
-    if found is not None:
-        found = dataclasses.replace(found, bound_until=until)
     if config is not None and also is not None:
         also(config, report)
     return _unless_problems(path, config, report), _unless_problems(path, found, report)
@@ -79,8 +79,8 @@ def check(path: Path, also: Also | None = None) -> list[Problem]:
 
 
 def _decode(
-    path: Path, handed_over: Path | None = None, *, unbound: bool = False
-) -> tuple[Config | None, Mapping[DoorId, int], Report]:
+    path: Path, handed_over: Path | None = None, *, unbound: bool = False, placed: bool = True
+) -> tuple[Config | None, Report]:
     try:
         text = read_file(path, "configuration", "name it with -c FILE").decode("utf-8")
     except KeyFileError as error:
@@ -89,15 +89,14 @@ def _decode(
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(path, [Problem(line, "not UTF-8", "save it as UTF-8")]) from None
     config, report = decode(text, Config, path.parent)
-    until: Mapping[DoorId, int] = {}
     if config is not None:
         config = credentials.place(config, handed_over)
-        if not all(map(on_site.is_bound, config.doors)):
+        if placed:
             setup, problems = on_site.load(config.gateway.state)
             on_site.report_problems(config.gateway.state, problems, report)
-            config, until = on_site.place(config, setup)
+            config = on_site.place(config, setup)
         checks.check(config, report, unbound=unbound)
-    return config, until, report
+    return config, report
 
 
 def _unless_problems(path: Path, value: _T | None, report: Report) -> _T:

@@ -1,14 +1,13 @@
 """What an installer has set up on site: `setup.toml` in the state directory, replaced whole.
 
-Locks that were claimed, what moves which door until the operator says so, and
-what was tried. `gatewayd setup` writes it; the daemon reads the bindings only,
-and only for doors for which the configuration names neither lock nor relay.
+Locks that were claimed, what was bound to which door, and what was tried.
+`gatewayd setup` writes it for itself; the daemon is told of bindings in a form
+of its own (`config.provisional`), which ends them after a week.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,15 +15,14 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
+from gatewayd.config import stated
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.model import Config, Door, LockFiles, Name, Relay
-from gatewayd.core.model import DoorId
 from gatewayd.keyfiles import KeyFileError
 
 NAME: Final = "setup.toml"
-BINDING_S: Final = 7 * 86_400
-"""How long a binding holds before the operator has confirmed it."""
 
 _Time = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Unix seconds")]
 _Milliseconds = Annotated[int, Meta(ge=0, le=3_600_000, description="milliseconds")]
@@ -118,7 +116,10 @@ def _others(kept: tuple[Any, ...], door: str, new: object | None) -> tuple[Any, 
 def load(state: Path) -> tuple[Setup, list[Problem]]:
     """What is there, and every problem with it; nothing when nothing was set up."""
     path = state / NAME
-    if not path.exists():
+    try:
+        if not path.exists():
+            return Setup(), []
+    except OSError:  # nobody sets up in a state that cannot even be looked into
         return Setup(), []
     try:
         text = keyfiles.read_file(path, "set-up").decode()
@@ -167,23 +168,35 @@ def _scalar(item: object, state: Path) -> str:
     return json.dumps(item, ensure_ascii=False)
 
 
-# --- for the daemon ---------------------------------------------------------------------------
-def place(config: Config, setup: Setup) -> tuple[Config, Mapping[DoorId, int]]:
-    """`config` with what moves its unbound doors, and until when each of these holds."""
-    doors, until = [], {}
-    for door in config.doors:
-        binding = setup.binding_of(door.id)
-        if binding is None or is_bound(door):
-            doors.append(door)
-            continue
-        doors.append(replace(door, lock=binding.lock, relay=binding.relay))
-        until[DoorId(door.id)] = binding.until_s
-    return replace(config, door=tuple(doors)), until
+# --- what was bound ---------------------------------------------------------------------------
+def place(config: Config, setup: Setup) -> Config:
+    """`config` with what was bound to its doors on site."""
+    return replace(config, door=tuple(_placed(door, setup) for door in config.doors))
 
 
-def is_bound(door: Door) -> bool:
-    """Whether the configuration itself names what moves a door."""
-    return door.lock is not None or door.relay is not None
+def _placed(door: Door, setup: Setup) -> Door:
+    binding = setup.binding_of(door.id)
+    return door if binding is None else replace(door, lock=binding.lock, relay=binding.relay)
+
+
+def body(config: Config, setup: Setup) -> bytes:
+    """What was bound, in the form of an operator's BINDINGS, for the daemon.
+
+    KeyFileError for a lock's key that cannot be read, and for doors that cannot be so.
+    """
+    doors = [door for door in place(config, setup).doors if setup.binding_of(door.id)]
+    text = "".join(f"[[door]]\n{_table(door, config.gateway.state)}" for door in doors)
+    keys = {
+        door.lock.key.name: keyfiles.read_p256_public(door.lock.key, "lock key")
+        for door in doors
+        if door.lock is not None
+    }
+    packed = stated.packed(text, keys)
+    try:
+        stated.bindings(packed)
+    except RemoteProtocolError as error:
+        raise KeyFileError(error.detail, "gatewayd check says more") from None
+    return packed
 
 
 def report_problems(state: Path, problems: list[Problem], report: Report) -> None:

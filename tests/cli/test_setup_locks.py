@@ -272,4 +272,4 @@ async def test_a_lock_that_is_silent_and_one_being_released(fitting: Fitting) ->
                 await setup_app.claim_lock(site, "street", None, None, Installer())
             with pytest.raises(SetupError, match="label of the lock is needed"):
                 await setup_app.claim_lock(site, "cellar", None, None, Installer())
-            assert setup_app.forget_lock(site, "street")
+            assert await setup_app.forget_lock(site, "street")

@@ -289,8 +289,8 @@ def cosigned(size: int, **how) -> bytes:
 
 def test_an_acknowledgement_bears_a_checkpoint_that_this_gateway_signed():
     order = Ack(5, cosigned(5))
-    assert order.verify(LOG, WITNESS).root == merkle.root(5, TREE.get)
-    assert order.verify(LOG, None).size == 5
+    assert order.verify(LOG, (WITNESS,)).root == merkle.root(5, TREE.get)
+    assert order.verify(LOG, ()).size == 5
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_an_acknowledgement_bears_a_checkpoint_that_this_gateway_signed():
 )
 def test_any_other_acknowledgement_is_refused(order, fault):
     with pytest.raises(RemoteProtocolError) as caught:
-        order.verify(LOG, WITNESS)
+        order.verify(LOG, (WITNESS,))
     assert caught.value.fault is fault
 
 
@@ -318,7 +318,10 @@ def test_each_gateway_has_topics_of_its_own():
     assert topics.time == f"{base}/up/time"
     assert topics.answer(b"\x0a" * 16) == f"{base}/up/{'0a' * 16}"
     assert topics.down("pull") == f"{base}/down/pull"
-    assert topics.for_gateway == (f"{base}/down/+",)
+    assert topics.for_gateway == (
+        *(f"{base}/down/+", f"{base}/down/+/+"),
+        *("gatewayd/v1/all/+", "gatewayd/v1/all/+/+"),
+    )
     assert topics.for_cloud == (f"{base}/up/+", f"{base}/status")
 
 

@@ -1,4 +1,4 @@
-"""setup.toml: written whole, read strictly; and a binding that ends when a week has passed."""
+"""setup.toml: written whole, read strictly, and told to the daemon in a form that it knows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_proto.codes import Outcome, Reason
 from gatewayd import config
-from gatewayd.config import on_site
+from gatewayd.config import on_site, stated
 from gatewayd.config.decode import decode
 from gatewayd.config.model import Contact, LockFiles, Relay
 from gatewayd.config.on_site import Binding, ClaimedLock, Setup, TestOpening, Walk
-from gatewayd.core.model import ClockState, CommandId, TimeReading, Verdict
 from gatewayd.keyfiles import KeyFileError, public_pem
-from gatewayd.unconfirmed import ENDED, UnconfirmedLock
 from tests.support.fitting import make_fitting
 from tests.support.household import new_key
 
@@ -93,7 +90,7 @@ def test_a_damaged_file_is_refused_and_never_half_read(tmp_path_factory, data) -
         assert decode(changed.decode(), Setup, state)[0] == found or not changed
 
 
-def test_a_door_of_the_configuration_is_moved_by_what_was_bound(tmp_path: Path) -> None:
+def test_what_was_bound_goes_before_the_configuration(tmp_path: Path) -> None:
     fitting = make_fitting(tmp_path)
     with pytest.raises(config.ConfigError) as caught:
         config.load_all(fitting.config)
@@ -102,57 +99,32 @@ def test_a_door_of_the_configuration_is_moved_by_what_was_bound(tmp_path: Path) 
         "door[2] needs either a lock or a relay",
     ]
     assert "setup bind-door" in caught.value.problems[0].hint
-    settings, secrets = config.load_all(fitting.config, unbound=True)
-    assert secrets.bound_until == {}
     fitting.state.mkdir()
     on_site.save(fitting.state, full(fitting.state))
-    (fitting.state / "lock-1.pub.pem").write_bytes(public_pem(new_key().public_key()))
+    key = new_key().public_key()
+    (fitting.state / "lock-1.pub.pem").write_bytes(public_pem(key))
+    text = fitting.config.read_text().replace(
+        'id = "cellar"', 'id = "cellar"\nrelay = { chip = "gpiochip9", line = 3 }'
+    )
+    fitting.config.write_text(text)
     settings, secrets = config.load_all(fitting.config)
     street, cellar = settings.doors
     assert street.lock is not None
     assert (street.lock.address, street.lock.warm) == (LOCK, True)
     assert cellar.relay is not None
     assert cellar.relay.line == 17
-    assert secrets.bound_until == {"street": 9, "cellar": 9}
-    text = fitting.config.read_text().replace(
-        'id = "cellar"', 'id = "cellar"\nrelay = { chip = "gpiochip9", line = 3 }'
-    )
-    fitting.config.write_text(text)
-    settings, secrets = config.load_all(fitting.config)
-    assert settings.doors[1].relay == Relay(chip="gpiochip9", line=3)
-    assert secrets.bound_until == {"street": 9}
+    assert secrets.lock_keys == {"street": key}
+    installed, _ = config.load_all(fitting.config, as_installed=True)
+    assert installed.doors[0].lock is None
+    assert installed.doors[1].relay == Relay(chip="gpiochip9", line=3)
+    bound = stated.bindings(on_site.body(installed, full(fitting.state)))
+    assert bound.lock_keys == {"street": key}
+    assert [(door.id, door.latch_ms) for door in bound.doors] == [("street", 500), ("cellar", 500)]
+    assert bound.doors[1].relay == cellar.relay
 
 
-class Moving:
-    """A lock that always opens."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    async def prepare(self) -> None:
-        self.calls.append("prepare")
-
-    async def unlatch(self, _command: CommandId, _duration_ms: int) -> Verdict:
-        self.calls.append("unlatch")
-        return Verdict(Outcome.CONFIRMED, Reason.OK)
-
-    async def result_of(self, _command: CommandId) -> Verdict | None:
-        self.calls.append("result")
-        return None
-
-    async def close(self) -> None:
-        self.calls.append("close")
-
-
-async def test_it_ends_when_the_time_has_certainly_passed() -> None:
-    lock, command = Moving(), CommandId(bytes(16))
-    reading = TimeReading(ClockState.UNKNOWN, 50, float("inf"), 9)
-    bound = UnconfirmedLock(lock, 10, lambda: reading)
-    await bound.prepare()
-    assert (await bound.unlatch(command, 1)).outcome is Outcome.CONFIRMED
-    reading = TimeReading(ClockState.TRUSTED, 50, 1.0, 10)
-    await bound.prepare()
-    assert await bound.unlatch(command, 1) == ENDED
-    assert await bound.result_of(command) is None
-    await bound.close()
-    assert lock.calls == ["prepare", "unlatch", "result", "close"]
+def test_a_binding_without_its_key_is_not_told(tmp_path: Path) -> None:
+    fitting = make_fitting(tmp_path)
+    installed, _ = config.load_all(fitting.config, as_installed=True)
+    with pytest.raises(KeyFileError, match="does not exist"):
+        on_site.body(installed, full(fitting.state))

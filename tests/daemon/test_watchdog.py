@@ -22,6 +22,7 @@ from gatewayd.phones import TURN_S, Phones, Receipts
 from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
+from gatewayd.trusted import Trusted
 from gatewayd.vitals import UNWATCHED, Vitals
 from tests.support.household import Dice, LockSite, LoopClock, Operator, until
 from tests.support.links import FakeAir
@@ -107,7 +108,9 @@ class Site:
         operator, dice = Operator(), Dice()
         trust = Authority.create("vestergade-7", IssuerKey.create("housing")).trust()
         refusals = Refusals(self.log, timekeeper)
-        around = Surroundings(self.log, timekeeper, dice, trust, bytes(32), tasks, refusals)
+        around = Surroundings(
+            self.log, timekeeper, dice, Trusted(trust), bytes(32), tasks, refusals
+        )
         phones = Phones(operator.gateway(), Receipts(operator.receipts, "log"), {}, around, cap=4)
         return Daemon(
             self.log,

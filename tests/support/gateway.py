@@ -53,6 +53,7 @@ from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Su
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import Timekeeper
+from gatewayd.trusted import Trusted
 from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
 from tests.support.links import FakeAir
 from tests.support.memory_log import MemoryLog
@@ -224,7 +225,7 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
         log,
         timekeeper,
         entropy,
-        building.authority.trust(),
+        Trusted(building.authority.trust()),
         bytes(32),
         tasks,
         Refusals(log, timekeeper),

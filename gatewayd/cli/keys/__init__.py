@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gatewayd.cli.command import Group
-from gatewayd.cli.keys import bundle, gateway, inspection, issue, make, signed_time
+from gatewayd.cli.keys import bundle, floor, gateway, inspection, issue, make, signed_time, state
 
 COMMAND: Final = Group(
     name="keys",
@@ -26,6 +26,8 @@ COMMAND: Final = Group(
         bundle.COMMAND,
         gateway.COMMAND,
         signed_time.COMMAND,
+        state.COMMAND,
+        floor.COMMAND,
         issue.COMMAND,
         inspection.COMMAND,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ _RUNNING: Final = "setup takes the daemon's place: systemctl stop gatewayd, and 
 def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]) -> _T:
     """Do something on the site of the configuration. CommandError for what comes from outside."""
     from gatewayd.setup_site import SetupError, open_site  # noqa: PLC0415 - help stays quick
+
+    logging.getLogger("gatewayd").addHandler(logging.NullHandler())  # a step speaks for itself
 
     async def errand() -> _T:
         async with open_site(arguments.config) as site:

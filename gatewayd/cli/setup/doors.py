@@ -26,8 +26,8 @@ def _bind(arguments: argparse.Namespace, output: Output) -> int:
         from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
 
         if relay is not None:
-            return setup_app.bind_relay(site, arguments.door, relay)
-        return setup_app.bind_lock(site, arguments.door, arguments.lock, warm=arguments.warm)
+            return await setup_app.bind_relay(site, arguments.door, relay)
+        return await setup_app.bind_lock(site, arguments.door, arguments.lock, warm=arguments.warm)
 
     said = common.on_site(arguments, work)
     return common.changed(said, output, door=arguments.door)
@@ -92,7 +92,7 @@ def _unbind(arguments: argparse.Namespace, output: Output) -> int:
     async def work(site: Site) -> list[str]:
         from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
 
-        return setup_app.unbind(site, arguments.door)
+        return await setup_app.unbind(site, arguments.door)
 
     said = common.on_site(arguments, work)
     return common.changed(said, output, door=arguments.door)
@@ -169,10 +169,10 @@ BIND: Final = Command(
     name="bind-door",
     summary="say what moves a door",
     description="""
-    Binds a door for which the configuration names neither lock nor relay: to the lock that was
-    claimed for it, or with --relay to a GPIO line of this machine. The binding is provisional: it
-    holds for 7 days, and then the door stays shut until the operator has confirmed it. Doing it
-    again begins anew; `setup unbind-door` undoes it. The daemon takes it up when it is started.
+    Binds a door to the lock that was claimed for it, or with --relay to a GPIO line of this machine,
+    whatever the configuration says of it. The binding is provisional: it ends after 7 days, or when
+    the operator states what moves the doors of this gateway. Doing it again begins anew, for all
+    doors bound on site; `setup unbind-door` undoes it. The daemon takes it up when it is started.
     """,
     run=_bind,
     arguments=_bind_arguments,
@@ -186,8 +186,8 @@ UNBIND: Final = Command(
     name="unbind-door",
     summary="take back what moves a door",
     description="""
-    Undoes `setup bind-door`: nothing moves the door any more, from the next start of the daemon on.
-    Its lock stays claimed, so that it can be bound again without a visit.
+    Undoes `setup bind-door`: from the next start of the daemon on the door is moved by what it was
+    moved by before, or by nothing. Its lock stays claimed, and can be bound again without a visit.
     """,
     run=_unbind,
     arguments=common.door_argument,

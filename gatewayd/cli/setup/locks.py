@@ -91,7 +91,7 @@ def _release(arguments: argparse.Namespace, output: Output) -> int:
         from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
 
         if arguments.forget:
-            return setup_app.forget_lock(site, arguments.door)
+            return await setup_app.forget_lock(site, arguments.door)
         sees = _onlooker(output)
         return await setup_app.release_lock(site, arguments.door, label, statement, sees)
 
