@@ -74,9 +74,13 @@ class Desk:
         await self.timekeeper.lower(wrong.above_s, wrong.to_s)
 
     async def retire(self, order: Statement) -> None:
-        """This gateway opens nothing any more; told again, it has nothing to stop."""
+        """This gateway opens nothing any more; told again, it has nothing to stop.
+
+        An order for the one before it, of the same name, is none of its own.
+        """
         wanted = Retire.of(order.body)
-        if await retired(self.memory) is None:
+        ours = wanted.log_key == self.secrets.credential.log_key
+        if ours and await retired(self.memory) is None:
             await retire(self.memory, wanted)
             self.stop()
 

@@ -13,6 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto.codes import ID_BYTES
+from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
 from gatewayd.cli import broker
@@ -21,7 +22,7 @@ from gatewayd.cli.keys import common
 from gatewayd.cloud.outbox import Message, messages
 from gatewayd.core import envelope
 from gatewayd.core.envelope import Kind, Retire, Statement
-from gatewayd.core.trust import Trust, verify_bundle
+from gatewayd.core.trust import Trust, verify_bundle, verify_credential
 from gatewayd.ports import UpstreamError
 
 SENT: Final = "sent"
@@ -83,22 +84,34 @@ def _send(arguments: argparse.Namespace, output: Output) -> int:
         trust, root = _trust(arguments.keys)
         signer = common.read_signer(arguments.keys / "command.pem", "command key")
         broker.files(arguments)
-        sent = arguments.keys / SENT / arguments.gateway
+        gateway = _credential(arguments.credential, trust)
+        sent = arguments.keys / SENT / gateway.gateway
         sent.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = 1 + max(map(_number, sent.iterdir()), default=0)
         order = Statement(
             Kind.RETIRE,
-            arguments.gateway,
+            gateway.gateway,
             os.urandom(ID_BYTES),  # noqa: TID251 - a command at a keyboard is an edge
             common.now_s() + arguments.days * common.DAY_S,
-            Retire(arguments.kept).body(),
+            Retire(arguments.kept, gateway.log_key).body(),
             number,
         )
         data = envelope.sign(order, signer)
         found = _messages([data], trust, root)
         # Before it leaves: a number is given to one order only.
-        common.write(output, {sent / f"{number:06}-retire.cose": data})
+        common.write(output, {}, {sent / f"{number:06}-retire.cose": data})
         return _leave(found, arguments, output)
+
+
+def _credential(path: Path, trust: Trust) -> GatewayCredential:
+    data = keyfiles.read_file(path, "gateway credential")
+    try:
+        return verify_credential(data, trust)
+    except RemoteProtocolError as error:
+        raise keyfiles.KeyFileError(
+            f"{path} is not a credential that this operator signed: {error.detail}",
+            "are the credential and --keys of the same operator?",
+        ) from None
 
 
 def _number(path: Path) -> int:
@@ -127,7 +140,10 @@ def _whole(text: str) -> int:
 
 
 def _send_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gateway", metavar="GATEWAY", type=common.name, help="the gateway's name")
+    parser.add_argument(
+        "credential", metavar="CREDENTIAL", type=Path,
+        help="the gateway's credential: of several boxes that had its name, which",
+    )  # fmt: skip
     parser.add_argument(
         "order", metavar="ORDER", choices=["retire"], help="retire: open nothing any more, for good"
     )
@@ -169,10 +185,11 @@ SEND: Final = Command(
     missed; `gatewayd cloud publish` sends a kept order again.
 
     retire: the gateway closes its log with a last entry, goes off the air and opens nothing any
-    more, also after a restart; its log can still be pulled. Entries beyond --kept that nobody
+    more, also after a restart; its log can still be pulled. Another box with the same name is not
+    meant. Entries beyond --kept that nobody
     pulls are the gap that is declared by it. There is no way back but installing it anew.
     """,
     run=_send,
     arguments=_send_arguments,
-    examples=(f"gatewayd cloud send stairwell-7 retire --kept 4711 {_EXAMPLE}",),
+    examples=(f"gatewayd cloud send stairwell-7.cwt retire --kept 4711 {_EXAMPLE}",),
 )

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import cbor, cose
 from firmware_proto.codes import ID_BYTES, Fault
+from firmware_proto.credential import LOG_KEY_BYTES
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core.trust import Role, Trust, signed_by
 
@@ -89,17 +90,21 @@ class Retire(NamedTuple):
 
     kept: int
     """How many entries of the gateway's log the operator has."""
+    log_key: bytes
+    """Whose log: raw Ed25519. A gateway that replaces another may have its name."""
 
     def body(self) -> list[cbor.Value]:
         """For `Statement.body`."""
-        return [self.kept]
+        return [self.kept, self.log_key]
 
     @classmethod
     def of(cls, body: cbor.Value) -> Retire:
         """The order in a body; RemoteProtocolError (MALFORMED) when it is none."""
         match body:
-            case [kept] if type(kept) is int and 0 <= kept <= _MAX_NUMBER:
-                return cls(kept)
+            case [kept, bytes(log_key)] if (
+                type(kept) is int and 0 <= kept <= _MAX_NUMBER and len(log_key) == LOG_KEY_BYTES
+            ):
+                return cls(kept, log_key)
             case _:
                 raise _refused(Fault.MALFORMED, "not an order to retire")
 

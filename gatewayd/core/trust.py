@@ -115,7 +115,7 @@ def verify_bundle(data: bytes, *keys: cose.VerifyingKey) -> Trust:
     Raises RemoteProtocolError: AUTHENTICATION_FAILED when none of `keys`
     signed it, MALFORMED when it is not a bundle.
     """
-    signed = _parse(data)
+    signed = parse_bundle(data)
     if not any(signed_by(signed, key) for key in keys):
         raise RemoteProtocolError(Fault.AUTHENTICATION_FAILED, "no root of ours signed it")
     return decode_payload(signed.payload)
@@ -126,7 +126,7 @@ def unverified_bundle(data: bytes) -> tuple[cose.Sign1, Trust]:
 
     Raises RemoteProtocolError (MALFORMED, UNSUPPORTED).
     """
-    signed = _parse(data)
+    signed = parse_bundle(data)
     return signed, decode_payload(signed.payload)
 
 
@@ -154,7 +154,17 @@ def decode_payload(payload: bytes) -> Trust:
     return trust
 
 
-def _parse(data: bytes) -> cose.Sign1:
+def serial_of(payload: bytes) -> int:
+    """The serial that a bundle's payload claims, no more looked at. RemoteProtocolError."""
+    match cbor.decode(payload):
+        case [_, serial, *_] if type(serial) is int:
+            return serial
+        case _:
+            raise _malformed("no serial")
+
+
+def parse_bundle(data: bytes) -> cose.Sign1:
+    """The wrapper of a bundle; nothing in it is believed. RemoteProtocolError."""
     if len(data) > MAX_BUNDLE_BYTES:
         raise _malformed("too large")
     signed = cose.Sign1.parse(data)

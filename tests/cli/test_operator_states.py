@@ -263,7 +263,15 @@ def test_a_broker_that_is_away_and_a_directory_that_is_none(operator: Path) -> N
 def test_an_order_that_could_not_be_sent_is_kept_and_its_number_is_not_used_again(
     operator: Path,
 ) -> None:
-    words = ("cloud", "send", "stairwell-7", "retire", "--kept", 0, "--keys", operator)
+    done(run("keys", "make", "gateway", "--into", operator))
+    done(
+        run(
+            *("keys", "gateway", "--id", "stairwell-7", "--group", GROUP, "--door", "street"),
+            *("--keys", operator, "--signer", operator / "gateways.pem"),
+            *("--out", operator / "gateway.cwt"),
+        )
+    )
+    words = ("cloud", "send", operator / "gateway.cwt", "retire", "--kept", 0, "--keys", operator)
     for number in (1, 2):
         assert run(*words, "--broker", "mqtt://127.0.0.1:1").code == ExitCode.FAILED
         kept = operator / "sent" / "stairwell-7" / f"{number:06}-retire.cose"
@@ -272,3 +280,5 @@ def test_an_order_that_could_not_be_sent_is_kept_and_its_number_is_not_used_agai
     (operator / "sent" / "stairwell-7" / "notes.txt").write_text("mine")
     assert run(*words, "--broker", "mqtt://127.0.0.1:1").code == ExitCode.FAILED
     assert (operator / "sent" / "stairwell-7" / "000003-retire.cose").exists()
+    foreign = ("cloud", "send", operator / "settings.toml", *words[3:])
+    assert "is not a credential" in run(*foreign, "--broker", "mqtt://127.0.0.1:1").err

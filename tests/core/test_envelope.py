@@ -32,6 +32,7 @@ TRUST = Trust(
 )
 US = ("gw-1", "house-7", EVERYBODY)
 T = 1_800_000_000
+K = bytes(32)
 PULL = Statement(Kind.PULL, "gw-1", b"i" * 16, T + 60, [0, 4096])
 ANSWER = Statement(Kind.TIME, "gw-1", b"j" * 16, T + 60, TimeAnswer(b"n" * 16, T).body())
 GOOD = envelope.sign(PULL, COMMAND)
@@ -102,7 +103,7 @@ def test_truncated_or_longer_is_refused():
 
 
 def test_what_lasts_is_numbered_and_nothing_else_is():
-    order = Statement(Kind.RETIRE, "gw-1", b"r" * 16, T + 60, Retire(9).body(), 1)
+    order = Statement(Kind.RETIRE, "gw-1", b"r" * 16, T + 60, Retire(9, bytes(32)).body(), 1)
     assert verify(envelope.sign(order, COMMAND), kind=Kind.RETIRE) == order
     for wrong in (None, 0, -1, 2**63, True, "1"):
         data = envelope.sign(replace(order, number=wrong), COMMAND)
@@ -132,12 +133,18 @@ def test_an_overlapping_key_of_a_role_signs_too():
 @pytest.mark.parametrize(
     ("form", "bodies"),
     [
-        (Retire, ([], [True], [-1], [2**63], ["1"], [1, 2], None, {})),
+        (
+            Retire,
+            (
+                *([], [1], [True, K], [-1, K], [2**63, K], ["1", K], [1, K, 2], None, {}),
+                *([1, K + b"k"], [1, "k" * 32]),
+            ),
+        ),
         (Floor, ([], [1], [5, 5], [4, 5], [5, -1], [True, 0], [5, False], [10**12, 1], None)),
     ],
 )
 def test_bodies_of_orders_are_read_strictly(form, bodies):
-    good = Retire(0) if form is Retire else Floor(2, 1)
+    good = Retire(0, K) if form is Retire else Floor(2, 1)
     assert form.of(good.body()) == good
     for body in bodies:
         with pytest.raises(RemoteProtocolError) as caught:

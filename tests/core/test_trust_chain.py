@@ -269,3 +269,16 @@ def test_what_is_stored_is_read_strictly():
     for data in wrong:
         with pytest.raises(DamagedChainError):
             Chain.decode(data)
+
+
+def test_what_nobody_signed_is_not_looked_into():
+    """A broker may send such chains without end: what they hold must cost nothing."""
+    body = cbor.decode(Sign1.parse(bundles(2, 2)[0]).payload)
+    header, _, _, signature = cbor.decode(bundles(2, 2)[0])
+    for field, value in ((5, "no issuers"), (3, [])):
+        payload = cbor.encode([*body[:field], value, *body[field + 1 :]])
+        made_up = cbor.encode([header, {}, payload, signature])
+        assert fault_of(START, made_up) is Fault.AUTHENTICATION_FAILED
+    for payload in (cbor.encode([2]), cbor.encode([2, "2"]), b""):
+        made_up = cbor.encode([header, {}, payload, signature])
+        assert fault_of(START, made_up) is Fault.MALFORMED

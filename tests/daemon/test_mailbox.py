@@ -75,7 +75,9 @@ def says(serial: int, body: bytes = b"body", key=OPERATOR.command, **changes: An
 
 
 def retire(number: int = 1, key=OPERATOR.command, **changes: Any) -> bytes:
-    order = Statement(Kind.RETIRE, GATEWAY, os.urandom(16), NOW + 60, Retire(0).body(), number)
+    order = Statement(
+        Kind.RETIRE, GATEWAY, os.urandom(16), NOW + 60, Retire(0, bytes(32)).body(), number
+    )
     return envelope.sign(replace(order, **changes), key)
 
 

@@ -459,6 +459,19 @@ async def test_only_the_root_takes_a_wrong_time_back_and_only_that_one(site: Sit
     assert gateway.timekeeper.reading().floor_s == NOW + 1000
 
 
+def retire(site: Site, kept: int) -> Retire:
+    return Retire(kept, site.keys.log.public_key().public_bytes_raw())
+
+
+async def test_an_order_to_retire_the_box_before_does_not_retire_its_successor(site: Site) -> None:
+    heard = await (gateway := Gateway(site)).start()
+    other = GatewayKeys.create().log.public_key().public_bytes_raw()
+    data = orders(Kind.RETIRE, Retire(7, other).body(), site.authority.command, number=1)
+    await heard.mailbox.deliver(data)
+    assert gateway.stops == 0
+    assert await retirement.retired(gateway.memory) is None
+
+
 async def test_a_retired_gateway_closes_its_log_once_and_writes_nothing_more(site: Site) -> None:
     gateway = Gateway(site)
     heard = await gateway.start()
@@ -467,15 +480,15 @@ async def test_a_retired_gateway_closes_its_log_once_and_writes_nothing_more(sit
     await log.append(intent)
     assert await retirement.retired(log) is None
     await heard.mailbox.deliver(
-        orders(Kind.RETIRE, Retire(7).body(), site.authority.command, number=1)
+        orders(Kind.RETIRE, retire(site, 7).body(), site.authority.command, number=1)
     )
     assert gateway.stops == 1
     order = await retirement.retired(log)
-    assert order == Retire(7)
+    assert order == retire(site, 7)
     for _ in range(2):
         await retirement.close(log, reading(NOW), order)
     await heard.mailbox.deliver(
-        orders(Kind.RETIRE, Retire(9).body(), site.authority.command, number=2)
+        orders(Kind.RETIRE, retire(site, 9).body(), site.authority.command, number=2)
     )
     assert gateway.stops == 1
     assert await retirement.retired(log) == order
@@ -488,7 +501,7 @@ async def test_a_retired_gateway_closes_its_log_once_and_writes_nothing_more(sit
 
 async def test_a_log_that_is_empty_can_be_closed(site: Site) -> None:
     log = Gateway(site).memory
-    await retirement.close(log, reading(NOW), Retire(0))
+    await retirement.close(log, reading(NOW), Retire(0, bytes(32)))
     assert [entry.kind for entry in log.entries] == [EntryKind.RETIRED]
 
 

@@ -174,7 +174,8 @@ async def test_a_retired_gateway_is_off_the_air_for_good_and_its_log_can_be_pull
         await at.status('"online": true')
         store = ("--store", tmp_path / "cloud.sqlite")
         broker_ = ("--broker", f"mqtt://127.0.0.1:{at.port}", "--keys", at.operator)
-        await at.says("cloud", "send", GATEWAY, "retire", "--kept", 3, *broker_)
+        credential = at.world.directory / "gateway.cwt"
+        await at.says("cloud", "send", credential, "retire", "--kept", 3, *broker_)
         assert [path.name for path in (at.operator / "sent" / GATEWAY).iterdir()] == [
             "000001-retire.cose"
         ]
@@ -185,7 +186,7 @@ async def test_a_retired_gateway_is_off_the_air_for_good_and_its_log_can_be_pull
             await at.status('"orders": 1')
         assert (await at.opens()).outcome is not Outcome.CONFIRMED
         assert at.world.locks[STREET].machine.openings == 1
-        await at.says("cloud", "pull", at.world.directory / "gateway.cwt", *broker_, *store)
+        await at.says("cloud", "pull", credential, *broker_, *store)
         assert await at.child.stop() == 0
         with open_logbook(at.world.database) as book:
             kinds = [entry.leaf.kind for entry in entries(book) if entry.leaf]

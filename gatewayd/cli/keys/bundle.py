@@ -168,7 +168,7 @@ def _check_follows(data: bytes, path: Path) -> None:
                 f"serial = {held.serial + 1}",
                 ExitCode.USAGE,
             )
-        check_step(held, signed, trust)
+        check_step(held, signed)
     except RemoteProtocolError as error:
         raise CommandError(
             f"it would not follow {path}: {error.detail}",

@@ -169,8 +169,8 @@ BIND: Final = Command(
     name="bind-door",
     summary="say what moves a door",
     description="""
-    Binds a door to the lock that was claimed for it, or with --relay to a GPIO line of this machine,
-    whatever the configuration says of it. The binding is provisional: it ends after 7 days, or when
+    Binds a door to the lock that was claimed for it, or with --relay to a GPIO line of this
+    machine, whatever the configuration says of it. The binding is provisional: it ends after 7 days, or when
     the operator states what moves the doors of this gateway. Doing it again begins anew, for all
     doors bound on site; `setup unbind-door` undoes it. The daemon takes it up when it is started.
     """,
