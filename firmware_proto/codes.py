@@ -26,6 +26,8 @@ LOCK_SERVICE_UUID: Final = "7b1f0101-5c0e-4d5a-9a3e-2f6d8c41b7e0"
 LOCK_REQUEST_UUID: Final = "7b1f0102-5c0e-4d5a-9a3e-2f6d8c41b7e0"
 LOCK_RESPONSE_UUID: Final = "7b1f0103-5c0e-4d5a-9a3e-2f6d8c41b7e0"
 LOCK_INFO_UUID: Final = "7b1f0104-5c0e-4d5a-9a3e-2f6d8c41b7e0"
+UNCLAIMED_LOCK_UUID: Final = "7b1f0110-5c0e-4d5a-9a3e-2f6d8c41b7e0"
+"""What a lock that belongs to nobody advertises instead of its service; its table is the same."""
 
 
 class FrameKind(IntEnum):
@@ -62,6 +64,11 @@ class MessageType(IntEnum):
     GET_EVENTS = 36
     ACK_EVENTS = 37
     SET_TIME = 38
+    CONFIGURE = 39
+    IDENTIFY = 40
+    CLAIM = 41
+    ANCHOR = 42
+    FACTORY_RESET = 43
     # lock -> gateway
     STATE = 48
     DONE = 49
@@ -108,6 +115,15 @@ class Key(IntEnum):
     TOTAL = 32
     DATA = 33
     ITEM = 34
+    # 35-47 are reserved for phones
+    PROOF = 48  # that the sender knows the claim secret of the lock's label
+    ROOT_KEY = 49
+    GATEWAYS_KEY = 50
+    COMMAND_KEY = 51
+    SERIAL = 52
+    STATEMENT = 53  # signed by the operator
+    AJAR_MS = 54
+    KEY_ID = 55  # of a lock's key
 
 
 class Action(IntFlag):
@@ -187,6 +203,11 @@ class Reason(IntEnum):
     COMMAND_EXPIRED = 53  # the lock saw it after its deadline and did not move
     COMMAND_NEVER_SEEN = 54  # the lock has no record of it and cannot have moved
     LOCK_FAULT = 55
+    UNCLAIMED = 56  # the lock belongs to nobody yet, and moves for nobody
+    ALREADY_CLAIMED = 57
+    BUTTON_NEEDED = 58  # somebody has to press the lock's button first
+    BAD_CLAIM = 59  # not made with the secret on the lock's label, or of another connection
+    OLD_STATEMENT = 60  # its serial or epoch is not the one that the lock expects
     # the gateway
     ALREADY_OPEN = 64  # a no-op success within the latch time
     RESTARTED = 65  # the daemon stopped between record and outcome
@@ -291,3 +312,5 @@ class EventKind(IntEnum):
     TAMPER = 5
     BATTERY_LOW = 6
     NEW_GENERATION = 7  # value: generation accepted
+    CLAIMED = 8  # value: the epoch that began
+    ANCHORED = 9  # value: serial accepted

@@ -78,6 +78,12 @@ async def bind_on_site(memory: Memory, body: bytes, timekeeper: Timekeeper, box:
     await memory.store(MEMORY_NAME, made.encode())
 
 
+async def unbind_on_site(memory: Memory) -> None:
+    """Nothing is bound by an installer any more, from the next start on."""
+    never = b""  # no bindings of the operator are empty, so these hold beside none
+    await memory.store(MEMORY_NAME, Provisional(b"", None, never).encode())
+
+
 async def _provisional(memory: Memory) -> Provisional | None:
     stored = await memory.load(MEMORY_NAME)
     try:

@@ -227,6 +227,23 @@ def create_files(files: Mapping[Path, bytes], *, mode: int = PRIVATE_MODE) -> No
         ) from None
 
 
+def replace_file(path: Path, data: bytes, mode: int = PRIVATE_MODE) -> None:
+    """Put `data` at `path`: written beside it, synced, renamed, the directory synced."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)  # left by a power loss; it never was the file
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
 def _create(path: Path, data: bytes, mode: int, made: list[Path]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     made.append(path)

@@ -27,6 +27,7 @@ TABLE: Final[dict[str, Row]] = {
     "run": Row("serve phones until told to stop", "gatewayd.cli.run"),
     "check": Row("report every problem in a configuration at once", "gatewayd.cli.check"),
     "doctor": Row("say whether this machine is fit for a door", "gatewayd.cli.doctor"),
+    "setup": Row("set a gateway up on site: locks, doors, trials", "gatewayd.cli.setup"),
     "keys": Row("make, issue and inspect keys (operator)", "gatewayd.cli.keys"),
     "phone": Row("be a phone: open a door with a key from a wallet", "gatewayd.cli.phone"),
     "lock": Row("be a lock, on the bench", "gatewayd.cli.lock"),

@@ -21,8 +21,7 @@ from firmware_proto.cose import key_id
 from gatewayd.core import statuslist
 from gatewayd.core.claims import MAX_NAME_BYTES, MAX_NUMBER, MAX_URI_BYTES, StatusReference
 from gatewayd.core.statuslist import StatusList
-from gatewayd.files import replace_file
-from gatewayd.keyfiles import PRIVATE_MODE, KeyFileError, create_files
+from gatewayd.keyfiles import PRIVATE_MODE, KeyFileError, create_files, replace_file
 
 MAX_PLACES: Final = 8 * statuslist.MAX_ARRAY_BYTES
 _MAX_FILE_BYTES: Final = 256 * 2**20

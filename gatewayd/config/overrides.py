@@ -57,6 +57,10 @@ def overridden(
     if said.provisional is not None:
         bound = _with_provisional(bound, _parsed("bindings", said.provisional, bound, tell), tell)
     doors = _with_policies(bound.doors, said, tell)
+    bare = [door for door in doors if door.lock is None and door.relay is None]
+    for door in bare:
+        tell(f"door {door.id} is bound to nothing: gatewayd setup bind-door, or the operator")
+    doors = tuple(door for door in doors if door not in bare)
     served = tuple(door for door in doors if door.id in secrets.credential.doors)
     for door in doors:
         if door not in served:

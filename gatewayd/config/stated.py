@@ -110,7 +110,7 @@ def pack_bindings(path: Path) -> bytes | list[Problem]:
     if tables is None:
         return sorted(report.problems)
     checks.check_doors(tables.door, report)
-    points: dict[str, Point] = {}
+    points: dict[str, ec.EllipticCurvePublicKey] = {}
     for index, door in enumerate(tables.door):
         if door.lock is None:
             continue
@@ -119,17 +119,15 @@ def pack_bindings(path: Path) -> bytes | list[Problem]:
         except KeyFileError as error:
             report.add(("door", index, "lock", "key"), error.message, error.hint)
         else:
-            points[str(door.lock.key)] = key.public_bytes(
-                Encoding.X962, PublicFormat.UncompressedPoint
-            )
-    return sorted(report.problems) or _packed(text, points)
+            points[str(door.lock.key)] = key
+    return sorted(report.problems) or packed(text, points)
 
 
 def pack_settings(path: Path) -> bytes | list[Problem]:
     """Likewise."""
     text = _read(path)
     _, report = decode(text, PolicyTables, Path())
-    return sorted(report.problems) or _packed(text, {})
+    return sorted(report.problems) or packed(text, {})
 
 
 def _read(path: Path) -> str:
@@ -137,7 +135,12 @@ def _read(path: Path) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _packed(text: str, points: Mapping[str, Point]) -> bytes:
+def packed(text: str, keys: Mapping[str, ec.EllipticCurvePublicKey]) -> bytes:
+    """A body of tables and the keys that they name."""
+    points = {
+        name: key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        for name, key in keys.items()
+    }
     return cbor.encode([_FORMAT, text, points])
 
 

@@ -13,7 +13,7 @@ from gatewayd.cli.keys import common
 from gatewayd.cloud import listfile
 from gatewayd.cloud.listfile import ListFile, Place
 from gatewayd.core import statuslist
-from gatewayd.files import replace_file
+from gatewayd.keyfiles import replace_file
 
 _SIZE: Final = 10_000
 _DAYS: Final = 60

@@ -1,0 +1,26 @@
+"""`gatewayd setup`: the installer's steps, in their order."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gatewayd.cli.command import Group
+from gatewayd.cli.setup import doors, locks, report
+
+COMMAND: Final = Group(
+    name="setup",
+    summary="set a gateway up on site: locks, doors, trials",
+    description="""
+    The installer's steps at a door, in this order: claim-lock, bind-door, test-open, and
+    `gatewayd doctor --walk`, then report. Each can be repeated and undone, goes on after a power
+    cut, and says what it changed. They take the daemon's place: it has to be stopped meanwhile.
+    """,
+    commands=(
+        locks.CLAIM,
+        locks.RELEASE,
+        doors.BIND,
+        doors.UNBIND,
+        doors.TEST_OPEN,
+        report.REPORT,
+    ),
+)
