@@ -114,6 +114,6 @@ def test_the_bill_of_materials_is_what_is_there(tmp_path: Path) -> None:
     assert found["metadata"]["component"]["name"] == "gatewayd"
     (library,) = found["components"]
     assert library["purl"] == f"pkg:pypi/cryptography@{distribution('cryptography').version}"
-    assert library["licenses"] == [{"license": {"name": "MIT"}}]
+    assert library["licenses"] == [{"expression": "MIT"}]
     assert [each["name"] for each in library["components"]] == ["openssl"]
     assert len(library["hashes"][0]["content"]) == 64

@@ -52,7 +52,9 @@ def component(library: Distribution, wheels: Path) -> Json:
         "purl": purl,
         "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(wheel.read_bytes()).hexdigest()}],
     }
-    if text := library.metadata["License-Expression"] or library.metadata["License"]:
+    if text := library.metadata["License-Expression"]:
+        made["licenses"] = [{"expression": text}]
+    elif text := library.metadata["License"]:
         made["licenses"] = [{"license": {"name": text.splitlines()[0].strip()}}]
     if inside := list(compiled_in(library, purl)):
         made["components"] = inside

@@ -29,6 +29,7 @@ SOURCES: Final = (
 )
 """What a package is made of."""
 BUILD: Final = image.CHECKOUT / "systemd" / "debian" / "build"
+LATER: Final = "CREATE TABLE of_a_later_version (anything INTEGER) STRICT;\n"
 VERSION: Final = re.compile(r"^Version: (.*)$", re.MULTILINE)
 
 
@@ -39,7 +40,7 @@ def package() -> Path:
 
 
 def newer() -> Path:
-    """The same as a later version."""
+    """A later version, with a schema of the log of its own; otherwise the same."""
     return _directory() / "newer" / package().name
 
 
@@ -75,12 +76,20 @@ def prepare() -> None:
 
 
 def _make_newer(directory: Path) -> None:
-    """Nothing but the version differs."""
+    """What `newer` says, made out of the one in the directory."""
     (made,) = directory.glob("*.deb")
     tree = directory / "tree"
     image._run(["dpkg-deb", "--raw-extract", str(made), str(tree)])
     control = tree / "DEBIAN" / "control"
     control.write_text(VERSION.sub(r"Version: \1+newer", control.read_text("utf-8")), "utf-8")
+    (versions,) = tree.glob(
+        "usr/lib/gatewayd/lib/*/site-packages/gatewayd/adapters/sqlite/versions"
+    )
+    known = len(list(versions.glob("*.sql")))
+    (versions / f"{known + 1}.sql").write_text(LATER, "utf-8")
+    preinst = tree / "DEBIAN" / "preinst"
+    text = preinst.read_text("utf-8")
+    preinst.write_text(text.replace(f'-gt "{known}"', f'-gt "{known + 1}"'), "utf-8")
     (directory / "newer").mkdir()
     pack = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree)]
     image._run([*pack, str(directory / "newer" / made.name)])
