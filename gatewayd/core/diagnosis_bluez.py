@@ -240,8 +240,8 @@ def _about_this_bluez(seen: Settings, given: Mapping[tuple[str, str], str]) -> I
             Severity.WARNING,
             f"bluetooth.service has Restart={seen.restart}: nobody starts bluetoothd again when"
             " it crashes",
-            "install bluetooth.conf as /etc/systemd/system/bluetooth.service.d/gatewayd.conf,"
-            " then: systemctl daemon-reload",
+            "install the package, which says so; or Restart=on-failure in [Service]: systemctl edit"
+            " bluetooth",
         )
 
 
