@@ -39,6 +39,7 @@ MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
         f"{HERE}/test_systemd_drop_ins.py",
         f"{HERE}/test_systemd_neighbours.py",
     ),
+    "systemd: package": (f"{HERE}/test_systemd_package.py",),
     "faults of the radio": (f"{HERE}/test_radio_faults.py",),
     "strangers": (f"{HERE}/test_strangers.py",),
     "contract, BlueZ": (CONTRACT, "-k", "BluetoothdWorld"),
