@@ -8,6 +8,7 @@ from gatewayd.cli.command import Group
 from gatewayd.cli.keys import (
     bundle,
     floor,
+    for_locks,
     gateway,
     inspection,
     issue,
@@ -38,6 +39,8 @@ COMMAND: Final = Group(
         signed_time.COMMAND,
         state.COMMAND,
         floor.COMMAND,
+        for_locks.ANCHOR,
+        for_locks.RELEASE,
         issue.COMMAND,
         *lists.COMMANDS,
         inspection.COMMAND,

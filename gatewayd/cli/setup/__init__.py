@@ -18,6 +18,7 @@ COMMAND: Final = Group(
     commands=(
         locks.CLAIM,
         locks.RELEASE,
+        locks.ANCHOR,
         doors.BIND,
         doors.UNBIND,
         doors.TEST_OPEN,
