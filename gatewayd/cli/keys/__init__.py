@@ -7,6 +7,7 @@ from typing import Final
 from gatewayd.cli.command import Group
 from gatewayd.cli.keys import (
     bundle,
+    chain,
     floor,
     for_locks,
     gateway,
@@ -35,6 +36,7 @@ COMMAND: Final = Group(
     commands=(
         make.COMMAND,
         bundle.COMMAND,
+        chain.COMMAND,
         gateway.COMMAND,
         signed_time.COMMAND,
         state.COMMAND,
