@@ -74,12 +74,7 @@ class Certificate:
 
     def signed_by(self, issuer: ec.EllipticCurvePublicKey) -> bool:
         """Whether this key signed it."""
-        found = x509.load_der_x509_certificate(self.der)
-        try:  # the one algorithm of `issue`, whatever the certificate says
-            issuer.verify(found.signature, found.tbs_certificate_bytes, ec.ECDSA(SHA256()))
-        except InvalidSignature:
-            return False
-        return True
+        return signed_by(self.der, issuer)
 
     def due(self, now_s: int) -> bool:
         """Whether it is time for the next one; so it is after its end."""
@@ -87,7 +82,7 @@ class Certificate:
 
     def pem(self) -> bytes:
         """As files have it."""
-        return x509.load_der_x509_certificate(self.der).public_bytes(Encoding.PEM)
+        return pem(self.der)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +136,32 @@ class Authority:
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return _signed(builder, self.key)
+
+
+def signed_by(der: bytes, issuer: ec.EllipticCurvePublicKey) -> bool:
+    """Whether this key signed a certificate of anybody's. RemoteProtocolError when it is none."""
+    check_foreign(der)
+    found = x509.load_der_x509_certificate(der)
+    try:  # the one algorithm of `issue`, whatever the certificate says
+        issuer.verify(found.signature, found.tbs_certificate_bytes, ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def pem(der: bytes) -> bytes:
+    """A certificate of anybody's, as files have it."""
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+
+
+def from_pem(data: bytes) -> tuple[bytes, ...]:
+    """The certificates in a file, DER. RemoteProtocolError when there is none, or a broken one."""
+    try:
+        return tuple(
+            each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(data)
+        )
+    except _NOT_READ:
+        raise _malformed("no certificates in PEM form") from None
 
 
 def check_foreign(der: bytes) -> bytes:

@@ -22,7 +22,7 @@ from firmware_proto.credential import LOG_KEY_BYTES, GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import certificates, provisioned_time
 from gatewayd.core.certificates import Certificate
-from gatewayd.core.invitation import CLAIM_ID_BYTES, MAX_BROKER_BYTES, Claim, claim_id, fingerprint
+from gatewayd.core.invitation import CLAIM_ID_BYTES, Claim, claim_id, fingerprint, is_broker
 from gatewayd.core.trust import Trust, verify_bundle
 
 REQUEST_TYPE: Final = "application/gatewayd-enrolment-request+cbor"
@@ -217,17 +217,17 @@ def verify_answer(data: bytes, claim: Claim, request: Request) -> Enrolled:
     if _outside(root, bundle, statement) != data:
         raise _malformed("not in the one form that an answer has")
     if fingerprint(root) != claim.root:
-        raise _unauthentic("the root key is not the one that the claim names")
+        raise unauthentic("the root key is not the one that the claim names")
     trust = verify_bundle(bundle, root)
     if trust.group != claim.group:
-        raise _unauthentic("the trust bundle is of another group")
+        raise unauthentic("the trust bundle is of another group")
     signed = _parse(statement, ANSWER_TYPE, MAX_ANSWER_BYTES)
     signed.verify(trust.gateways_key)
     match cbor.decode(signed.payload):
         case [1, bytes(digest), body] if digest == request.digest:
             grant = _decode_result(body)
         case _:
-            raise _unauthentic("it answers another request")
+            raise unauthentic("it answers another request")
     ours = credential.verify(grant.credential, trust.gateways_key)
     _compare(ours, claim, request)
     _check_certificate(grant, claim.gateway, request.tls_key)
@@ -242,7 +242,7 @@ def _decode_result(value: cbor.Value) -> Grant:
         case [
             bytes(ours), bytes(certificate), bytes(authority), str(broker), list(authorities),
             bytes(time),
-        ] if len(broker) <= MAX_BROKER_BYTES and len(authorities) <= MOST_AUTHORITIES:  # fmt: skip
+        ] if is_broker(broker) and len(authorities) <= MOST_AUTHORITIES:  # fmt: skip
             return Grant(
                 credential=ours,
                 certificate=certificate,
@@ -267,18 +267,18 @@ def _authority(value: cbor.Value) -> bytes:
 def _compare(ours: GatewayCredential, claim: Claim, request: Request) -> None:
     named = (ours.gateway, ours.group, tuple(sorted(ours.doors)))
     if named != (claim.gateway, claim.group, claim.doors):
-        raise _unauthentic("the credential is not for what the claim names")
+        raise unauthentic("the credential is not for what the claim names")
     keys = (ours.key, ours.log_key, ours.receipt_key)
     if keys != (request.key, request.log_key, request.receipt_key):
-        raise _unauthentic("the credential is for other keys than ours")
+        raise unauthentic("the credential is for other keys than ours")
 
 
 def _check_certificate(grant: Grant, gateway: str, key: ec.EllipticCurvePublicKey) -> Certificate:
     found = Certificate.parse(grant.certificate)
     if (found.name, found.key) != (gateway, key):
-        raise _unauthentic("the certificate is for another name or key")
+        raise unauthentic("the certificate is for another name or key")
     if not found.signed_by(Certificate.parse(grant.authority).key):
-        raise _unauthentic("the certificate is not its authority's")
+        raise unauthentic("the certificate is not its authority's")
     return found
 
 
@@ -309,7 +309,7 @@ def verify_renewal(
         case _:
             raise _malformed("other fields in a renewal")
     if (found.certificate.name, found.certificate.key) != (gateway, key):
-        raise _unauthentic("the certificate is for another name or key")
+        raise unauthentic("the certificate is for another name or key")
     return found
 
 
@@ -331,5 +331,6 @@ def _malformed(detail: str) -> RemoteProtocolError:
     return RemoteProtocolError(Fault.MALFORMED, f"enrolment: {detail}")
 
 
-def _unauthentic(detail: str) -> RemoteProtocolError:
+def unauthentic(detail: str) -> RemoteProtocolError:
+    """For what somebody else than he should has said."""
     return RemoteProtocolError(Fault.AUTHENTICATION_FAILED, f"enrolment: {detail}")

@@ -39,7 +39,7 @@ _CHECKSUM_BYTES: Final = 4
 _MAX_TEXT: Final = 2000
 _INFO: Final = b"gatewayd claim"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-_BROKER: Final = re.compile(r"mqtts?://[!-~]+")
+_BROKER: Final = re.compile(r"mqtts?://[A-Za-z0-9.:\[\]_-]+")
 _GROUP_OF: Final = 5
 
 
@@ -123,6 +123,11 @@ def fingerprint(root: ec.EllipticCurvePublicKey) -> bytes:
     return sha256(cbor.encode(cose.public_key_to_cose(root))).digest()[:FINGERPRINT_BYTES]
 
 
+def is_broker(url: str) -> bool:
+    """Whether this may be a broker's address: nothing in it but scheme, host and port."""
+    return len(url) <= MAX_BROKER_BYTES and _BROKER.fullmatch(url) is not None
+
+
 def grouped(text: str, in_a_line: int = 8) -> str:
     """A claim as people read and type it: groups of five, some in a line."""
     groups = [text[at : at + _GROUP_OF] for at in range(0, len(text), _GROUP_OF)]
@@ -193,7 +198,7 @@ def _doors(values: list[cbor.Value]) -> tuple[str, ...]:
 
 def _broker(value: str) -> str:
     url = value if "://" in value else _SECURE + value
-    if len(url) > MAX_BROKER_BYTES or not _BROKER.fullmatch(url):
+    if not is_broker(url):
         raise NotAClaimError("the address of no broker")
     return url
 
