@@ -14,20 +14,27 @@ from gatewayd import enrolment_app, keyfiles
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common, gateway
+from gatewayd.cli.keys.certificate import read_authority
 from gatewayd.cloud.enrolling import Answered
 from gatewayd.cloud_app import BrokerFiles
 from gatewayd.core import certificates
-from gatewayd.core.certificates import Authority, Certificate
+from gatewayd.core.certificates import Certificate
 from gatewayd.core.invitation import grouped
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import StorageError, UpstreamError
 
+CLOUD: Final = "cloud"
+"""Whose certificate may speak and hear on every topic: docs/broker.md."""
 _FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
 _FOR_CA: Final = "gatewayd keys make operator-ca makes it"
 
 
 # --- invite -------------------------------------------------------------------------
 def _invite(arguments: argparse.Namespace, output: Output) -> int:
+    if arguments.gateway == CLOUD:
+        raise CommandError(
+            f"{CLOUD} is what the broker calls the cloud itself", "another name", ExitCode.USAGE
+        )
     doors = dict(arguments.door)
     uplink = arguments.uplink or arguments.broker
     with _problems(arguments):
@@ -185,15 +192,11 @@ def _office(arguments: argparse.Namespace) -> enrolment_app.Office:
 
 def _registry(arguments: argparse.Namespace) -> enrolment_app.Registry:
     directory: Path = arguments.keys
-    (certificate, *_) = _certificates(directory / "ca.crt")
     return enrolment_app.Registry(
         office=_office(arguments),
         gateways=keyfiles.read_p256_private(directory / "gateways.pem", "gateways key", _FOR_KEYS),
         time=keyfiles.read_p256_private(directory / "time.pem", "time key", _FOR_KEYS),
-        authority=Authority(
-            Certificate.parse(certificate),
-            keyfiles.read_p256_private(directory / "ca.pem", "authority's key", _FOR_CA),
-        ),
+        authority=read_authority(directory),
         certificate_s=arguments.lifetime,
     )
 

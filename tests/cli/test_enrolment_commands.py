@@ -14,33 +14,11 @@ from gatewayd.core.enrolment_progress import Progress
 from gatewayd.core.invitation import Claim
 from tests.support import commands
 from tests.support.commands import Ran
+from tests.support.operator import invite as invited
+from tests.support.operator import operator_in
 
 BROKER = ("--broker", "mqtt://127.0.0.1:1")
-BUNDLE = """\
-group = "vestergade-7"
-serial = 1
-
-[[issuer]]
-name = "housing"
-key = "housing.pub.pem"
-classes = ["resident"]
-max_lifetime_days = 400
-"""
 RELAY = '[[door]]\nid = "street"\nrelay = { chip = "pinctrl-rp1", line = "GPIO17" }\n'
-
-
-def operator_in(directory: Path) -> Path:
-    directory.mkdir()
-    (directory / "trust.toml").write_text(BUNDLE)
-    for words in (
-        ("make", "operator", "--into", directory),
-        ("make", "operator-ca", "--into", directory),
-        ("make", "issuer", "--into", directory, "--name", "housing"),
-        ("bundle", directory / "trust.toml", "--root", directory / "root.pem",
-         "--out", directory / "trust.cose"),
-    ):  # fmt: skip
-        assert commands.run("keys", *words).code == 0
-    return directory
 
 
 @pytest.fixture
@@ -61,10 +39,7 @@ def cloud(word: str, operator: Path, *more: str | Path) -> Ran:
 
 
 def invite(operator: Path, *more: str) -> str:
-    found = cloud("invite", operator, "stairwell-7", "--door", "street", *BROKER, *more, "--json")
-    assert found.code == 0, found.err
-    claim: str = found.json["claim"]
-    return claim
+    return invited(operator, *BROKER, *more)
 
 
 def request(box: Path, claim: str) -> Path:

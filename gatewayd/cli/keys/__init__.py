@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gatewayd.cli.command import Group
-from gatewayd.cli.keys import bundle, gateway, inspection, issue, make, signed_time
+from gatewayd.cli.keys import bundle, certificate, gateway, inspection, issue, make, signed_time
 
 COMMAND: Final = Group(
     name="keys",
@@ -25,6 +25,7 @@ COMMAND: Final = Group(
         make.COMMAND,
         bundle.COMMAND,
         gateway.COMMAND,
+        certificate.COMMAND,
         signed_time.COMMAND,
         issue.COMMAND,
         inspection.COMMAND,
