@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -58,6 +58,18 @@ class Pace:
     """The log is looked at no more often than this, however busy the door."""
 
 
+class Renewal(Protocol):
+    """Of the certificate that the broker knows us by; see `gatewayd.renewal`."""
+
+    def question(self) -> bytes | None:
+        """What to ask the cloud for now, if anything."""
+        ...
+
+    async def answered(self, payload: bytes) -> bool:
+        """Whether this is a newer certificate. RemoteProtocolError, StorageError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uplink:
     """Everything the uplink needs; `gatewayd.uplink_app` chooses."""
@@ -84,6 +96,8 @@ class Uplink:
     """(nonce, time_s) signed by the time key; TimeRefusedError when timekeeping refuses it."""
     witness: Verifier | None = None
     """Whose cosignature an Ack must bear; None: the command key speaks for the cloud."""
+    renewal: Renewal | None = None
+    """None without a certificate that renews itself."""
     pace: Pace = Pace()
     counts: Counter[str] = field(default_factory=Counter)
     """What came in and what of it was ignored, by reason."""
@@ -195,6 +209,7 @@ class _GatewaySide:
                     told = now_is
                 if now_s - self._asked_s > FRESH_S:  # else an answer may be on its way
                     await self._ask_time(upstream)
+                await self._ask_certificate(upstream)
             await self._next_look(told_s + pace.hint_s - now_s)
 
     async def _next_look(self, regular_s: float) -> None:
@@ -211,6 +226,12 @@ class _GatewaySide:
         if nonce is not None:
             self._asked_s = self._uplink.clock.instant().boottime_s
             await upstream.publish(self._topics.time, nonce)
+
+    async def _ask_certificate(self, upstream: Upstream) -> None:
+        renewal = self._uplink.renewal
+        request = None if renewal is None else renewal.question()
+        if request is not None:
+            await upstream.publish(self._topics.renewal, request)
 
     async def _sign(self, size: int) -> bytes:
         """A checkpoint of this size; the largest is remembered before it leaves."""
@@ -240,6 +261,10 @@ class _GatewaySide:
 
     async def _handle(self, upstream: Upstream, topic: str, payload: bytes) -> None:
         uplink = self._uplink
+        if uplink.renewal is not None and topic == self._topics.down("certificate"):
+            known = "certificate" if await uplink.renewal.answered(payload) else "ignored: repeated"
+            uplink.counts[known] += 1
+            return
         if topic not in self._orders or len(payload) > MAX_ORDER_BYTES:
             uplink.counts["ignored: not an order"] += 1
             return

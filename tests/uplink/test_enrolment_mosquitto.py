@@ -76,7 +76,12 @@ def session(url, *, box=None, ca=None, topics=()):
     host, port, _ = broker_at(url)
     tls = Tls(ca, box / "tls.crt", box / "tls.key") if box else Tls(ca)
     settings = MqttSettings(
-        host=host, port=port, tls=tls, client_id=os.urandom(8).hex(), subscriptions=topics, deadline_s=5
+        host=host,
+        port=port,
+        tls=tls,
+        client_id=os.urandom(8).hex(),
+        subscriptions=topics,
+        deadline_s=5,
     )
     return Mqtt(settings).connect()
 
@@ -118,6 +123,24 @@ async def test_what_enrolment_brings_lets_the_gateway_in_and_keeps_it_to_its_own
         assert not await hears(ours, stranger, STATUS)
         assert await hears(ours, stranger, "gatewayd/v1/enrol/00/up")
         assert await hears(stranger, ours, "gatewayd/v1/enrol/00/down")
+
+
+async def test_a_lapsed_certificate_has_a_way_back_with_the_same_keys(operator, box, ports):
+    ca = operator / "ca.crt"
+    async with cloud(operator, ports, "--lifetime", "3"):
+        assert await enrol(claim_for(operator, ports), box) == 0
+    keys = {name: (box / name).read_bytes() for name in ("gateway.pem", "tls.key")}
+    async with session(ports.sessions, box=box, ca=ca):
+        pass
+    await asyncio.sleep(4)
+    with pytest.raises(UpstreamError):
+        async with session(ports.sessions, box=box, ca=ca):
+            pass
+    async with cloud(operator, ports):
+        assert await enrol(claim_for(operator, ports), box) == 0
+    assert {name: (box / name).read_bytes() for name in keys} == keys
+    async with session(ports.sessions, box=box, ca=ca):
+        pass
 
 
 async def test_without_a_certificate_there_is_no_session(operator, ports):
