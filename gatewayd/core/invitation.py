@@ -9,7 +9,6 @@ what the claim signs without being able to sign. Format 1.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -139,7 +138,7 @@ def grouped(text: str, in_a_line: int = 8) -> str:
 def _checked(encoded: str) -> bytes:
     try:
         data = base64.b32decode(encoded + "=" * (-len(encoded) % 8))
-    except (binascii.Error, ValueError):
+    except ValueError:  # binascii.Error is one
         raise NotAClaimError("a character that no claim has, or one that is missing") from None
     body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
     if checksum != _checksum(body):
