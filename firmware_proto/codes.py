@@ -13,6 +13,8 @@ MAX_MESSAGE_BYTES: Final = 2048
 MIN_ATT_MTU: Final = 23
 MAX_ATT_MTU: Final = 517
 MAX_DOOR_ID_BYTES: Final = 32
+MAX_CARRIED_BYTES: Final = 65_536  # what a phone brings or fetches, whole
+MAX_PIECE_BYTES: Final = 1792  # and in one message
 ID_BYTES: Final = 16  # request ids, command ids, resumption nonces
 
 # --- GATT table: frozen per service UUID, so that a phone may cache it --------
@@ -24,6 +26,8 @@ LOCK_SERVICE_UUID: Final = "7b1f0101-5c0e-4d5a-9a3e-2f6d8c41b7e0"
 LOCK_REQUEST_UUID: Final = "7b1f0102-5c0e-4d5a-9a3e-2f6d8c41b7e0"
 LOCK_RESPONSE_UUID: Final = "7b1f0103-5c0e-4d5a-9a3e-2f6d8c41b7e0"
 LOCK_INFO_UUID: Final = "7b1f0104-5c0e-4d5a-9a3e-2f6d8c41b7e0"
+UNCLAIMED_LOCK_UUID: Final = "7b1f0110-5c0e-4d5a-9a3e-2f6d8c41b7e0"
+"""What a lock that belongs to nobody advertises instead of its service; its table is the same."""
 
 
 class FrameKind(IntEnum):
@@ -47,8 +51,11 @@ class MessageType(IntEnum):
     PREPARE = 1
     OPEN = 2
     GET_RESULT = 3  # also gateway -> lock
+    DELIVER = 4
+    COLLECT = 5
     # gateway -> phone
     RESULT = 16
+    CHUNK = 17
     # gateway -> lock
     UNLATCH = 32
     UNBOLT = 33
@@ -57,6 +64,11 @@ class MessageType(IntEnum):
     GET_EVENTS = 36
     ACK_EVENTS = 37
     SET_TIME = 38
+    CONFIGURE = 39
+    IDENTIFY = 40
+    CLAIM = 41
+    ANCHOR = 42
+    FACTORY_RESET = 43
     # lock -> gateway
     STATE = 48
     DONE = 49
@@ -99,6 +111,19 @@ class Key(IntEnum):
     SESSION = 28
     EPOCH = 29
     NONCE = 30
+    OFFSET = 31  # of a piece in what is carried
+    TOTAL = 32
+    DATA = 33
+    ITEM = 34
+    # 35-47 are reserved for phones
+    PROOF = 48  # that the sender knows the claim secret of the lock's label
+    ROOT_KEY = 49
+    GATEWAYS_KEY = 50
+    COMMAND_KEY = 51
+    SERIAL = 52
+    STATEMENT = 53  # signed by the operator
+    AJAR_MS = 54
+    KEY_ID = 55  # of a lock's key
 
 
 class Action(IntFlag):
@@ -114,6 +139,12 @@ class Presence(IntEnum):
 
     ARRIVAL = 1
     TAP = 2
+
+
+class Item(IntEnum):
+    """What a phone may fetch."""
+
+    TIME_QUESTION = 1  # a nonce; what the operator's time key signs in answer is delivered
 
 
 class KeyClass(IntEnum):
@@ -172,10 +203,17 @@ class Reason(IntEnum):
     COMMAND_EXPIRED = 53  # the lock saw it after its deadline and did not move
     COMMAND_NEVER_SEEN = 54  # the lock has no record of it and cannot have moved
     LOCK_FAULT = 55
+    UNCLAIMED = 56  # the lock belongs to nobody yet, and moves for nobody
+    ALREADY_CLAIMED = 57
+    BUTTON_NEEDED = 58  # somebody has to press the lock's button first
+    BAD_CLAIM = 59  # not made with the secret on the lock's label, or of another connection
+    OLD_STATEMENT = 60  # its serial or epoch is not the one that the lock expects
     # the gateway
     ALREADY_OPEN = 64  # a no-op success within the latch time
     RESTARTED = 65  # the daemon stopped between record and outcome
     NEVER_ASKED = 67  # GetResult for a request this gateway has no record of
+    NOTHING_NEW = 68  # it has what was delivered, or newer; it has nothing to be fetched
+    NOT_BELIEVED = 69  # nobody whom it believes has said what was delivered, or not to it
     # what the phone or the lock says of the gateway
     OLD_GENERATION = 80
     WRONG_GATEWAY_DOOR = 81  # the credential does not name the door the user chose
@@ -274,3 +312,5 @@ class EventKind(IntEnum):
     TAMPER = 5
     BATTERY_LOW = 6
     NEW_GENERATION = 7  # value: generation accepted
+    CLAIMED = 8  # value: the epoch that began
+    ANCHORED = 9  # value: serial accepted

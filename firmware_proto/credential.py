@@ -83,6 +83,21 @@ def verify(data: bytes, gateways_key: ec.EllipticCurvePublicKey) -> GatewayCrede
     Raises RemoteProtocolError: AUTHENTICATION_FAILED, or MALFORMED also for a
     claim or header that is unknown.
     """
+    signed = _signed(data)
+    signed.verify(gateways_key)
+    return _parse(signed.payload)
+
+
+def unverified(data: bytes) -> GatewayCredential:
+    """What a credential says that anybody may have signed; MALFORMED when it is none.
+
+    For a lock that belongs to nobody and so trusts nobody: whoever claims it
+    names the key by which this same credential must then verify.
+    """
+    return _parse(_signed(data).payload)
+
+
+def _signed(data: bytes) -> cose.Sign1:
     signed = cose.Sign1.parse(data)
     if signed.protected.keys() != {cose.HEADER_ALG, cose.HEADER_TYP}:
         raise _malformed("other protected headers")
@@ -92,8 +107,7 @@ def verify(data: bytes, gateways_key: ec.EllipticCurvePublicKey) -> GatewayCrede
         raise _malformed("other unprotected headers")
     if not isinstance(signed.unprotected[cose.HEADER_KID], bytes):
         raise _malformed("kid is no byte string")
-    signed.verify(gateways_key)
-    return _parse(signed.payload)
+    return signed
 
 
 def _parse(payload: bytes) -> GatewayCredential:

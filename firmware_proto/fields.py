@@ -11,6 +11,10 @@ from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, get_args, get_type_hints
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from firmware_proto import cose
 from firmware_proto.codes import Fault, Key
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 
@@ -94,6 +98,24 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """A P-256 public key: x and y, 64 bytes; a point that is not on the curve is refused."""
+
+    def to_wire(self, value: object) -> bytes:
+        """Both coordinates, 32 bytes each."""
+        if not isinstance(value, ec.EllipticCurvePublicKey):
+            raise TypeError("not a public key")
+        cose.check_curve(value)
+        return value.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+
+    def from_wire(self, wire: object) -> ec.EllipticCurvePublicKey:
+        """The key."""
+        return ec.EllipticCurvePublicKey.from_encoded_point(
+            ec.SECP256R1(), _UNCOMPRESSED + _COORDINATES.to_wire(wire)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Enumeration:
     """A number with a name. Of a flag, exactly one bit."""
 
@@ -141,6 +163,8 @@ class BatteryRule:
         )
 
 
+_UNCOMPRESSED: Final = b"\x04"  # SEC 1 §2.3.3
+_COORDINATES: Final = Bytes(64, 64)
 _MILLIVOLTS: Final = Unsigned(0xFFFF)
 _PERCENT: Final = Unsigned(100)
 _LOW: Final = Boolean()

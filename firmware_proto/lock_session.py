@@ -14,14 +14,19 @@ from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
 from firmware_proto.messages import (
     AckEvents,
+    Anchor,
     Bolt,
+    Claim,
+    Configure,
     Done,
     Event,
+    FactoryReset,
     FaultMessage,
     GetEvents,
     GetResult,
     GetState,
     Hello,
+    Identify,
     Resume,
     SetTime,
     State,
@@ -48,6 +53,7 @@ COMMANDS: Final = Direction(
         {
             *(Unlatch, Unbolt, Bolt),
             *(GetState, GetResult, GetEvents, AckEvents, SetTime, FaultMessage),
+            *(Configure, Identify, Claim, Anchor, FactoryReset),
         }
     ),
     asks_by_command=True,

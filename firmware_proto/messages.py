@@ -11,15 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
+
 from firmware_proto import cbor
 from firmware_proto.codes import (
     ID_BYTES,
+    MAX_CARRIED_BYTES,
     MAX_DOOR_ID_BYTES,
+    MAX_PIECE_BYTES,
     Action,
     BoltState,
     DoorState,
     EventKind,
     Fault,
+    Item,
     Key,
     LatchState,
     Mechanism,
@@ -37,6 +42,7 @@ from firmware_proto.fields import (
     Bytes,
     Enumeration,
     Field,
+    Point,
     Text,
     Unsigned,
     Wire,
@@ -52,6 +58,10 @@ MIN_RECEIPT_BYTES: Final = 128
 MAX_RECEIPT_BYTES: Final = 320
 """Receipts stay within these bounds; then every Result can be padded to exactly its length."""
 MAX_UNLATCH_MS: Final = 60_000
+MAX_AJAR_MS: Final = 86_400_000
+MAX_IDENTIFY_MS: Final = 60_000
+PROOF_BYTES: Final = 32
+MAX_STATEMENT_BYTES: Final = 512
 _ONE_BYTE_HEAD: Final = 24
 _TWO_BYTE_HEAD: Final = 258
 
@@ -59,7 +69,12 @@ _TWO_BYTE_HEAD: Final = 258
 _ID: Final = Bytes(ID_BYTES, ID_BYTES)
 _DOOR: Final = Text(1, MAX_DOOR_ID_BYTES)
 _INTEGER: Final = Unsigned(SAFE_INTEGER)
+_OFFSET: Final = Unsigned(MAX_CARRIED_BYTES - 1)
+_TOTAL: Final = Unsigned(MAX_CARRIED_BYTES, least=1)
+_PIECE: Final = Bytes(1, MAX_PIECE_BYTES)
 _RECEIPT: Final = Bytes(MIN_RECEIPT_BYTES, MAX_RECEIPT_BYTES)
+_PROOF: Final = Bytes(PROOF_BYTES, PROOF_BYTES)
+_STATEMENT: Final = Bytes(1, MAX_STATEMENT_BYTES)
 _OUTCOME: Final = Enumeration(Outcome)
 _REASON: Final = Enumeration(Reason)
 
@@ -93,6 +108,27 @@ class GetResult:
     command: Annotated[bytes | None, Wire(Key.COMMAND, _ID)] = None
 
 
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """A piece of something signed, for the gateway to judge; all its pieces share `request`."""
+
+    TYPE: ClassVar = MessageType.DELIVER
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    offset: Annotated[int, Wire(Key.OFFSET, _OFFSET)]
+    total: Annotated[int, Wire(Key.TOTAL, _TOTAL)]
+    data: Annotated[bytes, Wire(Key.DATA, _PIECE)]
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Give me a piece of something, from `offset` on."""
+
+    TYPE: ClassVar = MessageType.COLLECT
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    item: Annotated[Item, Wire(Key.ITEM, Enumeration(Item))]
+    offset: Annotated[int, Wire(Key.OFFSET, _OFFSET)]
+
+
 # --- gateway -> phone -----------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -104,6 +140,17 @@ class Result:
     reason: Annotated[Reason, Wire(Key.REASON, _REASON)]
     receipt: Annotated[bytes | None, Wire(Key.RECEIPT, _RECEIPT)] = None
     padding: Annotated[bytes, Wire(Key.PADDING, Bytes(0, RESULT_BYTES))] = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of what `Collect` asked for."""
+
+    TYPE: ClassVar = MessageType.CHUNK
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    offset: Annotated[int, Wire(Key.OFFSET, _OFFSET)]
+    total: Annotated[int, Wire(Key.TOTAL, _TOTAL)]
+    data: Annotated[bytes, Wire(Key.DATA, _PIECE)]
 
 
 # --- gateway -> lock ------------------------------------------------------------
@@ -168,6 +215,61 @@ class SetTime:
     TYPE: ClassVar = MessageType.SET_TIME
     request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
     time_s: Annotated[int, Wire(Key.TIME_S, _INTEGER)]
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Settings that outlive power loss. `ajar_ms`: after how long an open door counts as ajar."""
+
+    TYPE: ClassVar = MessageType.CONFIGURE
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    ajar_ms: Annotated[int, Wire(Key.AJAR_MS, Unsigned(MAX_AJAR_MS, least=1_000))]
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Blink or beep for `duration_ms`, so that people see which lock this is. Moves nothing."""
+
+    TYPE: ClassVar = MessageType.IDENTIFY
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    duration_ms: Annotated[int, Wire(Key.DURATION_MS, Unsigned(MAX_IDENTIFY_MS, least=1))]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Belong to this operator, as the lock of `door`. `proof` as `claiming.proof` makes it."""
+
+    TYPE: ClassVar = MessageType.CLAIM
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    door: Annotated[str, Wire(Key.DOOR, _DOOR)]
+    proof: Annotated[bytes, Wire(Key.PROOF, _PROOF)]
+    root_key: Annotated[PublicKey, Wire(Key.ROOT_KEY, Point())]
+    gateways_key: Annotated[PublicKey, Wire(Key.GATEWAYS_KEY, Point())]
+    command_key: Annotated[PublicKey, Wire(Key.COMMAND_KEY, Point())]
+    serial: Annotated[int, Wire(Key.SERIAL, _INTEGER)]
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Other operator's keys: `statement` is one of `statements.Anchoring`, signed by the root."""
+
+    TYPE: ClassVar = MessageType.ANCHOR
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    statement: Annotated[bytes, Wire(Key.STATEMENT, _STATEMENT)]
+
+
+@dataclass(frozen=True, slots=True)
+class FactoryReset:
+    """Belong to nobody again.
+
+    `proof` shows the label's secret, or `statement` is one of `statements.Reset`, signed by the
+    command key; a lock takes exactly one of them.
+    """
+
+    TYPE: ClassVar = MessageType.FACTORY_RESET
+    request: Annotated[bytes, Wire(Key.REQUEST, _ID)]
+    proof: Annotated[bytes | None, Wire(Key.PROOF, _PROOF)] = None
+    statement: Annotated[bytes | None, Wire(Key.STATEMENT, _STATEMENT)] = None
 
 
 # --- lock -> gateway ------------------------------------------------------------
@@ -246,7 +348,10 @@ Message = (
     Prepare
     | Open
     | GetResult
+    | Deliver
+    | Collect
     | Result
+    | Chunk
     | Unlatch
     | Unbolt
     | Bolt
@@ -254,6 +359,11 @@ Message = (
     | GetEvents
     | AckEvents
     | SetTime
+    | Configure
+    | Identify
+    | Claim
+    | Anchor
+    | FactoryReset
     | State
     | Done
     | Event

@@ -8,7 +8,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import edhoc
 from firmware_proto.framing import Framing
-from firmware_proto.messages import FaultMessage, GetResult, Open, Prepare, Result
+from firmware_proto.messages import (
+    Chunk,
+    Collect,
+    Deliver,
+    FaultMessage,
+    GetResult,
+    Open,
+    Prepare,
+    Result,
+)
 from firmware_proto.session import CredentialReceived, Direction
 from firmware_proto.session_roles import InitiatorSession, ResponderSession
 from firmware_proto.session_tables import (
@@ -21,9 +30,9 @@ from firmware_proto.session_tables import (
 )
 
 PHONE_SAYS: Final = Direction(
-    frozenset({Prepare, Open, GetResult, FaultMessage}), asks_by_command=False
+    frozenset({Prepare, Open, GetResult, Deliver, Collect, FaultMessage}), asks_by_command=False
 )
-GATEWAY_SAYS: Final = Direction(frozenset({Result, FaultMessage}), asks_by_command=False)
+GATEWAY_SAYS: Final = Direction(frozenset({Result, Chunk, FaultMessage}), asks_by_command=False)
 
 
 class PhoneSession(InitiatorSession):

@@ -20,6 +20,7 @@ from firmware_proto.codes import MAX_MESSAGE_BYTES, Fault, FrameKind
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
 from firmware_proto.messages import (
+    Chunk,
     Done,
     FaultMessage,
     GetResult,
@@ -281,7 +282,7 @@ class Session(ABC):
         """Keep count of requests without an answer; only deadlines depend on it."""
         if asking:
             self._asked += not isinstance(message, FaultMessage)
-        elif isinstance(message, Result | Done | FaultMessage) or (
+        elif isinstance(message, Result | Chunk | Done | FaultMessage) or (
             isinstance(message, State) and message.request is not None
         ):
             self._asked = max(0, self._asked - 1)

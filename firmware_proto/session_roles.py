@@ -6,7 +6,7 @@ responder shows its own to anybody who asks (RFC 9528 §9.1).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -18,6 +18,9 @@ from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
 from firmware_proto.session import MAX_CREDENTIAL_BYTES, CredentialReceived, Session
 from firmware_proto.session_tables import SessionState
+
+LABEL_BINDING: Final = 32776
+BINDING_BYTES: Final = 32
 
 
 class _Handshaking(Session):
@@ -42,10 +45,17 @@ class _Handshaking(Session):
         self._static_key = static_key
         self._id_cred = id_cred
         self._credential = credential
+        self._binding: bytes | None = None
+
+    @property
+    def binding(self) -> bytes | None:
+        """32 bytes that only the two ends of this handshake know; None without a handshake."""
+        return self._binding
 
     def _completed(self, completed: Completed) -> None:
         """The handshake is over."""
         self._records = records.derive(completed, initiator=self.INITIATOR)
+        self._binding = completed.export(LABEL_BINDING, b"", BINDING_BYTES)
 
 
 class InitiatorSession(_Handshaking):

@@ -14,11 +14,13 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from gatewayd import __version__, addresses
+from msgspec import structs
+
+from gatewayd import __version__, addresses, retirement
 from gatewayd.actuators import Actuator, Workshop
 from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
@@ -28,15 +30,31 @@ from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
+from gatewayd.core.envelope import Retire
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
+from gatewayd.core.timekeeping import FRESH_S
+from gatewayd.courier import Courier
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
+from gatewayd.handlers import Desk
+from gatewayd.hearing import hear
+from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
+from gatewayd.ports import (
+    AuditLog,
+    Central,
+    Entropy,
+    Link,
+    Memory,
+    Peripheral,
+    RadioError,
+    Supervisor,
+)
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
-from gatewayd.timekeeper import Timekeeper
+from gatewayd.timekeeper import SignedTime, Timekeeper
+from gatewayd.trusted import Trusted
 
 _log: Final = logging.getLogger(__name__)
 
@@ -45,6 +63,7 @@ SECRET_BYTES: Final = 32
 ADVERTISING_MS: Final = (20.0, 30.0)
 """A gateway has mains power: it is found at once, and again at once after a link went."""
 SELF_TEST_AFTER_S: Final = 3.0
+RESTART_AFTER_S: Final = 5.0
 
 
 async def run(config: Config, secrets: Secrets) -> int:
@@ -55,13 +74,12 @@ async def run(config: Config, secrets: Secrets) -> int:
     state = config.gateway.state
     with storage_errors(str(state)):
         state.mkdir(mode=0o700, exist_ok=True)
-    async with (
-        open_log(config.gateway.log) as log,
-        _radio(config) as radio,
-        AsyncExitStack() as stack,
-        asyncio.TaskGroup() as tasks,
-    ):
-        daemon = await _wire(config, secrets, log, radio, stack, tasks)
+    async with open_log(config.gateway.log) as log, AsyncExitStack() as opened:
+        order = await retirement.retired(log)
+        radio = SILENT if order else await opened.enter_async_context(_radio(config))
+        stack = await opened.enter_async_context(AsyncExitStack())
+        tasks = await opened.enter_async_context(asyncio.TaskGroup())
+        daemon = await _wire(config, secrets, log, radio, stack, tasks, order)
         looking = tasks.create_task(_look_around(config, radio), name="self-test")
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
@@ -102,6 +120,22 @@ class Radio:
     central: Central
     health: Callable[[], Mapping[str, str | int | bool]] = dict
     adapters: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+
+
+class _Silence:
+    """Both roles of a gateway that is not on the air."""
+
+    async def accept(self) -> Link:
+        """Nobody comes."""
+        await asyncio.Event().wait()
+        raise AssertionError("never set")
+
+    async def dial(self, address: str) -> Link:
+        """Nobody is reached."""
+        raise RadioError(f"{address} is not dialled: this gateway is retired")
+
+
+SILENT: Final = Radio(_Silence(), _Silence())
 
 
 @asynccontextmanager
@@ -154,6 +188,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     radio: Radio,
     stack: AsyncExitStack,
     tasks: asyncio.TaskGroup,
+    retired: Retire | None,
 ) -> Daemon:
     """Everything together; nothing runs yet."""
     clock, grown = SystemClock(), asyncio.Event()
@@ -161,21 +196,49 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     if secrets.provisioned_time_s is not None:
         await timekeeper.provision(secrets.provisioned_time_s)
     around = await _surroundings(secrets, log, grown, timekeeper, tasks)
+    times, stop = SignedTime(timekeeper, around.entropy), asyncio.Event()
+    supervisor = systemd.from_environment(os.environ)
+    heard = await hear(
+        config,
+        Desk(
+            secrets=secrets,
+            trusted=around.trusted,
+            memory=log,
+            timekeeper=timekeeper,
+            times=times,
+            lists=around.lists,
+            restart=_restart(supervisor, stop),
+            stop=stop.set,
+        ),
+    )
+    config, secrets, mailbox = heard.config, heard.secrets, heard.mailbox
+    if retired is not None:
+        await retirement.close(log, timekeeper.reading(), retired)
+        around = replace(around, log=retirement.ClosedLog(log))
+        config = structs.replace(config, door=())
     identity = GatewayIdentity(secrets.key, secrets.credential_bytes)
     conditions = Conditions((DoorId(door.id) for door in config.doors), clock)
     workshop = Workshop(radio.central, identity, secrets, clock, around.entropy, stack, conditions)
     actuators = {DoorId(door.id): workshop.actuator(door) for door in config.doors}
     doors = {DoorId(door.id): _door(door, actuators, around) for door in config.doors}
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
-    phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
+    courier = Courier(
+        mailbox.deliver,
+        lambda: times.question(FRESH_S),
+        lambda: timekeeper.instant().boottime_s,
+    )
+    phones = Phones(identity, receipts, doors, around, courier, cap=config.radio.max_phone_links)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
+    extra += heard.work
     if config.uplink is not None:
         from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
         extra.append(
             uplink_app.uplink(
-                config, config.uplink, secrets, log, timekeeper, grown,
-                lambda: uplink_app.status(timekeeper, phones, radio.health(), conditions),
+                config, config.uplink, secrets, log, mailbox, times, grown,
+                lambda: uplink_app.status(
+                    timekeeper, phones, radio.health(), conditions, around.lists, mailbox.report()
+                ),
             )
         )  # fmt: skip
     return Daemon(
@@ -185,12 +248,29 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         {door: actuator.lock for door, actuator in actuators.items()},
         phones,
         around.refusals,
-        systemd.from_environment(os.environ),
+        supervisor,
         tasks,
         tuple(extra),
+        stop,
         watchdog_s=systemd.watchdog_interval_s(os.environ) or LOOK_S,
+        retired=retired is not None,
         troubles=conditions.__str__,
     )
+
+
+def _restart(supervisor: Supervisor, stop: asyncio.Event) -> Callable[[], None]:
+    """How a start is asked for: by an end in good order, where somebody starts us again.
+
+    Not at once: what belongs together arrives in several envelopes.
+    """
+
+    def restart() -> None:
+        if isinstance(supervisor, systemd.Nobody):
+            _log.warning("nobody starts this daemon again: do it yourself when it suits")
+        else:
+            asyncio.get_running_loop().call_later(RESTART_AFTER_S, stop.set)
+
+    return restart
 
 
 async def _surroundings(
@@ -202,11 +282,13 @@ async def _surroundings(
 ) -> Surroundings:
     """What the doors share."""
     entropy, noticed = SystemEntropy(), NoticedLog(log, grown)
+    trusted = await Trusted.load(log, secrets.bundle, secrets.root)
     return Surroundings(
         noticed,
         timekeeper,
         entropy,
-        secrets.trust,
+        trusted,
+        await StatusLists.load(lambda: trusted.now, log, timekeeper),
         await _request_secret(log, entropy),
         tasks,
         Refusals(noticed, timekeeper),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
 from gatewayd.adapters.sealing import SealingError, unseal
 from gatewayd.adapters.sqlite_cloud import open_cloud
+from gatewayd.cloud.outbox import Message
 from gatewayd.cloud.pull import PATIENCE, Operator, Patience, Progress, Puller, Source, UnsealError
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.checkpoint import SignatureType, Verifier
@@ -137,6 +138,17 @@ class Cloud:
         )
         async with Mqtt(settings).connect() as session:
             yield Puller(session, source, operator)
+
+
+async def publish(broker: BrokerFiles, messages: Sequence[Message]) -> None:
+    """Leave these at the broker, each acknowledged by it. UpstreamError."""
+    host, port, tls = broker.where()
+    client_id = f"cloud-{SystemEntropy().token_bytes(4).hex()}"
+    async with Mqtt(
+        MqttSettings(host=host, port=port, tls=tls, client_id=client_id)
+    ).connect() as at:
+        for message in messages:
+            await at.publish(message.topic, message.payload, retain=True)
 
 
 def _unsealer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes, bytes], bytes]:

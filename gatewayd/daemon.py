@@ -15,7 +15,6 @@ from typing import Final
 
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.core.model import (
-    INTERRUPTED,
     ClockState,
     Command,
     DoorId,
@@ -28,6 +27,7 @@ from gatewayd.door import Door
 from gatewayd.phones import Phones
 from gatewayd.ports import AuditLog, Lock, Peripheral, Pulse, StorageError, Supervisor
 from gatewayd.refusals import Refusals
+from gatewayd.retirement import settle
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.vitals import TaskPulse, Vitals
 
@@ -76,6 +76,8 @@ class Daemon:
     """Set it to stop in good order."""
     watchdog_s: float = LOOK_S
     """How often the supervisor wants to hear that we live."""
+    retired: bool = False
+    """Its log is closed: not even the start is written down."""
     troubles: Callable[[], str] = str
     """What is wrong with locks, in words; shown to the supervisor when it changes."""
 
@@ -99,7 +101,7 @@ class Daemon:
         running.append(self.tasks.create_task(self._feed(vitals), name="watchdog"))
         self.supervisor.ready()
         self.supervisor.status(self._line())
-        _log.info("serving %s", ", ".join(self.doors))
+        _log.info("serving %s", ", ".join(self.doors) or "no doors")
         try:
             await self.stop.wait()
         finally:
@@ -107,11 +109,11 @@ class Daemon:
             await self._finish(running)
 
     async def _begin(self) -> None:
-        """Say in the log what the last run could not: commands without outcome are UNKNOWN."""
+        if self.retired:
+            _log.error("the operator has retired this gateway: it opens nothing any more")
+            return
         time = self.timekeeper.reading()
-        for command in await self.log.unsettled():
-            fact = Fact(time, EntryKind.OUTCOME, command.door, INTERRUPTED, command.intent_seq)
-            await self.log.append(fact, settles=command.id)
+        for command in await settle(self.log, time):
             _log.warning("door %s: a command was cut short; outcome unknown", command.door)
         await self.log.append(Fact(time, EntryKind.STARTED, None, STARTED))
 

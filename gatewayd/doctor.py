@@ -57,7 +57,7 @@ async def examine(path: Path, machine: Machine | None = None) -> tuple[Finding, 
 def _configuration(path: Path) -> tuple[config.Config | None, object]:
     """The configuration as far as it can be used, and what is to be said about it."""
     try:
-        settings = config.load(path)
+        settings = config.load(path, unbound=True)  # so that all else can be looked at
     except config.ConfigError as error:
         return None, _problems(path, error.problems)
     return settings, _problems(path, config.check(path, extras.check))

@@ -28,12 +28,13 @@ from gatewayd.core.model import (
     Record,
     Verdict,
 )
-from gatewayd.core.trust import Trust
+from gatewayd.lists import StatusLists
 from gatewayd.opening import NOT_LOGGED, Answer, Opening, Reach
 from gatewayd.ports import AuditLog, Entropy, Lock, RadioError, StorageError
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity, Rights
 from gatewayd.timekeeper import Timekeeper
+from gatewayd.trusted import Trusted
 
 _log: Final = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class Surroundings:
     log: AuditLog
     timekeeper: Timekeeper
     entropy: Entropy
-    trust: Trust
+    trusted: Trusted
+    lists: StatusLists
     secret: bytes
     """Keys the names of past requests; the same across restarts."""
     tasks: asyncio.TaskGroup
@@ -97,7 +99,7 @@ class Door:
         self._lock = lock
         self._around = around
         self._budget = budget
-        self._rights = Rights(identity, around.trust, around.timekeeper)
+        self._rights = Rights(identity, around.trusted, around.timekeeper, around.lists)
         self._reach = Reach(
             identity.id, identity.latch_ms, lock, self._dial, around.log, around.timekeeper
         )

@@ -76,7 +76,7 @@ class Enrolment:
             answer_key=_p256(answer_key).public_key(),
         )
         begun = progress.begun(claim.text(), keys, answer_key, request.sign(claim))
-        keyfiles.replace_file(self._state, begun.encode())
+        keyfiles.keep_file(self._state, begun.encode())
         return begun
 
     def accept(self, progress: Progress, answer: bytes) -> Progress:
@@ -93,7 +93,7 @@ class Enrolment:
             keyfiles.remove_file(self._state)
             raise
         granted = progress.granted(answer)
-        keyfiles.replace_file(self._state, granted.encode())
+        keyfiles.keep_file(self._state, granted.encode())
         return granted
 
     def install(self, progress: Progress) -> tuple[Enrolled, list[Path]]:
@@ -107,7 +107,7 @@ class Enrolment:
             public[self.directory / CONFIGURATION] = text.encode()
         for files, mode in ((private, PRIVATE_MODE), (public, PUBLIC_MODE)):
             for path, data in files.items():
-                keyfiles.replace_file(path, data, mode=mode)
+                keyfiles.keep_file(path, data, mode=mode)
         keyfiles.remove_file(self._state)
         return enrolled, [*private, *public]
 

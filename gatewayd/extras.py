@@ -6,9 +6,11 @@ Part of the composition: it names adapters, and tries to import them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Final
+
+from msgspec.structs import replace
 
 from gatewayd.config import Config, Report
 
@@ -24,9 +26,7 @@ ADAPTERS: Final[Mapping[str, str]] = {
 def check(config: Config, report: Report) -> None:
     """Add to `report` every library that is asked for and cannot be used."""
     for place, who, extra in _asked(config):
-        try:
-            import_module(ADAPTERS[extra])
-        except ImportError:
+        if not _importable(extra):
             report.add(
                 place,
                 f"{who} needs libraries that are not installed",
@@ -48,3 +48,27 @@ def _asked(config: Config) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
             yield ("door", index, "lock", "serial"), f"door {door.id}", "serial"
         if door.relay is not None:
             yield ("door", index, "relay"), f"door {door.id}", "relay"
+
+
+def usable(config: Config, tell: Callable[[str], None]) -> Config:
+    """Without the doors whose libraries cannot be used; `tell` hears which, and why.
+
+    For doors that came by envelope: nobody is there to install anything, and the others open.
+    """
+    missing = {
+        place[1]: f"{who} is not served: gatewayd[{extra}] is not installed"
+        for place, who, extra in _asked(config)
+        if place[0] == "door" and not _importable(extra)
+    }
+    for said in missing.values():
+        tell(said)
+    doors = tuple(door for index, door in enumerate(config.doors) if index not in missing)
+    return replace(config, door=doors)
+
+
+def _importable(extra: str) -> bool:
+    try:
+        import_module(ADAPTERS[extra])
+    except ImportError:
+        return False
+    return True

@@ -225,14 +225,10 @@ def create_files(files: Mapping[Path, bytes], *, mode: int = PRIVATE_MODE) -> No
         raise _not_written(error) from None
 
 
-def replace_file(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
-    """Put `data` there, durably; until it returns the old file, or none, is there. KeyFileError."""
-    new = path.with_name(f".{path.name}.new")
+def keep_file(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
+    """As `replace_file`, for whom a KeyFileError says what is wrong."""
     try:
-        new.unlink(missing_ok=True)  # of a power cut
-        _create(new, data, mode, [])
-        new.replace(path)
-        _sync(path.parent)
+        replace_file(path, data, mode)
     except OSError as error:
         raise _not_written(error) from None
 
@@ -251,6 +247,23 @@ def _not_written(error: OSError) -> KeyFileError:
         f"cannot write {error.filename}: {error.strerror}",
         "does the directory exist, may you write there, is the disk full?",
     )
+
+
+def replace_file(path: Path, data: bytes, mode: int = PRIVATE_MODE) -> None:
+    """Put `data` at `path`: written beside it, synced, renamed, the directory synced."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)  # left by a power loss; it never was the file
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
 
 
 def _create(path: Path, data: bytes, mode: int, made: list[Path]) -> None:

@@ -85,6 +85,11 @@ class LockConnection:
         """False once the link is gone or the lock broke the protocol."""
         return self._reader is not None and not self._reader.done() and not self._abandoned
 
+    @property
+    def binding(self) -> bytes | None:
+        """What only the two ends of this handshake know; None where it was resumed."""
+        return self._talk.session.binding
+
     async def ask(self, message: Message, within_s: float) -> Message:
         """Send one request and wait for its answer.
 

@@ -7,8 +7,9 @@ is not installed.
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ from pathlib import Path
 from gatewayd import addresses
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
+from gatewayd.core.model import GatewayId
+from gatewayd.core.timekeeping import FRESH_S
+from gatewayd.core.topics import GatewayTopics
+from gatewayd.emulators import carry
+from gatewayd.emulators.carry import Carried
 from gatewayd.emulators.phone import Phone, Report
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.emulators.watch import News, Watch, Watcher
@@ -85,6 +91,67 @@ async def ask_result(
     held = Wallet.load(wallet)
     async with open_phone_radio(choice) as central:
         return await _phone(central, held).ask_result(door, request, address=address)
+
+
+async def deliver(
+    choice: Choice, wallet: Path, door: str, data: bytes, address: str | None
+) -> Carried:
+    """Carry `data` to the gateway of a door. Errors as `open_door`."""
+    held = Wallet.load(wallet)
+    async with open_phone_radio(choice) as central:
+        return await carry.deliver(_phone(central, held), door, data, address)
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """The phone's network: where the operator answers. ValueError (when used) for a bad URL."""
+
+    url: str
+    authorities: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+async def prove_time(
+    choice: Choice, wallet: Path, door: str, broker: Broker, address: str | None
+) -> Carried:
+    """Have the operator sign the time for a gateway. Errors as `open_door`, and UpstreamError."""
+    from gatewayd.adapters.mqtt import Mqtt, MqttSettings, broker_at  # noqa: PLC0415 - not light
+
+    host, port, tls = broker_at(
+        broker.url, ca=broker.authorities, certificate=broker.certificate, key=broker.key
+    )
+    held, entropy = Wallet.load(wallet), SystemEntropy()
+
+    @asynccontextmanager
+    async def service(
+        gateway: str, nonce: bytes
+    ) -> AsyncIterator[Callable[[], Awaitable[bytes | None]]]:
+        topics = GatewayTopics(GatewayId(gateway))
+        settings = MqttSettings(
+            host=host,
+            port=port,
+            tls=tls,
+            client_id=f"phone-{entropy.token_bytes(4).hex()}",
+            subscriptions=(topics.down("time"),),
+            deadline_s=FRESH_S,
+        )
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + FRESH_S
+        async with Mqtt(settings).connect() as session:
+            await session.publish(topics.time, nonce)
+
+            async def answer() -> bytes | None:
+                try:
+                    async with asyncio.timeout_at(until_s):
+                        return (await session.receive())[1]
+                except TimeoutError:
+                    return None
+
+            yield answer
+
+    async with open_phone_radio(choice) as central:
+        return await carry.prove_time(_phone(central, held), door, service, address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from gatewayd.core.keytoken import KeyToken, TokenRejected
 from gatewayd.core.model import DoorId, Verdict
 from gatewayd.core.receipt import Receipt
 from gatewayd.core.requests import request_key
+from gatewayd.courier import Bag, Carried, Courier
 from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.opening import Answer
@@ -61,6 +62,10 @@ class Receipts:
     origin: str
 
 
+Request = Prepare | Open | GetResult | Carried
+"""What holders may ask."""
+
+
 class _Strange(Exception):  # noqa: N818 - a way out of a conversation, not an error of ours
     """The peer is no holder, or stopped behaving like one; `reason` is for us alone."""
 
@@ -72,12 +77,13 @@ class _Strange(Exception):  # noqa: N818 - a way out of a conversation, not an e
 class Phones:
     """Everybody who is connected now: `cap` links at most, and one more while another leaves."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what phones are given
         self,
         identity: GatewayIdentity,
         receipts: Receipts,
         doors: Mapping[DoorId, Door],
         around: Surroundings,
+        courier: Courier,
         *,
         cap: int,
     ) -> None:
@@ -86,6 +92,7 @@ class Phones:
         self._receipts = receipts
         self._doors = doors
         self._around = around
+        self._courier = courier
         self._links = Links(cap)
         self._serving: dict[int, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -207,18 +214,21 @@ class Phones:
         )
         talk = Conversation(WatchedLink(link, lambda: self._active(number, session)), session)
         token = await self._identify(talk)
-        while token is not None and not self._draining:
+        if token is None:
+            return
+        bag = Bag(self._courier, token.identity.digest())
+        while not self._draining:
             try:
                 event = await talk.next_event()
             except RemoteProtocolError as error:
                 await self._broken(number, token, error)
                 return
             message = event.message if isinstance(event, MessageReceived) else None
-            if not isinstance(message, Prepare | Open | GetResult):
+            if not isinstance(message, Request):
                 self.counts["refused us"] += 1  # a fault is never answered with a fault
                 return
             self._links = self._links.asked(number, self._now_s())
-            await talk.send(await self._answer(token, message))
+            await talk.send(await self._answer(token, bag, message))
             self._update(self._links.answered(number, self._now_s()))
 
     def _active(self, number: int, session: GatewaySession) -> None:
@@ -238,7 +248,7 @@ class Phones:
             if not isinstance(event, CredentialReceived):
                 self.counts["refused us"] += 1
                 return None
-            token = keytoken.authenticate(event.credential or b"", self._around.trust)
+            token = keytoken.authenticate(event.credential or b"", self._around.trusted.now)
             key = token.key
         except TokenRejected as rejected:
             raise await self._constant_error(talk, rejected.reason) from None
@@ -264,7 +274,9 @@ class Phones:
             await self._around.refusals.write(token, None, Reason.REPLAYED)
 
     # --- what holders ask -------------------------------------------------------------
-    async def _answer(self, token: KeyToken, message: Prepare | Open | GetResult) -> Message:
+    async def _answer(self, token: KeyToken, bag: Bag, message: Request) -> Message:
+        if isinstance(message, Carried):
+            return await bag.answer(message)
         match message:
             case Prepare(door):
                 return self._prepare(token, door)

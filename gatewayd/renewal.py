@@ -36,7 +36,7 @@ class Renewal:
     """Of one gateway. `path` is what the broker is to be shown."""
 
     gateway: str
-    trust: Trust
+    trust: Callable[[], Trust]
     path: Path
     held: Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -58,12 +58,12 @@ class Renewal:
 
         RemoteProtocolError when it is not this operator's for us, StorageError.
         """
-        renewed = verify_renewal(payload, self.trust, self.gateway, self.key.public_key())
+        renewed = verify_renewal(payload, self.trust(), self.gateway, self.key.public_key())
         if renewed.certificate.until <= self.held.until:
             return False
         data = renewed.certificate.pem() + renewed.authority.pem()
         try:
-            await asyncio.to_thread(keyfiles.replace_file, self.path, data, mode=PUBLIC_MODE)
+            await asyncio.to_thread(keyfiles.keep_file, self.path, data, mode=PUBLIC_MODE)
         except KeyFileError as error:
             raise StorageError(error.message) from error
         self.held = renewed.certificate
@@ -74,7 +74,7 @@ class Renewal:
 def load(  # noqa: PLR0913 - what it is made of
     *,
     gateway: str,
-    trust: Trust,
+    trust: Callable[[], Trust],
     certificate: Path,
     key: Path,
     state: Path,
@@ -105,7 +105,7 @@ def load(  # noqa: PLR0913 - what it is made of
     else:
         try:
             data = keyfiles.read_file(certificate, "our certificate")
-            keyfiles.replace_file(path, data, mode=PUBLIC_MODE)
+            keyfiles.keep_file(path, data, mode=PUBLIC_MODE)
         except KeyFileError as error:
             _log.warning("our certificate is not renewed by itself: %s", error)
             return None

@@ -14,8 +14,9 @@ from gatewayd.core.admission import RecentUses
 from gatewayd.core.keytoken import KeyToken, TokenRejected
 from gatewayd.core.model import Decision, DoorId
 from gatewayd.core.policy import DoorSettings, OpenRequest, Situation
-from gatewayd.core.trust import Trust
+from gatewayd.lists import StatusLists
 from gatewayd.timekeeper import Timekeeper
+from gatewayd.trusted import Trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +32,28 @@ class DoorIdentity:
 class Rights:
     """At one door."""
 
-    def __init__(self, door: DoorIdentity, trust: Trust, timekeeper: Timekeeper) -> None:
+    def __init__(
+        self, door: DoorIdentity, trusted: Trusted, timekeeper: Timekeeper, lists: StatusLists
+    ) -> None:
         self._door = door
-        self._trust = trust
+        self._trusted = trusted
         self._timekeeper = timekeeper
+        self._lists = lists
         self._recent = RecentUses()
 
     def decide(self, token: KeyToken, action: Action, presence: Presence) -> Decision:
         """Counts nothing; see `asked`."""
-        time = self._timekeeper.reading()
+        time, trust = self._timekeeper.reading(), self._trusted.now
         try:
             grants = keytoken.grants(
                 token,
-                self._trust,
-                audience=self._trust.group,
+                trust,
+                audience=trust.group,
                 door=self._door.id,
                 action=action,
                 time=time,
                 zone=self._door.zone,
+                lists=self._lists.held,
             )
         except TokenRejected as rejected:
             return Decision(allowed=False, reason=rejected.reason)

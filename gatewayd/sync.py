@@ -2,8 +2,8 @@
 
 Nothing here is needed to open a door, and no door waits for it. The log is the
 outbox: what the broker loses is asked for again. Everything a broker delivers
-is a stranger's bytes until an operator's key has signed it; what does not fit
-is counted and forgotten.
+goes to the mailbox, which judges it by its signature and not by its topic; what
+does not fit is counted and forgotten.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,24 +23,31 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import checkpoint as notes
-from gatewayd.core import envelope
 from gatewayd.core.backoff import Backoff
-from gatewayd.core.checkpoint import Checkpoint, Verifier
-from gatewayd.core.envelope import Kind, Statement, TimeAnswer
+from gatewayd.core.checkpoint import Checkpoint, SignatureType, Verifier
+from gatewayd.core.envelope import Kind, Statement
 from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import CERTIFICATE, GatewayTopics
 from gatewayd.core.trust import Trust
 from gatewayd.groups import only
-from gatewayd.ports import Clock, LogReader, Memory, PortError, Pulse, StorageError, Upstream
+from gatewayd.mailbox import Mailbox, OrderHandler
+from gatewayd.ports import (
+    Clock,
+    LogReader,
+    Memory,
+    PortError,
+    Pulse,
+    StorageError,
+    Upstream,
+    UpstreamError,
+)
 from gatewayd.vitals import UNWATCHED
 
 COSIGNED_NAME: Final = "cosigned checkpoint"
 """Under this name `ports.Memory` keeps the largest checkpoint that the cloud cosigned."""
 
-MAX_ORDER_BYTES: Final = 20 * 1024  # an acknowledgement carries a note of up to 16 KiB
-REMEMBERED_ORDERS: Final = 256
 STEP_S: Final = 180.0
 """More than any step takes: connecting, an order carried out, a hint; the broker may be slow."""
 
@@ -75,7 +83,7 @@ class Uplink:
     """Everything the uplink needs; `gatewayd.uplink_app` chooses."""
 
     gateway: GatewayId
-    trust: Trust
+    mailbox: Mailbox
     log_key: Ed25519PrivateKey = field(repr=False)
     connect: Callable[[], AbstractAsyncContextManager[Upstream]]
     """A session, subscribed to `GatewayTopics.for_gateway`; its will is `status(online=False)`."""
@@ -88,14 +96,8 @@ class Uplink:
     """(plaintext, info, recipient) -> sealed."""
     status: Callable[[], bytes]
     """What is retained as `status`; never person fields. See `status`."""
-    floor_s: Callable[[], int]
-    """`TimeReading.floor_s` of now."""
     question: Callable[[], bytes | None]
     """A fresh nonce when signed time is wanted now, else None."""
-    answered: Callable[[bytes, int], Awaitable[None]]
-    """(nonce, time_s) signed by the time key; TimeRefusedError when timekeeping refuses it."""
-    witness: Verifier | None = None
-    """Whose cosignature an Ack must bear; None: the command key speaks for the cloud."""
     renewal: Renewal | None = None
     """None without a certificate that renews itself."""
     pace: Pace = Pace()
@@ -103,7 +105,7 @@ class Uplink:
     """What came in and what of it was ignored, by reason."""
 
 
-def status(*, online: bool, **fields: str | float | bool | Mapping[str, object] | None) -> bytes:
+def status(*, online: bool, **fields: object) -> bytes:
     """The retained status: JSON, for people with any MQTT client."""
     return json.dumps({"online": online, **fields}, sort_keys=True).encode()
 
@@ -157,16 +159,7 @@ class _GatewaySide:
         self._topics = GatewayTopics(uplink.gateway)
         self._origin = origin_of(uplink.gateway)
         self._verifier = Verifier(self._origin, uplink.log_key.public_key().public_bytes_raw())
-        self._addressees = (uplink.gateway, uplink.trust.group, envelope.EVERYBODY)
-        self._orders = {
-            self._topics.down(kind.name.lower()): (kind, carry_out)
-            for kind, carry_out in {
-                Kind.PULL: self._pull,
-                Kind.ACK: self._acknowledge,
-                Kind.TIME: self._time,
-            }.items()
-        }
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._believed = uplink.mailbox.trusted.now
         self._signed_size = -1
         self._asked_s = float("-inf")
         self.up_since_s: float | None = None
@@ -177,6 +170,7 @@ class _GatewaySide:
         self.up_since_s = None
         async with self._uplink.connect() as upstream:
             self.up_since_s = self._uplink.clock.instant().boottime_s
+            self._believed = self._trust
             _log.info("connected to the broker")
             await self._converse(upstream)
 
@@ -188,12 +182,22 @@ class _GatewaySide:
         finally:
             self._listening.waits()
 
+    @property
+    def _trust(self) -> Trust:
+        return self._uplink.mailbox.trusted.now
+
+    def _check_trust(self) -> None:
+        """A new session brings again what is retained, and of which some was not believed yet."""
+        if self._trust is not self._believed:
+            raise UpstreamError("the trust bundle changed: connecting anew")
+
     # --- unasked -------------------------------------------------------------------
     async def _tell(self, upstream: Upstream) -> None:
         pace = self._uplink.pace
         told, told_size, told_s = b"", 0, float("-inf")
         while True:
             self._pulse.beat(pace.hint_s + STEP_S)
+            self._check_trust()
             size = await self._uplink.log.size()
             now_s = self._uplink.clock.instant().boottime_s
             regular = now_s - told_s >= pace.hint_s
@@ -244,46 +248,32 @@ class _GatewaySide:
 
     # --- asked ---------------------------------------------------------------------
     async def _listen(self, upstream: Upstream) -> None:
+        orders: dict[Kind, OrderHandler] = {
+            Kind.PULL: partial(self._pull, upstream),
+            Kind.ACK: self._acknowledge,
+        }
         while True:
             self._listening.waits()
             topic, payload = await upstream.receive()
             self._listening.beat(STEP_S)
             counts = self._uplink.counts
             try:
-                await self._handle(upstream, topic, payload)
+                renewal = self._uplink.renewal
+                if renewal is not None and topic == self._topics.down(CERTIFICATE):
+                    await renewal.answered(payload)
+                else:
+                    await self._uplink.mailbox.deliver(payload, orders)
             except RemoteProtocolError as error:
                 counts[f"ignored: {error.fault.name.lower()}"] += 1
+                _log.debug("uplink: %s: %s", topic, error)
             except TimeRefusedError as error:
                 counts[f"ignored: {error.refusal.name.lower()}"] += 1
             except StorageError as error:  # the cloud asks again
                 counts["log not readable"] += 1
                 _log.warning("uplink: %s", error)
-
-    async def _handle(self, upstream: Upstream, topic: str, payload: bytes) -> None:
-        uplink = self._uplink
-        if uplink.renewal is not None and topic == self._topics.down("certificate"):
-            known = "certificate" if await uplink.renewal.answered(payload) else "ignored: repeated"
-            uplink.counts[known] += 1
-            return
-        if topic not in self._orders or len(payload) > MAX_ORDER_BYTES:
-            uplink.counts["ignored: not an order"] += 1
-            return
-        kind, carry_out = self._orders[topic]
-        statement = envelope.verify(
-            payload,
-            uplink.trust,
-            kind=kind,
-            addressees=self._addressees,
-            floor_s=uplink.floor_s(),
-        )
-        if statement.id in self._seen:
-            uplink.counts["ignored: repeated"] += 1
-            return
-        self._seen[statement.id] = None
-        if len(self._seen) > REMEMBERED_ORDERS:
-            self._seen.popitem(last=False)
-        await carry_out(upstream, statement)
-        uplink.counts[kind.name.lower()] += 1
+            else:
+                counts["taken"] += 1
+            self._check_trust()
 
     async def _pull(self, upstream: Upstream, statement: Statement) -> None:
         order = Pull.of(statement.body)
@@ -305,14 +295,15 @@ class _GatewaySide:
         sealed = uplink.seal(
             batch.sign(self._origin, uplink.log_key),
             seal_info(self._origin, statement.id),
-            uplink.trust.seal_key,
+            self._trust.seal_key,
         )
         await upstream.publish(self._topics.answer(statement.id), sealed)
+        uplink.counts["pull"] += 1
 
-    async def _acknowledge(self, _upstream: Upstream, statement: Statement) -> None:
+    async def _acknowledge(self, statement: Statement) -> None:
         order = Ack.of(statement.body)
         log = self._uplink.log
-        checkpoint = order.verify(self._verifier, self._uplink.witness)
+        checkpoint = order.verify(self._verifier, _witnesses(self._trust))
         if checkpoint.size > await log.size() or checkpoint.root != await log.root(checkpoint.size):
             self._uplink.counts["alarm: other log"] += 1
             _log.error("uplink: the cloud holds a checkpoint that we signed over another log")
@@ -320,7 +311,11 @@ class _GatewaySide:
         before = await log.acknowledged()
         if await log.acknowledge(checkpoint.size) > before or before == checkpoint.size:
             await self._uplink.memory.store(COSIGNED_NAME, order.note)
+        self._uplink.counts["ack"] += 1
 
-    async def _time(self, _upstream: Upstream, statement: Statement) -> None:
-        answer = TimeAnswer.of(statement.body)
-        await self._uplink.answered(answer.nonce, answer.time_s)
+
+def _witnesses(trust: Trust) -> tuple[Verifier, ...]:
+    """One of them must have cosigned; without any the command key speaks for the cloud."""
+    return tuple(
+        Verifier(name, key, SignatureType.COSIGNATURE_V1) for name, key in trust.witnesses.items()
+    )

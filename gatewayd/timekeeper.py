@@ -7,6 +7,7 @@ learn the date.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -19,6 +20,8 @@ from gatewayd.core.timekeeping import (
 )
 from gatewayd.ports import Clock, Entropy, Memory, Pulse, StorageError
 from gatewayd.vitals import UNWATCHED
+
+_log: Final = logging.getLogger(__name__)
 
 MEMORY_NAME: Final = "timekeeping"
 ASK_S: Final = 6 * 3600.0
@@ -88,6 +91,10 @@ class Timekeeper:
             known = self._known.raised(time_s)
         await self.update(known)
 
+    async def lower(self, above_s: int, to_s: int) -> None:
+        """The operator's root takes back a time that was signed wrongly; see `Timekeeping`."""
+        await self.update(self._known.lowered(above_s, to_s, self._clock.instant()))
+
     def ask(self, nonce: bytes) -> None:
         """A question with this nonce leaves now; an older one is dropped."""
         self._known = self._known.asked(nonce, self._clock.instant())
@@ -99,6 +106,7 @@ class Timekeeper:
         log will say louder that the disk has failed.
         """
         state: ClockState | None = None
+        strayed = False
         kept_s = self.instant().boottime_s
         while True:
             pulse.beat(LOOK_S)
@@ -106,6 +114,9 @@ class Timekeeper:
             if state is not None and reading.state is not state:
                 await changed(reading)
             state = reading.state
+            if (strays := self._known.wall_strays(self.instant())) and not strayed:
+                _log.error("the system's clock was stepped away from signed time; not believed")
+            strayed = strays
             if self.instant().boottime_s - kept_s >= KEEP_S:
                 kept_s = self.instant().boottime_s
                 try:
@@ -124,17 +135,25 @@ class SignedTime:
         self._answered_s = float("-inf")
         self._asked_s = float("-inf")
 
-    def question(self) -> bytes | None:
-        """A fresh nonce when signed time is wanted now, else None."""
+    def question(self, again_s: float = AGAIN_S) -> bytes | None:
+        """A fresh nonce when signed time is wanted now, else None.
+
+        again_s: how long an earlier question is left alone. Phones leave it for as long as
+        it may be answered (`FRESH_S`), or one of them could spoil the uplink's for ever.
+        """
         instant = self._timekeeper.instant()
         trusted = self._timekeeper.reading().state is ClockState.TRUSTED
         recent = trusted and instant.boottime_s - self._answered_s < ASK_S
-        if recent or instant.boottime_s - self._asked_s < AGAIN_S:
+        if recent or instant.boottime_s - self._asked_s < again_s:
             return None
         nonce = self._entropy.token_bytes(ID_BYTES)
         self._asked_s = instant.boottime_s
         self._timekeeper.ask(nonce)
         return nonce
+
+    def reading(self) -> TimeReading:
+        """What time it is now, and how sure that is."""
+        return self._timekeeper.reading()
 
     async def answered(self, nonce: bytes, time_s: int) -> None:
         """The time key has signed this. TimeRefusedError where timekeeping does not believe it."""

@@ -18,9 +18,11 @@ from gatewayd.adapters.sqlite import SqliteLog
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
-from gatewayd.core.model import ClockState, GatewayId
+from gatewayd.core.model import ClockState, GatewayId, TimeReading
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
+from gatewayd.lists import StatusLists
+from gatewayd.mailbox import Mailbox
 from gatewayd.phones import Phones
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
@@ -33,15 +35,16 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     broker: Uplink,
     secrets: Secrets,
     log: SqliteLog,
-    timekeeper: Timekeeper,
+    mailbox: Mailbox,
+    times: SignedTime,
     grown: asyncio.Event,
     health: Callable[[], bytes],
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown."""
     gateway = GatewayId(config.gateway.id)
-    topics = GatewayTopics(gateway)
+    topics = GatewayTopics(gateway, secrets.trust.group)
     clock, entropy = SystemClock(), SystemEntropy()
-    renewal = _renewal(config, broker, secrets, timekeeper)
+    renewal = _renewal(config, broker, mailbox, times.reading)
     certificate = broker.certificate if renewal is None else renewal.path
     host, port, tls = broker_at(
         broker.broker, ca=broker.authorities, certificate=certificate, key=broker.key
@@ -54,10 +57,9 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         will=Will(topics.status, sync.status(online=False)),
         subscriptions=topics.for_gateway,
     )
-    time = SignedTime(timekeeper, entropy)
     wired = sync.Uplink(
         gateway=gateway,
-        trust=secrets.trust,
+        mailbox=mailbox,
         log_key=secrets.log_key,
         connect=Mqtt(settings).connect,
         log=log,
@@ -66,28 +68,26 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         jitter=entropy.fraction,
         seal=sealing.seal,
         status=health,
-        floor_s=lambda: timekeeper.reading().floor_s,
-        question=time.question,
-        answered=time.answered,
+        question=times.question,
         renewal=renewal,
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
 
 
 def _renewal(
-    config: Config, broker: Uplink, secrets: Secrets, timekeeper: Timekeeper
+    config: Config, broker: Uplink, mailbox: Mailbox, now: Callable[[], TimeReading]
 ) -> Renewal | None:
     if broker.certificate is None or broker.key is None:
         return None
     from gatewayd import renewal  # noqa: PLC0415 - X.509, which not every gateway needs
 
     def now_s() -> int:
-        reading = timekeeper.reading()
+        reading = now()
         return reading.floor_s if reading.state is ClockState.UNKNOWN else reading.now_s
 
     return renewal.load(
         gateway=config.gateway.id,
-        trust=secrets.trust,
+        trust=lambda: mailbox.trusted.now,
         certificate=broker.certificate,
         key=broker.key,
         state=config.gateway.state,
@@ -95,13 +95,15 @@ def _renewal(
     )
 
 
-def status(
+def status(  # noqa: PLR0913, PLR0917 - all that there is to tell
     timekeeper: Timekeeper,
     phones: Phones,
     radio: Mapping[str, str | int | bool],
     conditions: Conditions,
+    lists: StatusLists,
+    said: Mapping[str, object],
 ) -> bytes:
-    """Health without persons."""
+    """Health without persons. `said`: what the operator said, as far as it arrived."""
     reading = timekeeper.reading()
     return sync.status(
         online=True,
@@ -112,5 +114,7 @@ def status(
         ),
         faults=phones.counts["our fault"],
         locks=conditions.report(),
+        lists=lists.report(),
+        operator=said,
         **radio,
     )

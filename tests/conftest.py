@@ -1,7 +1,13 @@
-"""For every test: hypothesis judges what is right, never how quick the machine is; Ctrl-C works."""
+"""For every test: hypothesis judges what is right, never how quick the machine is; Ctrl-C works.
 
+What a module leaves behind is collected at its end, so that it is blamed and no other.
+"""
+
+import gc
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("gatewayd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -10,3 +16,9 @@ settings.load_profile("gatewayd")
 # A shell that starts us in the background lets us ignore it (POSIX 2.11), and so would every child.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_garbage() -> Iterator[None]:
+    yield
+    gc.collect()

@@ -18,8 +18,17 @@ STANDARD = {
     "__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib",
     "hmac", "itertools", "math", "operator", "re", "struct", "types", "typing",
 }  # fmt: skip
-WIRE = STANDARD | {"binascii", "cryptography", "firmware_proto"}
-CORE = STANDARD | {"base64", "cryptography", "datetime", "firmware_proto", "gatewayd", "zoneinfo"}
+WIRE = STANDARD | {"base64", "binascii", "cryptography", "firmware_proto"}
+CORE = STANDARD | {
+    "base64",
+    "cryptography",
+    "datetime",
+    "firmware_proto",
+    "gatewayd",
+    "html",
+    "zlib",
+    "zoneinfo",
+}
 
 # The program with a capability: nothing but the standard library, nothing of the daemon.
 HELPER = STANDARD | {

@@ -11,12 +11,11 @@ from typing import Final
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import enrolment_app, keyfiles
-from gatewayd.cli import check
+from gatewayd.cli import broker, check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common, gateway
 from gatewayd.cli.keys.certificate import read_authority
 from gatewayd.cloud.enrolling import Answered
-from gatewayd.cloud_app import BrokerFiles
 from gatewayd.core import certificates
 from gatewayd.core.certificates import Certificate
 from gatewayd.core.invitation import grouped
@@ -82,13 +81,7 @@ def _enrol(arguments: argparse.Namespace, output: Output) -> int:
         registry = _registry(arguments)
         if arguments.request is not None:
             return _enrol_from_file(registry, arguments, output)
-        broker = BrokerFiles(
-            url=arguments.broker,
-            authorities=arguments.authorities,
-            certificate=arguments.certificate,
-            key=arguments.key,
-        )
-        where = broker.where()
+        where = broker.files(arguments).where()
         output.line(f"answering at {arguments.broker}; Ctrl-C ends it")
 
         def report(answered: Answered) -> bool:
@@ -166,8 +159,7 @@ def _problems(arguments: argparse.Namespace) -> Iterator[None]:
         hint = check.storage_hint(error, "is it the file that `gatewayd cloud invite` made?")
         raise CommandError(str(error), hint) from None
     except UpstreamError as error:
-        hint = "is the broker running, and are --authorities, --certificate and --key its?"
-        raise CommandError(f"{arguments.broker}: {error}", hint) from None
+        raise broker.away(arguments, error) from None
     except ValueError as error:
         raise CommandError(
             f"--broker: {error}", "as mqtts://broker.example:8884", ExitCode.USAGE
@@ -248,16 +240,7 @@ def _invite_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _enrol_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--broker", metavar="URL", default="mqtt://127.0.0.1:1883",
-        help="mqtts://host:port, or mqtt:// on this machine (default: mqtt://127.0.0.1:1883)",
-    )  # fmt: skip
-    for name, text in (
-        ("authorities", "certificates to believe (default: the system's)"),
-        ("certificate", "our certificate, for mqtts"),
-        ("key", "private key of our certificate"),
-    ):
-        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=text)
+    broker.add_arguments(parser)
     parser.add_argument("--once", action="store_true", help="end when one gateway is enrolled")
     parser.add_argument(
         "--lifetime", metavar="SECONDS", type=common.positive, default=90 * common.DAY_S,

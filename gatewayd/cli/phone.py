@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from firmware_proto.codes import ID_BYTES, Outcome, Reason
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.cli.phone_around import SCAN, WATCH
+from gatewayd.cli.phone_carry import DELIVER, TIME
 from gatewayd.cli.phone_radio import choice, door_arguments, ending, facts, finish, hint, question
 
 if TYPE_CHECKING:
@@ -138,5 +139,7 @@ COMMAND: Final = Group(
             examples=("gatewayd phone ask street 00112233445566778899aabbccddeeff --wallet phone",),
         ),
         WATCH,
+        DELIVER,
+        TIME,
     ),
 )

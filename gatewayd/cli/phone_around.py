@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def _watch(arguments: argparse.Namespace, output: Output) -> int:
 
     def taps(tap: Callable[[], None]) -> None:  # the radio is there, and the watch begins
         output.line(f"watching for {arguments.door}; Enter opens it, Ctrl-C ends")
-        _enter_taps(tap)
+        lines_typed(lambda _: tap())
 
     person = phone_app.Person(news, ended, taps)
     watch = Watch(
@@ -110,18 +111,22 @@ _NEWS: Final = {
 }
 
 
-def _enter_taps(tap: Callable[[], None]) -> None:
-    """Every line on standard input is a tap.
+def lines_typed(typed: Callable[[str], None]) -> None:
+    """`typed` is called in the loop with every line on standard input, without its ends.
 
     A thread, because not every system's loop can wait for a terminal; a daemon, because nothing
     ends a read of one.
     """
     loop = asyncio.get_running_loop()
+    if sys.platform != "win32" and sys.stdin.isatty():
+        if os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+            return  # in the background, reading from the terminal would stop us
 
     def listen() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            for _ in sys.stdin:
-                loop.call_soon_threadsafe(tap)
+        # the loop has ended meanwhile, or there is nothing to read from
+        with contextlib.suppress(RuntimeError, OSError):
+            for line in sys.stdin:
+                loop.call_soon_threadsafe(typed, line.strip())
 
     threading.Thread(target=listen, name="keyboard", daemon=True).start()
 

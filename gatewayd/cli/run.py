@@ -23,7 +23,9 @@ _HINTS: Final[dict[type[BaseException], str]] = {
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
         handed_over = config.credentials.directory(os.environ)
-        settings, secrets = config.load_all(arguments.config, handed_over, extras.check)
+        settings, secrets = config.load_all(
+            arguments.config, handed_over, extras.check, as_installed=True
+        )
     except config.ConfigError as error:
         check.report(error.path, error.problems, output)
         return ExitCode.USAGE

@@ -93,6 +93,7 @@ class Authority:
             command_key=self.command.public_key(),
             time_key=self.time.public_key(),
             seal_key=self.seal.public_key(),
+            roots=(self.root.public_key(),),
         )
 
     def bundle(self, serial: int = 1) -> bytes:

@@ -23,7 +23,7 @@ from gatewayd.cloud.invitations import ClaimUsedError, Invitation, InvitationSto
 from gatewayd.core import certificates, enrolment, provisioned_time
 from gatewayd.core.certificates import Authority, Certificate, Use
 from gatewayd.core.enrolment import Grant, Refusal, Renewed, Request
-from gatewayd.core.topics import EnrolTopics, renewing
+from gatewayd.core.topics import CERTIFICATE, EnrolTopics, renewing
 from gatewayd.ports import Upstream
 
 CREDENTIAL_S: Final = 1095 * DAY_S
@@ -82,7 +82,7 @@ class Enroller:
         try:
             if topics is None:
                 return self.answer(payload)
-            return self._renew(topics.gateway, payload, topics.down("certificate"))
+            return self._renew(topics.gateway, payload, topics.down(CERTIFICATE))
         except RemoteProtocolError as error:
             self.counts[error.fault.name.lower()] += 1
             return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from gatewayd.config import checks, credentials, secrets
+from gatewayd.config import checks, credentials, on_site, secrets
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.model import Config
 from gatewayd.config.secrets import Secrets
@@ -22,6 +22,7 @@ __all__ = [
     "credentials",
     "load",
     "load_all",
+    "on_site",
 ]
 
 _T = TypeVar("_T")
@@ -39,21 +40,29 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-def load(path: Path) -> Config:
-    """The configuration in `path`, without the keys. ConfigError with every problem."""
-    config, report = _decode(path)
+def load(path: Path, *, unbound: bool = False) -> Config:
+    """The configuration in `path` with what was bound on site, without the keys. ConfigError.
+
+    `unbound`: doors need nothing yet that moves them.
+    """
+    config, report = _decode(path, unbound=unbound)
     return _unless_problems(path, config, report)
 
 
 def load_all(
-    path: Path, handed_over: Path | None = None, also: Also | None = None
+    path: Path,
+    handed_over: Path | None = None,
+    also: Also | None = None,
+    *,
+    as_installed: bool = False,
 ) -> tuple[Config, Secrets]:
     """The configuration and all keys that it names. ConfigError with every problem of both.
 
     A private key in `handed_over` (see `credentials.directory`) is taken
-    instead of the file of the same name.
+    instead of the file of the same name. `as_installed`: without what was bound on site; what
+    moves a door may then come later, on site or from the operator.
     """
-    config, report = _decode(path, handed_over)
+    config, report = _decode(path, handed_over, unbound=as_installed, placed=not as_installed)
     found = None if config is None else secrets.read(config, report)
     if config is not None and also is not None:
         also(config, report)
@@ -69,7 +78,9 @@ def check(path: Path, also: Also | None = None) -> list[Problem]:
     return []
 
 
-def _decode(path: Path, handed_over: Path | None = None) -> tuple[Config | None, Report]:
+def _decode(
+    path: Path, handed_over: Path | None = None, *, unbound: bool = False, placed: bool = True
+) -> tuple[Config | None, Report]:
     try:
         text = read_file(path, "configuration", "name it with -c FILE").decode("utf-8")
     except KeyFileError as error:
@@ -80,7 +91,11 @@ def _decode(path: Path, handed_over: Path | None = None) -> tuple[Config | None,
     config, report = decode(text, Config, path.parent)
     if config is not None:
         config = credentials.place(config, handed_over)
-        checks.check(config, report)
+        if placed:
+            setup, problems = on_site.load(config.gateway.state)
+            on_site.report_problems(config.gateway.state, problems, report)
+            config = on_site.place(config, setup)
+        checks.check(config, report, unbound=unbound)
     return config, report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -12,18 +12,18 @@ from urllib.parse import SplitResult, urlsplit
 from gatewayd import addresses
 from gatewayd.config import doors
 from gatewayd.config.decode import Report
-from gatewayd.config.model import Config, Radio, Uplink
+from gatewayd.config.model import Config, Door, Radio, Uplink
 from gatewayd.keyfiles import open_to_others
 
 _SCHEMES: Final = ("mqtt", "mqtts")
 
 
-def check(config: Config, report: Report) -> None:
-    """Add to `report` what is wrong across fields."""
+def check(config: Config, report: Report, *, unbound: bool = False) -> None:
+    """Add to `report` what is wrong across fields; `unbound`: doors need not be bound yet."""
     with _looking_at(("gateway", "state"), report):
         _state(config.gateway.state, report)
     _radio(config.radio, report)
-    _doors(config, report)
+    check_doors(config.doors, report, unbound=unbound)
     if config.uplink is not None:
         _uplink(config.uplink, report)
 
@@ -80,10 +80,11 @@ def _radio(radio: Radio, report: Report) -> None:
         )
 
 
-def _doors(config: Config, report: Report) -> None:
-    doors.distinct([each.id for each in config.doors], ("id",), report)
-    doors.check(config.doors, report)
-    for index, door in enumerate(config.doors):
+def check_doors(found: Sequence[Door], report: Report, *, unbound: bool = False) -> None:
+    """Add to `report` what is wrong with doors, wherever they are described."""
+    doors.distinct([each.id for each in found], ("id",), report)
+    doors.check(found, report, unbound=unbound)
+    for index, door in enumerate(found):
         if not _is_zone(door.zone):
             import difflib  # noqa: PLC0415 - for whoever mistypes; a daemon that runs needs none
 

@@ -11,14 +11,15 @@ from gatewayd.config.model import Door, LockFiles, Relay
 _OWN: Final = "every door has its own name and its own lock"
 
 
-def check(doors: Sequence[Door], report: Report) -> None:
-    """Add to `report` what is wrong with locks and relays."""
+def check(doors: Sequence[Door], report: Report, *, unbound: bool = False) -> None:
+    """Add to `report` what is wrong with locks and relays; `unbound`: neither is no problem."""
     for index, door in enumerate(doors):
-        if (door.lock is None) == (door.relay is None):
+        neither = door.lock is None and door.relay is None
+        if (door.lock is not None and door.relay is not None) or (neither and not unbound):
             report.add(
                 ("door", index),
                 f"door[{index + 1}] needs either a lock or a relay",
-                "one of lock.address, lock.serial, relay",
+                "one of lock.address, lock.serial, relay; or on site: gatewayd setup bind-door",
             )
         if door.lock is not None:
             _lock(door.lock, index, report)

@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from firmware_proto import credential
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
@@ -24,7 +23,7 @@ from gatewayd.config.decode import Report
 from gatewayd.config.model import Config
 from gatewayd.core import provisioned_time
 from gatewayd.core.model import DoorId
-from gatewayd.core.trust import Trust, verify_bundle
+from gatewayd.core.trust import Trust, verify_bundle, verify_credential
 from gatewayd.keyfiles import KeyFileError
 
 _T = TypeVar("_T")
@@ -40,6 +39,10 @@ class Secrets:
     """Everything cryptographic that a gateway starts with, verified and consistent."""
 
     trust: Trust
+    """The bundle that was installed; one that came later may count instead (`gatewayd.trusted`)."""
+    bundle: bytes = field(repr=False)
+    root: ec.EllipticCurvePublicKey = field(repr=False)
+    """Who signed it."""
     credential: GatewayCredential
     credential_bytes: bytes = field(repr=False)
     """As presented to phones and locks, verbatim."""
@@ -55,17 +58,18 @@ class Secrets:
 def read(config: Config, report: Report) -> Secrets | None:
     """Read and compare; None when anything was added to `report`."""
     before = len(report.problems)
-    trust = _attempt(report, ("trust", "bundle"), lambda: _trust(config))
+    believed = _attempt(report, ("trust", "bundle"), lambda: _trust(config))
     key, log_key, receipt_key = _private_keys(config, report)
     lock_keys = _lock_keys(config, report)
-    if trust is None:
+    if believed is None:
         return None  # without it nobody can say whether the credential is genuine
+    trust, bundle, root = believed
     presented = _attempt(report, ("keys", "credential"), lambda: _credential(config, trust))
     if presented is None or key is None or log_key is None or receipt_key is None:
         return None
     data, ours = presented
     time_s = _attempt(report, ("trust", "time"), lambda: _time(config, trust))
-    found = Secrets(trust, ours, data, key, log_key, receipt_key, lock_keys, time_s)
+    found = Secrets(trust, bundle, root, ours, data, key, log_key, receipt_key, lock_keys, time_s)
     _compare_names(config, report, found)
     _compare_keys(config, report, found)
     return found if len(report.problems) == before else None
@@ -79,12 +83,12 @@ def _attempt(report: Report, place: lines.Path, read_it: Callable[[], _T]) -> _T
         return None
 
 
-def _trust(config: Config) -> Trust:
+def _trust(config: Config) -> tuple[Trust, bytes, ec.EllipticCurvePublicKey]:
     files = config.trust
     root = keyfiles.read_p256_public(files.root, "root key", "the operator hands it out")
     data = keyfiles.read_file(files.bundle, "trust bundle", _MAKE_BUNDLE)
     try:
-        return verify_bundle(data, root)
+        return verify_bundle(data, root), data, root
     except RemoteProtocolError as error:
         raise KeyFileError(
             f"trust bundle {files.bundle} is not one that {files.root} signed: {error.detail}",
@@ -96,7 +100,7 @@ def _credential(config: Config, trust: Trust) -> tuple[bytes, GatewayCredential]
     path = config.keys.credential
     data = keyfiles.read_file(path, "gateway credential", _MAKE_CREDENTIAL)
     try:
-        return data, credential.verify(data, trust.gateways_key)
+        return data, verify_credential(data, trust)
     except RemoteProtocolError as error:
         raise KeyFileError(
             f"gateway credential {path} is not one that this operator signed: {error.detail}",

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
 from firmware_proto.codes import Fault
 from firmware_proto.errors import RemoteProtocolError
@@ -142,7 +142,9 @@ def signed_by(der: bytes, issuer: ec.EllipticCurvePublicKey) -> bool:
     """Whether this key signed a certificate of anybody's. RemoteProtocolError when it is none."""
     check_foreign(der)
     found = x509.load_der_x509_certificate(der)
-    try:  # the one algorithm of `issue`, whatever the certificate says
+    if found.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+        return False  # what stands outside of what is signed must say the same (RFC 5280 §4.1.1.2)
+    try:
         issuer.verify(found.signature, found.tbs_certificate_bytes, ec.ECDSA(SHA256()))
     except InvalidSignature:
         return False

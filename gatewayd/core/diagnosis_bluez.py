@@ -19,7 +19,9 @@ SETTINGS: Final = "main.conf"
 Version = tuple[int, ...]
 
 SIMULTANEOUS_ROLES: Final = "671b10b5-42c0-4696-9227-eb28d1b049d6"
-MAIN_CONF: Final = "/etc/bluetooth/main.conf, then: systemctl restart bluetooth"
+MAIN_CONF: Final = "/etc/bluetooth/main.conf"
+"""Which bluetoothd reads unless it is told another."""
+THEN: Final = "then: systemctl restart bluetooth"
 
 
 # --- versions ------------------------------------------------------------------------
@@ -116,12 +118,14 @@ def _about_versions(kernel: Version, bluez: Version, both: str) -> Iterator[Find
 class Settings:
     """What bluetoothd was told: the text of main.conf, and its version.
 
-    restart: `Restart=` of its unit; None where no unit of systemd's starts it.
+    restart: `Restart=` of its unit; None where no unit of systemd's starts it. file: the name
+    of what it reads.
     """
 
     text: str
     bluez: str
     restart: str | None = None
+    file: str = MAIN_CONF
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ class Wanted:
 # What each means: https://github.com/bluez/bluez/blob/master/src/main.conf. Known from
 # https://github.com/bluez/bluez/issues/67 (pairing prompts), .../425 (dialling on its own);
 # TemporaryTimeout as in Home Assistant OS, whose default of 30 s is too short for scan and dial;
-# KernelExperimental: hci_le_create_conn_sync() pauses advertising unless roles are simultaneous.
+# KernelExperimental: https://github.com/bluez/bluez/issues/584.
 WANTED: Final = (
     Wanted(
         "General", "ReverseServiceDiscovery", "false", "phones may be asked to pair",
@@ -148,7 +152,7 @@ WANTED: Final = (
     ),
     Wanted(
         "General", "KernelExperimental", SIMULTANEOUS_ROLES,
-        "the door is invisible to phones while a lock is dialled",
+        "phones that are connected are sent away when a lock is not reached",
     ),
     Wanted(
         "General", "JustWorksRepairing", "never", "strangers may replace a pairing",
@@ -204,7 +208,7 @@ def judge_settings(seen: Settings) -> Iterator[Finding]:
     if version(seen.bluez) >= AUTO_ENABLE_BLUEZ:
         defaults["Policy", "AutoEnable"] = "true"
     found = [
-        _differs(wanted, given)
+        _differs(wanted, given, seen.file)
         for wanted in WANTED
         if not _is(wanted, {**defaults, **given}.get((wanted.section, wanted.key)))
     ]
@@ -219,7 +223,7 @@ def _about_this_bluez(seen: Settings, given: Mapping[tuple[str, str], str]) -> I
             SETTINGS,
             Severity.WARNING,
             f"BlueZ {seen.bluez} advertises every 1.28 s, whatever we ask: phones find it late",
-            f"Experimental = true in [General] of {MAIN_CONF}",
+            f"Experimental = true in [General] of {seen.file}, {THEN}",
         )
     mtu = number(given.get(("GATT", "ExchangeMTU"), "517"))
     safe = mtu is not None and mtu <= LARGEST_SAFE_MTU
@@ -228,7 +232,7 @@ def _about_this_bluez(seen: Settings, given: Mapping[tuple[str, str], str]) -> I
             SETTINGS,
             Severity.WARNING,
             f"BlueZ {seen.bluez} drops the largest writes of phones without a word",
-            f"ExchangeMTU = {LARGEST_SAFE_MTU} in [GATT] of {MAIN_CONF}",
+            f"ExchangeMTU = {LARGEST_SAFE_MTU} in [GATT] of {seen.file}, {THEN}",
         )
     if seen.restart in NEVER_AGAIN:
         yield Finding(
@@ -236,8 +240,8 @@ def _about_this_bluez(seen: Settings, given: Mapping[tuple[str, str], str]) -> I
             Severity.WARNING,
             f"bluetooth.service has Restart={seen.restart}: nobody starts bluetoothd again when"
             " it crashes",
-            "install bluetooth.conf as /etc/systemd/system/bluetooth.service.d/gatewayd.conf,"
-            " then: systemctl daemon-reload",
+            "install the package, which says so; or Restart=on-failure in [Service]: systemctl edit"
+            " bluetooth",
         )
 
 
@@ -249,12 +253,12 @@ def _is(wanted: Wanted, value: str | None) -> bool:
     return value == wanted.value
 
 
-def _differs(wanted: Wanted, given: Mapping[tuple[str, str], str]) -> Finding:
+def _differs(wanted: Wanted, given: Mapping[tuple[str, str], str], file: str) -> Finding:
     value = given.get((wanted.section, wanted.key))
     is_now = "is not set" if value is None else f"is {value}"
     return Finding(
         SETTINGS,
         wanted.severity,
         f"{wanted.key} {is_now}: {wanted.without}",
-        f"{wanted.key} = {wanted.value} in [{wanted.section}] of {MAIN_CONF}",
+        f"{wanted.key} = {wanted.value} in [{wanted.section}] of {file}, {THEN}",
     )

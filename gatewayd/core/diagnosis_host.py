@@ -234,16 +234,15 @@ def _about_access(seen: Access) -> Iterator[Finding]:
             PERMISSIONS,
             Severity.ERROR,
             "there is no user gatewayd",
-            "install gatewayd.sysusers.conf as /etc/sysusers.d/gatewayd.conf, then:"
-            " systemd-sysusers",
+            "install the package, which makes it",
         )
     if not seen.policy:
         yield Finding(
             PERMISSIONS,
             Severity.WARNING,
             "no D-Bus policies of ours: any program on this machine may disconnect phones",
-            "install gatewayd.dbus.conf as /etc/dbus-1/system.d/gatewayd.conf, and"
-            " system-local.dbus.conf as /etc/dbus-1/system-local.conf, then: systemctl reload dbus",
+            "install the package; where it is, add /usr/share/gatewayd/system-local.conf to"
+            " /etc/dbus-1/system-local.conf, then: systemctl reload dbus",
         )
     if not seen.helper:
         yield Finding(

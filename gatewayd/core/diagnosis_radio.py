@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gatewayd.core.diagnosis_bluez import MAIN_CONF, SIMULTANEOUS_ROLES
+from gatewayd.core.diagnosis_bluez import SIMULTANEOUS_ROLES, THEN
 from gatewayd.core.findings import Finding, Severity
 
 ADAPTERS: Final = "adapters"
@@ -99,8 +99,8 @@ def _about_adapter(adapter: Adapter, *, shared: bool) -> Finding:
             ADAPTERS,
             Severity.WARNING,
             f"{here} serves phones or dials locks, one at a time",
-            f"KernelExperimental = {SIMULTANEOUS_ROLES} in [General] of {MAIN_CONF}; "
-            "if it stays so: a second adapter for the locks",
+            f"KernelExperimental = {SIMULTANEOUS_ROLES} in [General] of bluetoothd's settings,"
+            f" {THEN}; if it stays so: a second adapter for the locks",
         )
     what = "serves phones and dials locks at once" if shared else "has one role, and plays it"
     return Finding(ADAPTERS, Severity.FINE, f"{here} {what}")

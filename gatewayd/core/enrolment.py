@@ -16,14 +16,14 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from firmware_proto import cbor, cose, credential
+from firmware_proto import cbor, cose
 from firmware_proto.codes import Fault
 from firmware_proto.credential import LOG_KEY_BYTES, GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import certificates, provisioned_time
 from gatewayd.core.certificates import Certificate
 from gatewayd.core.invitation import CLAIM_ID_BYTES, Claim, claim_id, fingerprint, is_broker
-from gatewayd.core.trust import Trust, verify_bundle
+from gatewayd.core.trust import Role, Trust, signed_by, verify_bundle, verify_credential
 
 REQUEST_TYPE: Final = "application/gatewayd-enrolment-request+cbor"
 ANSWER_TYPE: Final = "application/gatewayd-enrolment-answer+cbor"
@@ -222,13 +222,13 @@ def verify_answer(data: bytes, claim: Claim, request: Request) -> Enrolled:
     if trust.group != claim.group:
         raise unauthentic("the trust bundle is of another group")
     signed = _parse(statement, ANSWER_TYPE, MAX_ANSWER_BYTES)
-    signed.verify(trust.gateways_key)
+    _check_signer(signed, trust)
     match cbor.decode(signed.payload):
         case [1, bytes(digest), body] if digest == request.digest:
             grant = _decode_result(body)
         case _:
             raise unauthentic("it answers another request")
-    ours = credential.verify(grant.credential, trust.gateways_key)
+    ours = verify_credential(grant.credential, trust)
     _compare(ours, claim, request)
     _check_certificate(grant, claim.gateway, request.tls_key)
     time_s = provisioned_time.verify(grant.time, trust, claim.gateway)
@@ -302,7 +302,7 @@ def verify_renewal(
 ) -> Renewed:
     """The next certificate of `gateway` for its `key`. RemoteProtocolError."""
     signed = _parse(data, RENEWAL_TYPE, MAX_REQUEST_BYTES * 2)
-    signed.verify(trust.gateways_key)
+    _check_signer(signed, trust)
     match cbor.decode(signed.payload):
         case [1, bytes(certificate), bytes(authority)]:
             found = Renewed(Certificate.parse(certificate), Certificate.parse(authority))
@@ -325,6 +325,11 @@ def _parse(data: bytes, kind: str, most: int) -> cose.Sign1:
     if signed.unprotected:
         raise _malformed("an unprotected header")
     return signed
+
+
+def _check_signer(signed: cose.Sign1, trust: Trust) -> None:
+    if not any(signed_by(signed, key) for key in trust.keys(Role.GATEWAYS)):
+        raise unauthentic("the gateways key did not sign it")
 
 
 def _malformed(detail: str) -> RemoteProtocolError:

@@ -1,8 +1,8 @@
-"""What the operator says to gateways, signed: the same bytes by MQTT or on a phone.
+"""Orders: what the operator tells gateways to do, signed; the same bytes by MQTT or on a phone.
 
-First form: three orders, each signed by the key that the trust bundle names for
-its kind. An order is idempotent by id and forgotten when the floor has passed
-its expiry; who carries it out keeps the ids.
+Each is signed by a key that the trust bundle names for its kind, and idempotent
+by id. What has a lasting effect is numbered, too, so that a gateway notices what
+was kept from it (`core.orders`). What is to hold from now on is `core.state`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import cbor, cose
 from firmware_proto.codes import ID_BYTES, Fault
+from firmware_proto.credential import LOG_KEY_BYTES
 from firmware_proto.errors import RemoteProtocolError
-from gatewayd.core.trust import Trust
+from gatewayd.core.trust import Role, Trust, signed_by
 
 ENVELOPE_TYPE: Final = "application/gatewayd-envelope+cbor"
 EVERYBODY: Final = "*"
@@ -25,7 +26,8 @@ EVERYBODY: Final = "*"
 LATEST_S: Final = 253_402_300_799
 """9999-12-31T23:59:59Z: beyond it there is no calendar to hold a schedule against."""
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_MAX_NUMBER: Final = 2**63 - 1
 _HEADERS: Final = {cose.HEADER_ALG, cose.HEADER_TYP}
 
 
@@ -35,6 +37,16 @@ class Kind(IntEnum):
     PULL = 1  # command key: send the log from an entry on
     ACK = 2  # command key: the log up to an entry is kept elsewhere
     TIME = 3  # time key: the answer to a nonce
+    RETIRE = 4  # command key, numbered: open nothing any more, the log is closed
+    FLOOR = 5  # root or recovery key: the time that has passed was signed wrongly
+
+
+NUMBERED: Final = frozenset({Kind.RETIRE})
+"""What must not be done twice, nor be kept from a gateway unnoticed.
+
+Of the others each is harmless when repeated: a pull reads, an acknowledgement
+raises a cursor, a time answers one nonce, a floor names the one that it mends.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,8 @@ class Statement:
     expires: int
     body: cbor.Value
     """Its form depends on the kind; what is parsed here is only that it is deterministic CBOR."""
+    number: int | None = None
+    """1, then one more for each of `NUMBERED` to this addressee; None for every other kind."""
 
 
 class TimeAnswer(NamedTuple):
@@ -71,9 +85,65 @@ class TimeAnswer(NamedTuple):
                 raise _refused(Fault.MALFORMED, "not an answer about time")
 
 
-def signer_of(kind: Kind, trust: Trust) -> ec.EllipticCurvePublicKey:
-    """The key that must have signed statements of this kind."""
-    return trust.time_key if kind is Kind.TIME else trust.command_key
+class Retire(NamedTuple):
+    """The body of a RETIRE statement: what follows entry `kept` is a gap that is declared."""
+
+    kept: int
+    """How many entries of the gateway's log the operator has."""
+    log_key: bytes
+    """Whose log: raw Ed25519. A gateway that replaces another may have its name."""
+
+    def body(self) -> list[cbor.Value]:
+        """For `Statement.body`."""
+        return [self.kept, self.log_key]
+
+    @classmethod
+    def of(cls, body: cbor.Value) -> Retire:
+        """The order in a body; RemoteProtocolError (MALFORMED) when it is none."""
+        match body:
+            case [kept, bytes(log_key)] if (
+                type(kept) is int and 0 <= kept <= _MAX_NUMBER and len(log_key) == LOG_KEY_BYTES
+            ):
+                return cls(kept, log_key)
+            case _:
+                raise _refused(Fault.MALFORMED, "not an order to retire")
+
+
+class Floor(NamedTuple):
+    """The body of a FLOOR statement: whoever's floor is above `above_s` goes back to `to_s`.
+
+    It mends one wrong signature about time. `above_s` lies well beyond the true
+    time, so that nothing happens when it is repeated.
+    """
+
+    above_s: int
+    to_s: int
+
+    def body(self) -> list[cbor.Value]:
+        """For `Statement.body`."""
+        return [self.above_s, self.to_s]
+
+    @classmethod
+    def of(cls, body: cbor.Value) -> Floor:
+        """The order in a body; RemoteProtocolError (MALFORMED) when it is none."""
+        match body:
+            case [above_s, to_s] if (
+                type(above_s) is int and type(to_s) is int and 0 <= to_s < above_s <= LATEST_S
+            ):
+                return cls(above_s, to_s)
+            case _:
+                raise _refused(Fault.MALFORMED, "not an order about the floor")
+
+
+def signers(kind: Kind, trust: Trust) -> tuple[ec.EllipticCurvePublicKey, ...]:
+    """The keys of which one must have signed statements of this kind."""
+    match kind:
+        case Kind.TIME:
+            return trust.keys(Role.TIME)
+        case Kind.FLOOR:
+            return trust.roots if trust.recovery is None else (*trust.roots, trust.recovery)
+        case _:
+            return trust.keys(Role.COMMAND)
 
 
 def sign(statement: Statement, key: cose.SigningKey) -> bytes:
@@ -81,23 +151,12 @@ def sign(statement: Statement, key: cose.SigningKey) -> bytes:
     return cose.sign1(_encode(statement), key, protected={cose.HEADER_TYP: ENVELOPE_TYPE})
 
 
-def verify(
-    data: bytes, trust: Trust, *, kind: Kind, addressees: Collection[str], floor_s: int
-) -> Statement:
-    """The statement in `data`, if it is of this kind and for us.
+def opened(data: bytes, trust: Trust) -> tuple[Statement, bytes]:
+    """The statement in `data`, whatever it is and whoever it is for, and its signer's key id.
 
-    Args:
-        data: an envelope from anywhere.
-        trust: names the key that must have signed it.
-        kind: the kind expected here.
-        addressees: this gateway's id, its door group and `EVERYBODY`.
-        floor_s: the time that has certainly passed (`TimeReading.floor_s`).
-
-    Raises RemoteProtocolError: AUTHENTICATION_FAILED, MALFORMED, UNEXPECTED
-    (another kind, or for somebody else), CLOCK_EXPIRED (the floor has passed it).
+    Raises RemoteProtocolError: AUTHENTICATION_FAILED, MALFORMED, UNSUPPORTED.
     """
     signed = cose.Sign1.parse(data)
-    signed.verify(signer_of(kind, trust))
     if signed.protected.keys() != _HEADERS or signed.protected[cose.HEADER_TYP] != ENVELOPE_TYPE:
         raise _refused(Fault.MALFORMED, "another type of statement")
     if signed.unprotected:
@@ -105,10 +164,40 @@ def verify(
     statement = _decode(cbor.decode(signed.payload))
     if _encode(statement) != signed.payload:  # to Python true is a number, too
         raise _refused(Fault.MALFORMED, "another format")
-    if statement.kind is not kind or statement.addressee not in addressees:
-        raise _refused(Fault.UNEXPECTED, "another kind, or for somebody else")
-    if floor_s >= statement.expires:
+    for key in signers(statement.kind, trust):
+        if signed_by(signed, key):
+            return statement, cose.key_id(key)
+    raise _refused(Fault.AUTHENTICATION_FAILED, "nobody signed it who may")
+
+
+def check(statement: Statement, addressees: Collection[str], floor_s: int) -> None:
+    """Whether it is for us, and in time.
+
+    Args:
+        statement: from `opened`.
+        addressees: this gateway's id, its door group and `EVERYBODY`.
+        floor_s: the time that has certainly passed (`TimeReading.floor_s`).
+
+    Raises RemoteProtocolError: UNEXPECTED (for somebody else), CLOCK_EXPIRED
+    (the floor has passed it; not asked of what mends the floor).
+    """
+    if statement.addressee not in addressees:
+        raise _refused(Fault.UNEXPECTED, "for somebody else")
+    if floor_s >= statement.expires and statement.kind is not Kind.FLOOR:
         raise _refused(Fault.CLOCK_EXPIRED, "expired")
+
+
+def verify(
+    data: bytes, trust: Trust, *, kind: Kind, addressees: Collection[str], floor_s: int
+) -> Statement:
+    """The statement in `data`, if it is of this kind, for us and in time.
+
+    Raises RemoteProtocolError as `opened` and `check`, and UNEXPECTED for another kind.
+    """
+    statement, _ = opened(data, trust)
+    if statement.kind is not kind:
+        raise _refused(Fault.UNEXPECTED, "another kind")
+    check(statement, addressees, floor_s)
     return statement
 
 
@@ -120,6 +209,7 @@ def _encode(statement: Statement) -> bytes:
             statement.addressee,
             statement.id,
             statement.expires,
+            statement.number,
             statement.body,
         ]
     )
@@ -127,10 +217,15 @@ def _encode(statement: Statement) -> bytes:
 
 def _decode(value: cbor.Value) -> Statement:
     match value:
-        case [_, int(kind), str(addressee), bytes(identity), int(expires), body] if (
+        case [_, int(kind), str(addressee), bytes(identity), int(expires), number, body] if (
             kind in _KINDS and len(identity) == ID_BYTES
         ):
-            return Statement(_KINDS[kind], addressee, identity, int(expires), body)
+            known = _KINDS[kind]
+            if known not in NUMBERED and number is None:
+                return Statement(known, addressee, identity, int(expires), body)
+            if known in NUMBERED and type(number) is int and 0 < number <= _MAX_NUMBER:
+                return Statement(known, addressee, identity, int(expires), body, number)
+            raise _refused(Fault.MALFORMED, "numbered, or not, as its kind is not")
         case _:
             raise _refused(Fault.MALFORMED, "other fields")
 

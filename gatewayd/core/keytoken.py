@@ -36,6 +36,7 @@ from gatewayd.core.claims import (
     parse,
 )
 from gatewayd.core.model import ClockState, TimeReading
+from gatewayd.core.statuslist import Lists, believed
 from gatewayd.core.trust import Issuer, Trust
 
 KEY_TYPE: Final = "application/gatewayd-key+cwt"
@@ -48,6 +49,8 @@ MOST_SKEW_S: Final = 60
 """`nbf` may lie ahead by how wrong our clock may be, but never by more than this."""
 
 _HEADERS: Final = frozenset({cose.HEADER_ALG, cose.HEADER_KID, cose.HEADER_TYP})
+
+_NO_LISTS: Final[Lists] = {}
 
 PublicKey = ec.EllipticCurvePublicKey
 
@@ -193,6 +196,7 @@ def grants(  # noqa: PLR0913 - every one is a separate fact about the situation
     action: Action,
     time: TimeReading,
     zone: ZoneInfo | None = None,
+    lists: Lists = _NO_LISTS,
 ) -> tuple[Grant, ...]:
     """What each link of `token` grants; policy then decides (`policy.decide`).
 
@@ -204,10 +208,11 @@ def grants(  # noqa: PLR0913 - every one is a separate fact about the situation
         action: exactly one bit.
         time: the reading of now.
         zone: the door's time zone; without it a scheduled key is OUTSIDE_SCHEDULE.
+        lists: the status lists held; a key of a list that is not held is infinitely stale.
 
     Raises TokenRejected, in this order: issuer constraints (UNTRUSTED_ISSUER,
     ISSUER_EXCEEDED), time (EXPIRED, NOT_YET_VALID), WRONG_AUDIENCE, scope
-    (WRONG_DOOR, ACTION_NOT_GRANTED), OUTSIDE_SCHEDULE, revocation (USED_UP).
+    (WRONG_DOOR, ACTION_NOT_GRANTED), OUTSIDE_SCHEDULE, revocation (REVOKED, USED_UP).
 
     While the clock is UNKNOWN only the floor is certain: start and schedule
     are left to policy, which refuses the keys that depend on them. For the
@@ -236,18 +241,11 @@ def grants(  # noqa: PLR0913 - every one is a separate fact about the situation
         and (zone is None or not schedule.is_open(time.now_s, zone))
     ):
         raise TokenRejected(Reason.OUTSIDE_SCHEDULE)
+    list_age_s = _list_age_s(claims, trust, lists, time)
     if claims.once:
         raise TokenRejected(Reason.USED_UP)
-    # no status lists are held yet, so a token that refers to one is infinitely stale
-    return (
-        Grant(
-            token.identity,
-            claims.key_class,
-            claims.presence,
-            schedule is not None,
-            0.0 if claims.status is None else math.inf,
-        ),
-    )
+    identity = token.identity
+    return (Grant(identity, claims.key_class, claims.presence, schedule is not None, list_age_s),)
 
 
 def _granted(scope: tuple[tuple[str, Action], ...], door: str) -> int:
@@ -255,6 +253,18 @@ def _granted(scope: tuple[tuple[str, Action], ...], door: str) -> int:
         if name == door:
             return int(actions)
     return 0
+
+
+def _list_age_s(claims: ParsedClaims, trust: Trust, lists: Lists, time: TimeReading) -> float:
+    """What a list says against a key counts however old the list is; what it says for it ages."""
+    if claims.status is None:
+        return 0.0
+    held = believed(lists, (claims.issuer, claims.status.uri), trust)
+    if held is None:
+        return math.inf
+    if not held.vouches_for(claims.status.index):
+        raise TokenRejected(Reason.REVOKED)
+    return held.age_s(time)
 
 
 def _check_issuer(claims: ParsedClaims, issuer: Issuer | None, door: str, actions: int) -> None:

@@ -85,6 +85,7 @@ class EntryKind(IntEnum):
     JOINED = 6  # a holder was allowed and joined a running or just confirmed opening
     RESOLVED = 7  # a lock answered GetResult after UNKNOWN; `about` is the seq of the intent
     CLOCK = 8  # the clock state changed
+    RETIRED = 9  # the last entry of a log; `about` is how many the operator had when he closed it
 
 
 @dataclass(frozen=True, slots=True)

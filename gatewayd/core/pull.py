@@ -12,6 +12,7 @@ that bears this signature is the gateway's own doing, hence an alarm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -85,19 +86,27 @@ class Ack:
             case _:
                 raise _malformed("not an acknowledgement")
 
-    def verify(self, log: Verifier, witness: Verifier | None) -> Checkpoint:
+    def verify(self, log: Verifier, witnesses: Sequence[Verifier]) -> Checkpoint:
         """The checkpoint that is acknowledged: one that this gateway itself signed.
 
-        Without a `witness` the signature of the order stands for the cloud.
-        RemoteProtocolError when the log or the witness did not sign it, or
+        Without `witnesses` the signature of the order stands for the cloud.
+        RemoteProtocolError when the log or none of the witnesses signed it, or
         when it is of another log or size.
         """
         checkpoint = notes.verify(self.note, log)
         if checkpoint.origin != log.name or checkpoint.size != self.upto:
             raise _malformed("the checkpoint is of another log or size")
-        if witness is not None:
-            notes.verify_cosignature(self.note, witness)
+        if witnesses and not any(_cosigned(self.note, each) for each in witnesses):
+            raise RemoteProtocolError(Fault.AUTHENTICATION_FAILED, "no witness cosigned it")
         return checkpoint
+
+
+def _cosigned(note: bytes, witness: Verifier) -> bool:
+    try:
+        notes.verify_cosignature(note, witness)
+    except RemoteProtocolError:
+        return False
+    return True
 
 
 # --- batches ----------------------------------------------------------------------

@@ -144,6 +144,12 @@ class Timekeeping:
         now_s = max(math.floor(instant.wall_s), self.floor_s)
         return TimeReading(ClockState.UNKNOWN, now_s, math.inf, self.floor_s)
 
+    def wall_strays(self, instant: Instant) -> bool:
+        """Whether the wall clock has left what is known: somebody has stepped it. Not believed."""
+        reading = self.reading(instant)
+        known = reading.state is ClockState.TRUSTED
+        return known and abs(instant.wall_s - reading.now_s) > reading.bound_s + AGREEMENT_S
+
     # --- asking ------------------------------------------------------------------
     def asked(self, nonce: bytes, instant: Instant) -> Timekeeping:
         """`nonce` (16 random bytes) is being sent; an earlier question is dropped."""
@@ -211,6 +217,16 @@ class Timekeeping:
     def kept(self, instant: Instant) -> Timekeeping:
         """Raise the floor to what has certainly passed by now; call it every few minutes."""
         return self.raised(self.reading(instant).floor_s)
+
+    def lowered(self, above_s: int, to_s: int, instant: Instant) -> Timekeeping:
+        """A root key says that a floor above `above_s` was signed wrongly, and where it was right.
+
+        The only way back. What was known of the time is forgotten with it, so
+        the next signed time is asked for; a floor at or below `above_s` stays.
+        """
+        if self.reading(instant).floor_s <= above_s:
+            return self
+        return replace(self, floor_s=to_s, anchor=None, question=None)
 
     # --- restarts ----------------------------------------------------------------
     def started(self, instant: Instant) -> Timekeeping:

@@ -5,6 +5,7 @@ Nothing is believed because of its topic: a topic only says what to look at.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -22,11 +23,39 @@ def _checked(name: str) -> str:
     return name
 
 
+CERTIFICATE: Final = "certificate"
+"""The kind of an answer to `GatewayTopics.renewal`, in topics."""
+TRUST: Final = "trust"
+"""The kind of a trust chain, in topics; the others are the names of states and orders."""
+
+
+def group_topic(group: str, kind: str, subject: str = "") -> str:
+    """Retained: what is to hold for a door group. ValueError for a kind that is none."""
+    return f"{PREFIX}/group/{_group(group)}/{_checked(kind)}{_subject(subject)}"
+
+
+def everybody_topic(kind: str, subject: str = "") -> str:
+    """Retained: what is to hold for every gateway of the operator's."""
+    return f"{PREFIX}/all/{_checked(kind)}{_subject(subject)}"
+
+
+def _group(group: str) -> str:
+    """A group's name is any text; where it could not stand in a topic its hash does."""
+    return group if _NAME.fullmatch(group) else hashlib.sha256(group.encode()).hexdigest()
+
+
+def _subject(subject: str) -> str:
+    """One level more, for several states of one kind: a subject may be an address."""
+    return f"/{hashlib.sha256(subject.encode()).hexdigest()[:16]}" if subject else ""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayTopics:
     """The topics of one gateway. ValueError for an id that cannot stand in a topic."""
 
     gateway: GatewayId
+    group: str = ""
+    """Its door group; needed for what the gateway subscribes to."""
 
     def __post_init__(self) -> None:
         _checked(self.gateway)
@@ -54,9 +83,9 @@ class GatewayTopics:
         """The answer to one order."""
         return f"{self._base}/up/{request.hex()}"
 
-    def down(self, kind: str) -> str:
-        """Envelopes for this gateway."""
-        return f"{self._base}/down/{_checked(kind)}"
+    def down(self, kind: str, subject: str = "") -> str:
+        """Envelopes for this gateway; retained where they are about what is to hold."""
+        return f"{self._base}/down/{_checked(kind)}{_subject(subject)}"
 
     @property
     def renewal(self) -> str:
@@ -65,8 +94,11 @@ class GatewayTopics:
 
     @property
     def for_gateway(self) -> tuple[str, ...]:
-        """What the gateway subscribes to."""
-        return (f"{self._base}/down/+",)
+        """What the gateway subscribes to: as deep as there are subjects, and no deeper."""
+        places = [f"{self._base}/down", f"{PREFIX}/all"]
+        if self.group:
+            places.append(f"{PREFIX}/group/{_group(self.group)}")
+        return tuple(f"{place}/{levels}" for place in places for levels in ("+", "+/+"))
 
     @property
     def for_cloud(self) -> tuple[str, ...]:

@@ -12,12 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-
 from firmware_proto.codes import ID_BYTES
-from firmware_proto.credential import GatewayCredential, verify
+from firmware_proto.credential import GatewayCredential, unverified, verify
 from firmware_proto.edhoc import ccs
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.lock_session import LockServerSession
@@ -36,11 +35,14 @@ from gatewayd.emulators.lock_faults import Faults, FaultyLink, PowerLostError
 from gatewayd.emulators.lock_gate import HandshakeGate, TokenBucket
 from gatewayd.emulators.lock_machine import Machine
 from gatewayd.emulators.lock_memory import LockMemory
+from gatewayd.emulators.lock_owner import Introduction, Owner
 from gatewayd.emulators.lock_state import Limits
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.lock_wire import RADIO, Wire
 from gatewayd.ports import Clock, Entropy, Link, LinkClosedError, Peripheral
 
+HANG_UP_S: Final = 0.5
+"""How long the answer to a Claim has to arrive; the gateway hangs up as soon as it has."""
 _MAX_REQUESTS: Final = 16
 _PEER_ERRORS: Final = (LinkClosedError, RemoteProtocolError, TimeoutError, asyncio.QueueFull)
 
@@ -94,30 +96,37 @@ class LockEmulator:
             limits=self.settings.limits,
             label=self.settings.label,
         )
-        self._credential = lock_credential(self.body.memory)
+        self.owner = Owner(self.body)
         self._pushers: set[Callable[[], None]] = set()
         self.body.on_change = self._changed
 
     async def run(self, peripheral: Peripheral) -> None:
-        """Serve gateways until cancelled. PowerLostError when a fault took the power."""
+        """Serve gateways until cancelled; returns when it belongs to somebody else, or nobody.
+
+        Its radio then has something else to say. PowerLostError when a fault took the power.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.body.run(), name="lock body")
                 for number in range(self.settings.links):
                     group.create_task(self._serve(peripheral), name=f"lock link {number}")
         except BaseExceptionGroup as errors:
+            if errors.subgroup(_OwnerChangedError) is not None:
+                return
             if errors.subgroup(PowerLostError) is None:
                 raise
         raise PowerLostError("the lock is dark")
 
     async def _serve(self, peripheral: Peripheral) -> None:
-        while True:
+        claimed = self.body.memory.claimed
+        while self.body.memory.claimed is claimed:
             link = await peripheral.accept()
             try:
                 self.body.connected()
                 await _Connection(self, FaultyLink(link, self.faults)).run()
             finally:
                 await asyncio.shield(link.close())
+        raise _OwnerChangedError
 
     def _changed(self) -> None:
         for push in self._pushers:
@@ -144,7 +153,7 @@ class LockEmulator:
             ephemeral=self._entropy.private_key(),
             connection_id=self._entropy.token_bytes(1),
             static_key=memory.key,
-            credential=self._credential,
+            credential=lock_credential(memory),
             key_id=memory.key_id,
         )
 
@@ -157,7 +166,11 @@ class LockEmulator:
         `exp` is ignored on purpose: the lock's clock is set by gateways.
         """
         memory = self.body.memory
-        gateway = _verified(shown, memory.gateways_key)
+        if memory.gateways_key is None:  # nobody's: it believes whoever can talk, and obeys none
+            stranger = _read(unverified, shown)
+            session.refuse() if stranger is None else session.trust(stranger.key)
+            return
+        gateway = _read(partial(verify, gateways_key=memory.gateways_key), shown)
         generation = gateway.doors.get(memory.door) if gateway is not None else None
         if gateway is None or generation is None or generation < memory.generation:
             session.refuse()
@@ -165,6 +178,11 @@ class LockEmulator:
         session.trust(gateway.key)
         if generation > memory.generation:
             self.body.keep(memory.raised(generation, self.body.now_ms))
+
+    async def answer(self, message: Message, introduced: Introduction) -> list[Message]:
+        """The answers to one message, in order."""
+        answer = self.owner.answer(message, introduced)
+        return [answer] if answer is not None else await self.body.answer(message)
 
     def subscribe(self, push: Callable[[], None]) -> None:
         """Call `push` after every change of state."""
@@ -175,13 +193,17 @@ class LockEmulator:
         self._pushers.discard(push)
 
 
-def _verified(
-    shown: bytes | None, gateways_key: EllipticCurvePublicKey
+def _read(
+    read: Callable[[bytes], GatewayCredential], shown: bytes | None
 ) -> GatewayCredential | None:
     try:
-        return verify(shown or b"", gateways_key)
+        return read(shown or b"")
     except RemoteProtocolError:
         return None
+
+
+class _OwnerChangedError(Exception):
+    """The lock was claimed or reset."""
 
 
 class _Connection:
@@ -190,6 +212,8 @@ class _Connection:
     def __init__(self, lock: LockEmulator, link: FaultyLink) -> None:
         self._lock = lock
         self._talk = Conversation(link, lock.session(link))
+        self._epoch = lock.body.memory.epoch
+        self._shown: bytes | None = None
         self._requests: asyncio.Queue[Message] = asyncio.Queue(_MAX_REQUESTS)
         self._changed = asyncio.Event()
 
@@ -229,11 +253,14 @@ class _Connection:
     def _handle(self, event: SessionEvent) -> None:
         match event:
             case CredentialReceived(credential=shown):
+                self._shown = shown
                 self._lock.judge(self._talk.session, shown)
             case MessageReceived(message):
                 self._requests.put_nowait(message)
             case SecretEstablished(secret):
-                self._lock.body.keep(replace(self._lock.body.memory, secret=secret))
+                memory = self._lock.body.memory
+                if memory.claimed and memory.epoch == self._epoch:
+                    self._lock.body.keep(replace(memory, secret=secret))
             case PeerRefused():
                 raise LinkClosedError("the gateway refused this lock")
             case _:
@@ -243,10 +270,14 @@ class _Connection:
         faults = self._lock.faults
         while True:
             message = await self._requests.get()
-            for answer in await self._lock.body.answer(message):
+            introduced = Introduction(self._shown, self._talk.session.binding)
+            for answer in await self._lock.answer(message, introduced):
                 await asyncio.sleep(faults.answer_after_s)
                 if not faults.mute:
                     await self._send(answer)
+            if self._lock.body.memory.epoch != self._epoch:
+                await asyncio.sleep(HANG_UP_S)
+                raise LinkClosedError("it belongs to somebody else now")
 
     async def _push(self) -> None:
         while True:

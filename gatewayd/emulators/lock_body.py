@@ -76,7 +76,7 @@ class LockBody:
         self.machine = machine
         self.faults = faults or Faults()
         self.on_change: Callable[[], None] = lambda: None
-        self._limits = limits or Limits()
+        self._built_with = limits or Limits()
         self._label = label or Label()
         self._store = store
         self._uptime_ms = uptime_ms
@@ -111,6 +111,11 @@ class LockBody:
         """The lock's millisecond clock. It goes on where the last write left it."""
         return self._born_ms + self._uptime_ms()
 
+    @property
+    def _limits(self) -> Limits:
+        ajar_ms = self._memory.ajar_ms
+        return replace(self._built_with, ajar_ms=ajar_ms or self._built_with.ajar_ms)
+
     def keep(self, memory: LockMemory) -> None:
         """Replace the memory, durably."""
         memory = replace(memory, clock_ms=self.now_ms)
@@ -119,7 +124,7 @@ class LockBody:
 
     def state(self, request: bytes | None) -> State:
         """The full state, answering `request` or unasked."""
-        now, battery = self._mechanics, self._memory.battery
+        now, battery, label = self._mechanics, self._memory.battery, self._label
         return State(
             request=request,
             bolt=now.bolt,
@@ -128,8 +133,8 @@ class LockBody:
             mechanism=lock_state.shown_mechanism(now, battery),
             tamper=now.tamper,
             battery=fields.Battery(battery.millivolts, battery.percent, battery.low),
-            model=self._label.model,
-            firmware=self._label.firmware,
+            model=label.model,
+            firmware=label.firmware,
             clock_ms=self.now_ms,
         )
 

@@ -13,8 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     EllipticCurvePublicKey,
 )
 
+from firmware_proto.claiming import NOBODYS
 from firmware_proto.codes import EventKind, Outcome, Reason
+from firmware_proto.messages import Claim
 from firmware_proto.resumption import ResumptionSecret
+from firmware_proto.statements import Anchoring
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_state import Turn
@@ -50,8 +53,9 @@ class LockMemory:
     """Everything durable.
 
     `key` and `key_id` are the lock's static key and the name a gateway knows
-    it by. `door` and `gateways_key` were set at `Claim`. `generation` is the
-    highest gateway generation seen for the door. `clock_ms` is the lock's
+    it by, `claim_secret` stands on its label, too. `door`, the operator's keys and
+    `serial` were set at `Claim`; without one the door is `NOBODYS` and there are
+    none. `generation` is the highest gateway generation seen for the door. `clock_ms` is the lock's
     millisecond clock at the last write: after a power loss it goes on from
     there, and every new connection is told it anew. `offset_ms` is Unix time minus that
     clock, None until a gateway has told the time.
@@ -60,7 +64,7 @@ class LockMemory:
     key: EllipticCurvePrivateKey = field(repr=False)
     key_id: bytes
     door: str
-    gateways_key: EllipticCurvePublicKey = field(repr=False)
+    gateways_key: EllipticCurvePublicKey | None = field(repr=False)
     generation: int = 0
     epoch: int = 1
     secret: ResumptionSecret | None = field(default=None, repr=False)
@@ -71,6 +75,16 @@ class LockMemory:
     offset_ms: int | None = None
     battery: Battery = field(default_factory=Battery)
     jammed: bool = False
+    claim_secret: bytes | None = field(default=None, repr=False)
+    root_key: EllipticCurvePublicKey | None = field(default=None, repr=False)
+    command_key: EllipticCurvePublicKey | None = field(default=None, repr=False)
+    serial: int = 0
+    ajar_ms: int | None = None
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it belongs to somebody."""
+        return self.door != NOBODYS
 
     # --- commands -----------------------------------------------------------------
     def command(self, command_id: bytes) -> StoredCommand | None:
@@ -122,3 +136,45 @@ class LockMemory:
     def forgot_sessions(self) -> Self:
         """After a claim or a lost store: a new epoch, so that no gateway resumes."""
         return replace(self, epoch=self.epoch + 1, secret=None)
+
+    # --- owners --------------------------------------------------------------------
+    def taken(self, claim: Claim, generation: int, clock_ms: int) -> Self:
+        """It belongs to this operator from now on."""
+        taken = replace(
+            self.forgot_sessions(),
+            door=claim.door,
+            root_key=claim.root_key,
+            gateways_key=claim.gateways_key,
+            command_key=claim.command_key,
+            serial=claim.serial,
+            generation=generation,
+        )
+        return taken.noted(EventKind.CLAIMED, taken.epoch, clock_ms)
+
+    def anchored(self, anchoring: Anchoring, clock_ms: int) -> Self:
+        """The operator has other keys from now on."""
+        return replace(
+            self,
+            gateways_key=anchoring.gateways_key,
+            command_key=anchoring.command_key,
+            serial=anchoring.serial,
+        ).noted(EventKind.ANCHORED, anchoring.serial, clock_ms)
+
+    def released(self) -> Self:
+        """It belongs to nobody: what is left is what it is, and how often that happened."""
+        return replace(
+            self,
+            door=NOBODYS,
+            root_key=None,
+            gateways_key=None,
+            command_key=None,
+            serial=0,
+            generation=0,
+            epoch=self.epoch + 1,
+            secret=None,
+            commands=(),
+            events=(),
+            next_index=1,
+            offset_ms=None,
+            ajar_ms=None,
+        )

@@ -15,17 +15,19 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from firmware_proto.claiming import NOBODYS
 from firmware_proto.codes import EventKind, Outcome, Reason
 from firmware_proto.errors import LocalProtocolError
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core.model import Verdict
-from gatewayd.emulators.files import replace_file
 from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_memory import LockMemory, StoredCommand, StoredEvent
 from gatewayd.emulators.lock_state import Turn
-from gatewayd.keyfiles import KeyFileError, read_file
+from gatewayd.keyfiles import KeyFileError, read_file, replace_file
 
-VERSION: Final = 1
+VERSION: Final = 2
+_READABLE: Final = (1, VERSION)
+"""Version 1 knew no claims: what it lacks has the values of a lock that was made claimed."""
 _DAMAGE: Final = (
     msgspec.DecodeError,
     ValueError,
@@ -62,7 +64,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     private_key: bytes
     key_id: bytes
     door: str
-    gateways_key: bytes
+    gateways_key: bytes | None
     generation: int
     epoch: int
     secret: _Secret | None
@@ -73,6 +75,11 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offset_ms: int | None
     charge_uah: int
     jammed: bool
+    claim_secret: bytes | None = None
+    root_key: bytes | None = None
+    command_key: bytes | None = None
+    serial: int = 0
+    ajar_ms: int | None = None
 
 
 class _Versioned(msgspec.Struct, frozen=True):
@@ -103,7 +110,7 @@ class LockStore:
         data = read_file(self.path, "lock memory", "make the lock first", private=True)
         try:
             version = msgspec.json.decode(data, type=_Versioned).version
-            if version != VERSION:
+            if version not in _READABLE:
                 raise KeyFileError(
                     f"lock memory {self.path} has version {version}, this program knows {VERSION}",
                     "use the program that wrote it",
@@ -126,9 +133,7 @@ def _document(memory: LockMemory) -> _Document:
         ),
         key_id=memory.key_id,
         door=memory.door,
-        gateways_key=memory.gateways_key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        ),
+        gateways_key=_der(memory.gateways_key),
         generation=memory.generation,
         epoch=memory.epoch,
         secret=_Secret(secret.session, secret.secret) if secret else None,
@@ -148,22 +153,41 @@ def _document(memory: LockMemory) -> _Document:
         offset_ms=memory.offset_ms,
         charge_uah=memory.battery.charge_uah,
         jammed=memory.jammed,
+        claim_secret=memory.claim_secret,
+        root_key=_der(memory.root_key),
+        command_key=_der(memory.command_key),
+        serial=memory.serial,
+        ajar_ms=memory.ajar_ms,
     )
+
+
+def _der(key: ec.EllipticCurvePublicKey | None) -> bytes | None:
+    if key is None:
+        return None
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _public(der: bytes | None) -> ec.EllipticCurvePublicKey | None:
+    key = None if der is None else serialization.load_der_public_key(der)
+    if key is None or isinstance(key, ec.EllipticCurvePublicKey):
+        return key
+    raise ValueError("a key of the wrong kind")
 
 
 def _memory(document: _Document) -> LockMemory:
     key = serialization.load_der_private_key(document.private_key, password=None)
-    gateways_key = serialization.load_der_public_key(document.gateways_key)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(
-        gateways_key, ec.EllipticCurvePublicKey
-    ):
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("a key of the wrong kind")  # noqa: TRY004 - joins the other damage
+    if (document.door == NOBODYS) is not (document.gateways_key is None):
+        raise ValueError("a door and no operator, or the other way round")
     secret = document.secret
     return LockMemory(
         key=key,
         key_id=document.key_id,
         door=document.door,
-        gateways_key=gateways_key,
+        gateways_key=_public(document.gateways_key),
         generation=document.generation,
         epoch=document.epoch,
         secret=ResumptionSecret(secret.session, secret.secret) if secret else None,
@@ -174,6 +198,11 @@ def _memory(document: _Document) -> LockMemory:
         offset_ms=document.offset_ms,
         battery=Battery(document.charge_uah),
         jammed=document.jammed,
+        claim_secret=document.claim_secret,
+        root_key=_public(document.root_key),
+        command_key=_public(document.command_key),
+        serial=document.serial,
+        ajar_ms=document.ajar_ms,
     )
 
 

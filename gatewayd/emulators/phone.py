@@ -124,6 +124,10 @@ class Phone:
         """What became of an earlier request? Opens nothing."""
         return await _Run(self, Errand(door, request, ask_only=True)).to_the_end(address)
 
+    async def arrive(self, door: str, address: str | None = None) -> Visit:
+        """Connected to a gateway that serves the door. TurnedAwayError, RadioError."""
+        return await _Run(self, Errand(door, b"", ask_only=True)).find(address)
+
     def now_s(self) -> float:
         """Steady seconds."""
         return self.clock.instant().boottime_s
@@ -155,7 +159,7 @@ class _Run:
             self._attempts += 1
             self._times.clear()
             try:
-                there = await self._find(address)
+                there = await self.find(address)
             except TurnedAwayError as error:
                 if self._open_left:
                     return self._report(_NO_ANSWER)
@@ -171,7 +175,7 @@ class _Run:
         return self._report(_NO_ANSWER if self._open_left else _OUT_OF_REACH)
 
     # --- finding the gateway ----------------------------------------------------------
-    async def _find(self, address: str | None) -> Visit:
+    async def find(self, address: str | None) -> Visit:
         """A gateway that may serve the door. TurnedAwayError, RadioError."""
         turned_away: TurnedAwayError | None = None
         for candidate in await self._candidates(address):

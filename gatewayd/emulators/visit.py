@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 
 from firmware_proto import credential
-from firmware_proto.codes import Reason
+from firmware_proto.codes import Fault, Reason
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import FaultMessage, GetResult, Open, Prepare, Result
+from firmware_proto.messages import (
+    Chunk,
+    Collect,
+    Deliver,
+    FaultMessage,
+    GetResult,
+    Message,
+    Open,
+    Prepare,
+    Result,
+)
 from firmware_proto.phone_session import PhoneSession
 from firmware_proto.session import CredentialReceived, MessageReceived, PeerRefused
 from gatewayd.conversation import Conversation, NotSentError, open_for_sending, random_channel
@@ -40,23 +50,33 @@ class Visit:
         """Application round trips so far, the handshake's among them."""
         return self._talk.round_trips
 
-    async def ask(self, question: Prepare | Open | GetResult) -> Answer:
+    async def ask(self, question: Prepare | Open | GetResult | Deliver) -> Answer:
         """Send one question and wait for its answer.
 
         Raises NotSentError when it cannot have arrived; LinkClosedError,
         TimeoutError or RemoteProtocolError when it may have.
         """
+        request = None if isinstance(question, Prepare) else question.request
+        answer = await self._exchange(question, request)
+        if isinstance(answer, Chunk):
+            raise RemoteProtocolError(Fault.UNEXPECTED, "nobody wanted to collect anything")
+        return answer
+
+    async def collect(self, question: Collect) -> Chunk | Answer:
+        """Fetch something. Raises as `ask`."""
+        return await self._exchange(question, question.request)
+
+    async def _exchange(self, question: Message, request: bytes | None) -> Chunk | Answer:
         if not open_for_sending(self._talk.session):
             raise NotSentError("the gateway has ended the session")
         await self._talk.send(question)
-        request = None if isinstance(question, Prepare) else question.request
         while True:
             event = await self._talk.next_event()
             if isinstance(event, PeerRefused):
                 return None
             if isinstance(event, MessageReceived):
                 match event.message:
-                    case Result(request=answered) as result if answered == request:
+                    case (Result() | Chunk()) as result if result.request == request:
                         return result
                     case FaultMessage() as fault:
                         return fault

@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto.codes import ID_BYTES
 from gatewayd.core import keytoken
 from gatewayd.core.claims import TokenRejected
-from gatewayd.emulators.files import replace_file
 from gatewayd.keyfiles import (
     KeyFileError,
     create_files,
@@ -30,6 +29,7 @@ from gatewayd.keyfiles import (
     read_file,
     read_p256_private,
     read_p256_public,
+    replace_file,
 )
 
 VERSION: Final = 1

@@ -14,10 +14,15 @@ from bleak.exc import (
     BleakError,
 )
 
-from firmware_proto.codes import MAX_MESSAGE_BYTES, PHONE_SERVICE_UUID
+from firmware_proto.codes import (
+    LOCK_SERVICE_UUID,
+    MAX_MESSAGE_BYTES,
+    PHONE_SERVICE_UUID,
+    UNCLAIMED_LOCK_UUID,
+)
 from gatewayd import addresses
 from gatewayd.adapters.bleak_radio import BleakOptions, BleakRadio, open_bleak, troubles
-from gatewayd.adapters.gatt.client import PHONE
+from gatewayd.adapters.gatt.client import LOCK, PHONE, UNCLAIMED
 from gatewayd.ports import LinkClosedError, RadioError, Sighting
 from tests.support import private_bus
 from tests.support.fake_bluez import DEVICE
@@ -62,6 +67,19 @@ async def test_only_gateways_are_seen_each_at_once(world: FakeBluezWorld) -> Non
         assert list(await radio.scan(0.1)) == [GATEWAY]
     assert heard[0].address == GATEWAY
     assert world.bluez.value(HCI, "org.bluez.Adapter1", "Discovering") is False
+
+
+@needs_bus
+async def test_locks_that_belong_to_nobody_are_heard_by_what_they_advertise(
+    world: FakeBluezWorld,
+) -> None:
+    address, ours = "F0:00:00:00:02:01", "F0:00:00:00:02:02"
+    for each, uuid in ((address, UNCLAIMED_LOCK_UUID), (ours, LOCK_SERVICE_UUID)):
+        world.locks[each] = FakeLock(world, each, uuid)
+    async with open_bleak(UNCLAIMED) as radio:
+        assert [each.address for each in await radio.look(0.1)] == [address]
+    async with open_bleak(LOCK) as radio:
+        assert [each.address for each in await radio.look(0.1)] == [ours]
 
 
 @needs_bus

@@ -21,6 +21,7 @@ from firmware_proto.codes import (
     LOCK_REQUEST_UUID,
     LOCK_RESPONSE_UUID,
     LOCK_SERVICE_UUID,
+    UNCLAIMED_LOCK_UUID,
 )
 from gatewayd.adapters.bluezero import BluezeroOptions, open_bluezero, server
 from gatewayd.adapters.bluezero.peripheral import DEBIAN
@@ -251,6 +252,14 @@ async def bluez() -> AsyncIterator[FakeBluez]:
         bluez.add_adapter(HCI, ADAPTER)
         yield bluez
         await bluez.stop()
+
+
+@needs_bluezero
+async def test_a_lock_that_belongs_to_nobody_advertises_so(bluez: FakeBluez) -> None:
+    options = BluezeroOptions(adapter=ADAPTER, advertised=UNCLAIMED_LOCK_UUID)
+    async with open_bluezero(options):
+        assert bluez.advertisement is not None
+        assert bluez.advertisement["ServiceUUIDs"] == [UNCLAIMED_LOCK_UUID]
 
 
 @needs_bluezero

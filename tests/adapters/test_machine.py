@@ -18,6 +18,7 @@ from dbus_fast import Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from gatewayd.adapters.machine import ThisMachine, bus, files, storage
+from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core.diagnosis_radio import Adapter
 from gatewayd.ports import NotSeenError, RadioError
@@ -266,13 +267,33 @@ async def test_the_real_busctl_is_understood(tmp_path: Path) -> None:
 
 # --- files ------------------------------------------------------------------------------
 def test_main_conf(root: Path) -> None:
-    assert files.main_conf(root) == ""
+    name = files.main_conf(root)
+    assert files.settings(root, name) == ""
     put(root, "etc/bluetooth/main.conf", "[General]\n")
-    assert files.main_conf(root) == "[General]\n"
+    assert files.settings(root, name) == "[General]\n"
     (root / "etc/bluetooth/main.conf").unlink()
     (root / "etc/bluetooth/main.conf").mkdir()
     with pytest.raises(NotSeenError, match="cannot be read"):
-        files.main_conf(root)
+        files.settings(root, name)
+
+
+async def test_settings_in_another_file(machine: ThisMachine, root: Path) -> None:
+    unit = "usr/lib/systemd/system/bluetooth.service"
+    for line, wanted in (
+        ("bluetoothd", "/etc/bluetooth/main.conf"),
+        ("bluetoothd -f", "/etc/bluetooth/main.conf"),
+        ("bluetoothd -E -f /etc/a.conf -d", "/etc/a.conf"),
+        ("bluetoothd --configfile /etc/a.conf", "/etc/a.conf"),
+        ("bluetoothd --configfile=/etc/a.conf", "/etc/a.conf"),
+    ):
+        put(root, unit, f"[Service]\nExecStart=/usr/libexec/bluetooth/{line}\n")
+        assert files.main_conf(root) == wanted, line
+    put(root, f"{unit}.d/gatewayd.conf", (ROOT / "systemd/bluetooth.conf").read_text())
+    put(root, "etc/gatewayd/bluetooth.conf", "[GATT]\nExchangeMTU = 517\n")
+    seen = await machine.settings()
+    assert (seen.file, seen.text) == ("/etc/gatewayd/bluetooth.conf", "[GATT]\nExchangeMTU = 517\n")
+    (finding,) = (each for each in bluez.judge_settings(seen) if "ExchangeMTU" in each.remedy)
+    assert "of /etc/gatewayd/bluetooth.conf, then" in finding.remedy
 
 
 async def test_clocks(machine: ThisMachine, root: Path) -> None:

@@ -22,6 +22,7 @@ from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, Severity
 from gatewayd.ports import NotSeenError
 from tests.support.commands import run
+from tests.support.fitting import make_fitting
 from tests.support.site import CONFIG, Site, make_site
 
 
@@ -251,3 +252,12 @@ async def test_what_doors_are_wired_to_is_looked_at(
     for name in ("gpiod", "gatewayd.adapters.relay.line"):
         monkeypatch.setitem(sys.modules, name, None)
     assert "pip install 'gatewayd[relay]'" in (await found())[1][1]
+
+
+async def test_doors_that_are_not_bound_yet_do_not_hide_the_rest(tmp_path: Path) -> None:
+    fitting = make_fitting(tmp_path, ("street",))
+    findings = await doctor.examine(fitting.config)
+    (told,) = [each for each in findings if each.check == "configuration"]
+    assert "needs either a lock or a relay" in told.message
+    assert "setup bind-door" in told.remedy
+    assert not [each for each in findings if each.message == doctor.NO_DOORS.why]

@@ -261,7 +261,7 @@ def test_without_a_network_it_says_what_to_do(operator: Path, box: Path) -> None
 
 
 def test_a_damaged_state_is_told(box: Path) -> None:
-    keyfiles.replace_file(box / "enrolment.state", b"nonsense")
+    keyfiles.keep_file(box / "enrolment.state", b"nonsense")
     ran = commands.run("setup", "enrol", "--into", box)
     assert (ran.code, "is damaged" in ran.err) == (2, True)
 

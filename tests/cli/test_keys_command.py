@@ -126,8 +126,9 @@ def test_keys_of_every_role_are_private(role: str, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted(written)
     for name in ROLES[role]:
         assert (tmp_path / f"{name}.pem").stat().st_mode & 0o777 == 0o600
-        read = keyfiles.read_ed25519_private if name == "log" else keyfiles.read_p256_private
-        public = (keyfiles.read_ed25519_public if name == "log" else keyfiles.read_p256_public)(
+        ed25519 = name in {"log", "witness"}
+        read = keyfiles.read_ed25519_private if ed25519 else keyfiles.read_p256_private
+        public = (keyfiles.read_ed25519_public if ed25519 else keyfiles.read_p256_public)(
             tmp_path / f"{name}.pub.pem", "key"
         )
         assert read(tmp_path / f"{name}.pem", "key").public_key() == public

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from firmware_proto.claiming import Label, Purpose, nobodys_credential, proof
 from firmware_proto.codes import Outcome, Reason
 from firmware_proto.cose import key_id
 from firmware_proto.edhoc import ccs
+from firmware_proto.framing import GattFraming
+from firmware_proto.messages import Claim, Done, Identify
 from gatewayd import lock_app
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.virtual_radio import (
     INSTANT,
     LOCK,
+    UNCLAIMED,
     AirController,
     VirtualAir,
     open_radio,
@@ -28,9 +32,9 @@ from gatewayd.core.model import CommandId, Verdict
 from gatewayd.emulators.lock_machine import Machine
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.keyfiles import private_pem, public_pem, read_p256_public
-from gatewayd.lock_connection import LockIdentity
+from gatewayd.lock_connection import LockIdentity, connect
 from gatewayd.locks import RemoteLock
-from gatewayd.ports import RadioError
+from gatewayd.ports import Link, RadioError
 from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.household import DOOR, Dice, Operator, new_key
 
@@ -114,9 +118,59 @@ async def test_made_once_it_opens_and_remembers(bench: Bench) -> None:
 async def test_for_some_time_as_json(bench: Bench) -> None:
     words = (*bench.make, "--hci", bench.hci, "--address", "F0:00:00:00:00:99", "--json")
     ran = await emulate(*words, "--time", "1.5")
-    assert json.loads(ran.out) == {
-        "door": DOOR, "key": f"{bench.directory}/{DOOR}.pub.pem", "openings": 0,
-    }  # fmt: skip
+    said = json.loads(ran.out)
+    assert (
+        Label.parse(said.pop("label")).key
+        == LockStore(bench.directory / "lock.json").load().key.public_key()
+    )
+    assert said == {"door": DOOR, "key": f"{bench.directory}/{DOOR}.pub.pem", "openings": 0}
+
+
+async def test_one_that_belongs_to_nobody_shows_its_label_and_is_claimed(bench: Bench) -> None:
+    words = (bench.directory, "--unclaimed", "--hci", bench.hci)
+    async with running("lock", "emulate", *words) as process:
+        assert process.stdin is not None
+        address = (await line(process, "that belongs to nobody")).split()[3]
+        label = Label.parse((await line(process, "GWL1-")).strip())
+        for typed, answer in (("", "pressed"), ("open", "is open"), ("close", "closed")):
+            process.stdin.write(f"{typed}\n".encode())
+            await line(process, answer)
+        process.stdin.write(b"jump\n")
+        await line(process, "Enter, open or close")
+        controller = AirController(bench.air, "00:00:00:00:00:01")
+        async with open_radio(controller, address="F0:00:00:00:00:0F", dials=UNCLAIMED) as radio:
+            (seen,) = await radio.central.look(0.5)
+            assert seen.address == address
+            await claimed(await radio.central.dial(address), label, bench.operator)
+        assert address in await line(process, f"{DOOR} is a lock at")
+        controller = AirController(bench.air, "00:00:00:00:00:03")
+        async with open_radio(controller, address="F0:00:00:00:00:0E", dials=LOCK) as radio:
+            (seen,) = await radio.central.look(0.5)
+            assert seen.address == address
+    again = await emulate(bench.directory, "--unclaimed", "--hci", "unix:/nonexistent")
+    assert again.code == ExitCode.FAILED  # what it is stands in its memory, and is never replaced
+    assert LockStore(bench.directory / "lock.json").load().door == DOOR
+
+
+async def claimed(link: Link, label: Label, operator: Operator) -> None:
+    """As a gateway that blinks it and claims it."""
+    nobody = LockIdentity("", label.key, nobodys_credential(label.key), key_id(label.key))
+    connection = await connect(
+        link, nobody, operator.gateway(), Dice(),
+        framing=GattFraming(link.mtu, b"ch"), remembered=None, heard=lambda _: None,
+    )  # fmt: skip
+    connection.start()
+    other = new_key().public_key()
+    assert connection.binding is not None
+    made = proof(label.secret, connection.binding, Purpose.CLAIM)
+    keys = (other, operator.key.public_key(), other)
+    answers = [
+        await connection.ask(Identify(b"i" * 16, 2_000), 5.0),
+        await connection.ask(Claim(b"c" * 16, DOOR, made, *keys, 1), 5.0),
+    ]
+    await connection.close()
+    outcomes = [(each.outcome, each.reason) for each in answers if isinstance(each, Done)]
+    assert outcomes == [(Outcome.CONFIRMED, Reason.OK)] * 2
 
 
 def test_with_a_key_that_was_made_before(tmp_path: Path) -> None:
@@ -174,7 +228,9 @@ async def test_a_radio_that_is_lost_is_opened_again(tmp_path: Path, bench: Bench
     (await emulate(*bench.make, "--hci", "unix:/nonexistent"))
     store = LockStore(bench.directory / "lock.json")
     seen: asyncio.Queue[str] = asyncio.Queue()
-    sees = lock_app.Bystander(seen.put_nowait, lambda why: seen.put_nowait(f"lost: {why}"))
+    sees = lock_app.Bystander(
+        lambda at, _: seen.put_nowait(at), lambda why: seen.put_nowait(f"lost: {why}")
+    )
     hci = tmp_path / "short.hci"
     task: asyncio.Task[None] | None = None
     for _ in range(2):
@@ -196,7 +252,7 @@ async def test_a_radio_that_is_lost_is_opened_again(tmp_path: Path, bench: Bench
 
 async def test_no_radio_from_the_beginning_is_an_error(bench: Bench) -> None:
     await emulate(*bench.make, "--hci", "unix:/nonexistent")
-    sees = lock_app.Bystander(pytest.fail, pytest.fail)
+    sees = lock_app.Bystander(lambda *_: pytest.fail("served"), pytest.fail)
     store = LockStore(bench.directory / "lock.json")
     with pytest.raises(RadioError, match="no controller"):
         await lock_app.emulate(lock_app.Choice("unix:/nonexistent"), store, Machine(), sees)

@@ -9,8 +9,16 @@ from firmware_proto import cbor, cose
 from firmware_proto.codes import Fault
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import envelope
-from gatewayd.core.envelope import ENVELOPE_TYPE, EVERYBODY, Kind, Statement, TimeAnswer
-from gatewayd.core.trust import Trust
+from gatewayd.core.envelope import (
+    ENVELOPE_TYPE,
+    EVERYBODY,
+    Floor,
+    Kind,
+    Retire,
+    Statement,
+    TimeAnswer,
+)
+from gatewayd.core.trust import Role, Trust
 
 COMMAND, TIME, OTHER = (ec.derive_private_key(n, ec.SECP256R1()) for n in (21, 22, 23))
 TRUST = Trust(
@@ -24,6 +32,7 @@ TRUST = Trust(
 )
 US = ("gw-1", "house-7", EVERYBODY)
 T = 1_800_000_000
+K = bytes(32)
 PULL = Statement(Kind.PULL, "gw-1", b"i" * 16, T + 60, [0, 4096])
 ANSWER = Statement(Kind.TIME, "gw-1", b"j" * 16, T + 60, TimeAnswer(b"n" * 16, T).body())
 GOOD = envelope.sign(PULL, COMMAND)
@@ -77,7 +86,10 @@ def test_another_type_of_statement_is_refused():
 
 @pytest.mark.parametrize(
     ("position", "value"),
-    [(0, 2), (0, True), (1, 9), (1, True), (1, "1"), (2, b"gw-1"), (3, b"i" * 15), (4, True)],
+    [
+        *((0, 1), (0, True), (1, 9), (1, True), (1, "1"), (2, b"gw-1"), (3, b"i" * 15)),
+        *((4, True), (5, 1), (5, True), (5, 0), (1, 4)),
+    ],
 )
 def test_every_field_is_checked(position, value):
     fields = [*FIELDS[:position], value, *FIELDS[position + 1 :]]
@@ -88,6 +100,56 @@ def test_truncated_or_longer_is_refused():
     for length in range(len(GOOD)):
         assert fault_of(GOOD[:length]) is Fault.MALFORMED
     assert fault_of(GOOD + b"\0") is Fault.MALFORMED
+
+
+def test_what_lasts_is_numbered_and_nothing_else_is():
+    order = Statement(Kind.RETIRE, "gw-1", b"r" * 16, T + 60, Retire(9, bytes(32)).body(), 1)
+    assert verify(envelope.sign(order, COMMAND), kind=Kind.RETIRE) == order
+    for wrong in (None, 0, -1, 2**63, True, "1"):
+        data = envelope.sign(replace(order, number=wrong), COMMAND)
+        assert fault_of(data, kind=Kind.RETIRE) is Fault.MALFORMED
+
+
+def test_only_a_root_or_the_recovery_key_mends_the_floor_and_an_expired_floor_cannot_hinder():
+    order = Statement(Kind.FLOOR, "gw-1", b"f" * 16, T + 60, Floor(T + 900, T).body())
+    roots = replace(TRUST, roots=(OTHER.public_key(),), recovery=TIME.public_key())
+    for key in (OTHER, TIME):
+        found, signer = envelope.opened(envelope.sign(order, key), roots)
+        envelope.check(found, US, floor_s=T + 10**9)
+        assert (found, signer) == (order, cose.key_id(key.public_key()))
+    with pytest.raises(RemoteProtocolError):
+        envelope.opened(envelope.sign(order, COMMAND), roots)
+    with pytest.raises(RemoteProtocolError):
+        envelope.opened(envelope.sign(order, TIME), replace(roots, recovery=None))
+    with pytest.raises(RemoteProtocolError):
+        envelope.check(order, ("gw-2",), floor_s=0)
+
+
+def test_an_overlapping_key_of_a_role_signs_too():
+    both = replace(TRUST, others={Role.COMMAND: (OTHER.public_key(),)})
+    assert envelope.opened(envelope.sign(PULL, OTHER), both)[0] == PULL
+
+
+@pytest.mark.parametrize(
+    ("form", "bodies"),
+    [
+        (
+            Retire,
+            (
+                *([], [1], [True, K], [-1, K], [2**63, K], ["1", K], [1, K, 2], None, {}),
+                *([1, K + b"k"], [1, "k" * 32]),
+            ),
+        ),
+        (Floor, ([], [1], [5, 5], [4, 5], [5, -1], [True, 0], [5, False], [10**12, 1], None)),
+    ],
+)
+def test_bodies_of_orders_are_read_strictly(form, bodies):
+    good = Retire(0, K) if form is Retire else Floor(2, 1)
+    assert form.of(good.body()) == good
+    for body in bodies:
+        with pytest.raises(RemoteProtocolError) as caught:
+            form.of(body)
+        assert caught.value.fault is Fault.MALFORMED
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))

@@ -27,6 +27,7 @@ from gatewayd.core.keytoken import (
 )
 from gatewayd.core.model import ClockState, TimeReading
 from gatewayd.core.schedule import ALL_DAYS, DAY_MINUTES, Schedule, Window
+from gatewayd.core.statuslist import StatusList
 from gatewayd.core.trust import ALL_ACTIONS, ALL_CLASSES, Issuer, Trust
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -471,6 +472,54 @@ def test_what_cannot_be_revoked_may_not_live_long():
     longer = replace(CLAIMS, expires=T + UNLISTED_LIFETIME_S + 1)
     assert refusal(longer) is Reason.ISSUER_EXCEEDED
     assert ask(replace(longer, status=StatusReference(1, "u")))[0].list_age_s == math.inf
+
+
+LISTED = replace(CLAIMS, status=StatusReference(4, "https://lists.example/1"))
+LIST = StatusList("cloud", "https://lists.example/1", T - 10, T + 5 * DAY, 1, b"\x08", b"k1")
+
+
+def listed(index: int, **changes) -> Claims:
+    return replace(LISTED, status=StatusReference(index, LIST.uri), **changes)
+
+
+def test_a_list_takes_a_key_back_however_old_the_list():
+    lists = {LIST.name: LIST}
+    assert ask(LISTED, lists=lists)[0].list_age_s == 70.0
+    for time in (
+        reading(),
+        reading(T + 60, ClockState.UNKNOWN, bound_s=math.inf),
+        reading(floor_s=T + 20),
+    ):
+        assert refusal(listed(3), lists=lists, time=time) is Reason.REVOKED
+    over = {LIST.name: replace(LIST, expires=T)}
+    assert refusal(listed(3), lists=over) is Reason.REVOKED
+    assert ask(LISTED, lists=over)[0].list_age_s == math.inf
+
+
+def test_a_list_vouches_for_nothing_outside_itself():
+    assert refusal(listed(8), lists={LIST.name: LIST}) is Reason.REVOKED
+    assert refusal(listed(2**40 - 1), lists={LIST.name: LIST}) is Reason.REVOKED
+
+
+@pytest.mark.parametrize("key_class", list(KeyClass))
+def test_no_class_of_key_outlives_its_revocation(key_class):
+    assert refusal(listed(3, key_class=key_class), lists={LIST.name: LIST}) is Reason.REVOKED
+
+
+def test_the_list_of_another_issuer_or_another_list_says_nothing():
+    for lists in (
+        {},
+        {("parcels", LIST.uri): replace(LIST, issuer="parcels")},
+        {("cloud", "https://lists.example/2"): replace(LIST, uri="https://lists.example/2")},
+        {LIST.name: replace(LIST, signer=b"k0")},
+    ):
+        assert ask(listed(3), lists=lists)[0].list_age_s == math.inf
+
+
+def test_what_a_key_does_not_grant_is_said_before_that_it_is_revoked():
+    assert refusal(listed(3), lists={LIST.name: LIST}, door="cellar") is Reason.WRONG_DOOR
+    assert refusal(listed(3, once=True), lists={LIST.name: LIST}) is Reason.REVOKED
+    assert refusal(listed(4, once=True), lists={LIST.name: LIST}) is Reason.USED_UP
 
 
 @pytest.mark.parametrize("state", [ClockState.TRUSTED, ClockState.HOLDOVER])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -28,7 +29,7 @@ from gatewayd.core.pull import (
     seal_info,
     verify_batch,
 )
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import TRUST, GatewayTopics, everybody_topic, group_topic
 
 ORIGIN = origin_of(GatewayId("stairwell-7"))
 KEY = Ed25519PrivateKey.from_private_bytes(b"log key".ljust(32))
@@ -289,8 +290,8 @@ def cosigned(size: int, **how) -> bytes:
 
 def test_an_acknowledgement_bears_a_checkpoint_that_this_gateway_signed():
     order = Ack(5, cosigned(5))
-    assert order.verify(LOG, WITNESS).root == merkle.root(5, TREE.get)
-    assert order.verify(LOG, None).size == 5
+    assert order.verify(LOG, (WITNESS,)).root == merkle.root(5, TREE.get)
+    assert order.verify(LOG, ()).size == 5
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_an_acknowledgement_bears_a_checkpoint_that_this_gateway_signed():
 )
 def test_any_other_acknowledgement_is_refused(order, fault):
     with pytest.raises(RemoteProtocolError) as caught:
-        order.verify(LOG, WITNESS)
+        order.verify(LOG, (WITNESS,))
     assert caught.value.fault is fault
 
 
@@ -318,8 +319,33 @@ def test_each_gateway_has_topics_of_its_own():
     assert topics.time == f"{base}/up/time"
     assert topics.answer(b"\x0a" * 16) == f"{base}/up/{'0a' * 16}"
     assert topics.down("pull") == f"{base}/down/pull"
-    assert topics.for_gateway == (f"{base}/down/+",)
+    assert topics.for_gateway == (
+        *(f"{base}/down/+", f"{base}/down/+/+"),
+        *("gatewayd/v1/all/+", "gatewayd/v1/all/+/+"),
+    )
     assert topics.for_cloud == (f"{base}/up/+", f"{base}/status")
+
+
+def test_groups_and_everybody_have_topics_that_gateways_hear():
+    topics = GatewayTopics(GatewayId("stairwell-7"), "vestergade-7")
+    assert topics.for_gateway[4:] == (
+        *("gatewayd/v1/group/vestergade-7/+", "gatewayd/v1/group/vestergade-7/+/+"),
+    )
+    assert group_topic("vestergade-7", TRUST) == "gatewayd/v1/group/vestergade-7/trust"
+    assert everybody_topic("settings") == "gatewayd/v1/all/settings"
+    about = "https://lists.example/housing"
+    names = {group_topic("g", "list", about), group_topic("g", "list", "other")}
+    names |= {everybody_topic("list", about), topics.down("list", about), topics.down("list")}
+    assert len(names) == 5
+    assert all(re.fullmatch(r"gatewayd/v1/[a-z]+(/[a-z0-9-]+){1,4}", name) for name in names)
+
+
+def test_a_group_of_any_name_has_a_topic_of_its_own():
+    strange = ["+", "#", "a/b", "Vestergade 7, København", "x" * 65]
+    topics = {group_topic(name, "list") for name in strange}
+    assert len(topics) == len(strange)
+    assert all(len(topic.split("/")) == 5 for topic in topics)
+    assert not any(set("+# ") & set(topic) for topic in topics)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#", "a b", "æ", "x" * 65, "a\n"])

@@ -254,3 +254,49 @@ def test_other_bytes_are_damage_or_time(data):
     except DamagedTimeError:
         return
     assert time.encode() == data
+
+
+# --- spoofed NTP --------------------------------------------------------------------------
+@pytest.mark.parametrize("step_s", [-30 * 365 * DAY, -DAY, -120.0, 120.0, DAY, 30 * 365 * DAY])
+def test_a_stepped_wall_clock_moves_nothing_and_is_noticed(step_s):
+    known = trusted()
+    honest, stepped = at(200.0, wall_s=T + 100), at(200.0, wall_s=T + 100 + step_s)
+    assert known.reading(stepped) == known.reading(honest)
+    assert known.kept(stepped) == known.kept(honest)
+    assert known.wall_strays(stepped)
+    assert not known.wall_strays(honest)
+    assert not Timekeeping().wall_strays(stepped)
+
+
+def test_a_wall_clock_spoofed_forwards_before_a_start_expires_nothing_for_good():
+    before = trusted(battery_clock=True)
+    restarted = before.started(at(5.0, T + 30 * DAY, boot="boot-2"))
+    reading = restarted.reading(at(5.0, T + 30 * DAY, boot="boot-2"))
+    assert (reading.state, reading.floor_s) == (ClockState.HOLDOVER, T)
+    known = restarted.kept(at(500.0, T + 30 * DAY, boot="boot-2"))
+    assert known.floor_s == T
+    asked = known.asked(NONCE, at(600.0, T + 30 * DAY, boot="boot-2"))
+    right = asked.answered(NONCE, T + 600, at(600.1, T + 30 * DAY, boot="boot-2"))
+    assert right.reading(at(600.1, boot="boot-2")).now_s == T + 600
+    far = before.started(at(5.0, T + 9 * 365 * DAY, boot="boot-2"))
+    assert far.reading(at(5.0, T, boot="boot-2")).state is ClockState.UNKNOWN
+
+
+def test_a_wall_clock_spoofed_backwards_before_a_start_brings_nothing_back():
+    before = trusted(battery_clock=True)
+    for wall_s in (0.0, T - DAY, T - 1.0):
+        restarted = before.started(at(5.0, wall_s, boot="boot-2"))
+        reading = restarted.reading(at(5.0, wall_s, boot="boot-2"))
+        assert (reading.state, reading.floor_s) == (ClockState.UNKNOWN, T)
+        assert reading.now_s >= T
+
+
+# --- what a root takes back ---------------------------------------------------------------
+def test_only_a_floor_beyond_what_is_named_is_lowered():
+    wrong = trusted().raised(T + 10**9)
+    for above_s, floor_s in ((T + 10**9, T + 10**9), (T + 10**9 - 1, T - 5)):
+        assert wrong.lowered(above_s, T - 5, at(200.0)).floor_s == floor_s
+    right = wrong.lowered(T + 10**8, T, at(200.0))
+    assert (right.anchor, right.question) == (None, None)
+    assert right.reading(at(200.0)).state is ClockState.UNKNOWN
+    assert right.lowered(T + 10**8, T - 10**6, at(200.0)) is right

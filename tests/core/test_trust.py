@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
@@ -5,15 +7,19 @@ from hypothesis import strategies as st
 
 from firmware_proto import cbor, cose
 from firmware_proto.codes import Action, Fault, KeyClass
-from firmware_proto.errors import RemoteProtocolError
+from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
+from gatewayd.cloud.authority import Authority, GatewayKeys
 from gatewayd.core.trust import (
     ALL_ACTIONS,
     ALL_CLASSES,
+    MAX_BUNDLE_BYTES,
     TRUST_TYPE,
     Issuer,
+    Role,
     Trust,
     sign_bundle,
     verify_bundle,
+    verify_credential,
 )
 
 ROOT, ISSUER, OTHER, *ROLES = (ec.derive_private_key(n, ec.SECP256R1()) for n in range(11, 18))
@@ -32,6 +38,10 @@ TRUST = Trust(
         ),
     },
     *(key.public_key() for key in ROLES),
+    roots=(ROOT.public_key(), OTHER.public_key()),
+    recovery=ISSUER.public_key(),
+    witnesses={"cloud.example/witness": b"w" * 32},
+    others={Role.COMMAND: (OTHER.public_key(),)},
 )
 GOOD = sign_bundle(TRUST, ROOT)
 BODY = cbor.decode(cose.Sign1.parse(GOOD).payload)
@@ -65,6 +75,42 @@ def test_only_root_signs():
     assert fault_of(sign_bundle(TRUST, ISSUER)) is Fault.AUTHENTICATION_FAILED
 
 
+def test_any_of_several_keys_may_have_signed_it():
+    keys = (OTHER.public_key(), ROOT.public_key())
+    assert verify_bundle(GOOD, *keys) == TRUST
+    with pytest.raises(RemoteProtocolError):
+        verify_bundle(GOOD)
+
+
+def test_the_keys_of_a_role_begin_with_the_one_in_use():
+    assert TRUST.keys(Role.COMMAND) == (ROLES[1].public_key(), OTHER.public_key())
+    assert TRUST.keys(Role.TIME) == (TRUST.time_key,)
+    assert TRUST.keys(Role.GATEWAYS) == (TRUST.gateways_key,)
+
+
+def test_what_no_gateway_would_take_is_not_signed():
+    for wrong in (
+        replace(TRUST, roots=()),
+        replace(TRUST, group=""),
+        replace(TRUST, issuers={bytes([n]): TRUST.issuers[b"b"] for n in range(200)}),
+    ):
+        with pytest.raises(LocalProtocolError):
+            sign_bundle(wrong, ROOT)
+    assert fault_of(GOOD + bytes(MAX_BUNDLE_BYTES)) is Fault.MALFORMED
+
+
+def test_a_credential_may_be_signed_by_any_key_of_the_role():
+    authority, keys = Authority.create("house-7"), GatewayKeys.create()
+    data = authority.gateway_credential("gw", {"front": 1}, keys, issued_at=1, expires=2)
+    trust = authority.trust()
+    assert verify_credential(data, trust).gateway == "gw"
+    going = {Role.GATEWAYS: (OTHER.public_key(), trust.gateways_key)}
+    later = replace(trust, gateways_key=ROOT.public_key(), others=going)
+    assert verify_credential(data, later).gateway == "gw"
+    with pytest.raises(RemoteProtocolError):
+        verify_credential(data, TRUST)
+
+
 def test_truncated_or_longer_is_refused():
     for length in range(0, len(GOOD), 7):
         assert fault_of(GOOD[:length]) is Fault.MALFORMED
@@ -81,33 +127,51 @@ def test_another_type_of_statement_is_refused():
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ((0,), 2),
+        ((0,), 3),
         ((0,), True),
         ((1,), True),
         ((1,), "3"),
         ((2,), b"house-7"),
         ((3,), []),
-        ((3, "text"), []),
-        ((3, b""), []),
-        ((3, b"x" * 17), []),
-        ((3, b"b"), []),
-        ((3, b"b", 0), 5),
-        ((3, b"b", 1), {}),
-        ((3, b"b", 2), ["yard", "front"]),
-        ((3, b"b", 2), ["front", "front"]),
-        ((3, b"b", 2), ["front", 5]),
-        ((3, b"b", 3), 0),
-        ((3, b"b", 3), 8),
-        ((3, b"b", 3), True),
-        ((3, b"b", 4), [9]),
-        ((3, b"b", 4), ["guest"]),
-        ((3, b"b", 4), [[]]),
-        ((3, b"b", 4), [4, 3]),
-        ((3, b"b", 4), [3, 3]),
-        ((3, b"b", 5), True),
-        ((3, b"b", 5), None),
-        ((4,), {}),
+        ((3,), {}),
+        ((3, 1), None),
+        ((3,), 9 * BODY[3][:1]),
+        ((3,), 2 * BODY[3][:1]),
+        ((4,), 5),
+        ((5,), []),
+        ((5, "text"), []),
+        ((5, b""), []),
+        ((5, b"x" * 17), []),
+        ((5, b"b"), []),
+        ((5, b"b", 0), 5),
+        ((5, b"b", 1), {}),
+        ((5, b"b", 2), ["yard", "front"]),
+        ((5, b"b", 2), ["front", "front"]),
+        ((5, b"b", 2), ["front", 5]),
+        ((5, b"b", 3), 0),
+        ((5, b"b", 3), 8),
+        ((5, b"b", 3), True),
+        ((5, b"b", 4), [9]),
+        ((5, b"b", 4), ["guest"]),
+        ((5, b"b", 4), [[]]),
+        ((5, b"b", 4), [4, 3]),
+        ((5, b"b", 4), [3, 3]),
+        ((5, b"b", 5), True),
+        ((5, b"b", 5), None),
+        ((0,), 1),
+        ((1,), 0),
+        ((1,), 2**63),
+        ((2,), ""),
+        ((2,), "x" * 65),
+        ((6,), []),
         ((7,), None),
+        ((8,), 5 * BODY[6]),
+        ((9,), {}),
+        ((10,), []),
+        ((10,), {"": b"w" * 32}),
+        ((10,), {5: b"w" * 32}),
+        ((10,), {"w": b"w" * 31}),
+        ((10,), {f"w{n}": b"w" * 32 for n in range(9)}),
     ],
 )
 def test_every_field_is_checked(path, value):
@@ -127,7 +191,7 @@ VALUES = st.recursive(
 )
 
 
-@given(st.integers(0, 7), VALUES)
+@given(st.integers(0, 10), VALUES)
 def test_nothing_but_a_protocol_error_comes_of_what_root_signs(position, value):
     try:
         verify_bundle(changed((position,), value), ROOT.public_key())

@@ -158,3 +158,18 @@ async def test_time_is_asked_for_while_it_is_not_trusted_and_again_after_a_while
     assert signed.question() is None
     clock.forward(1)
     assert signed.question() is not None
+
+
+async def test_a_clock_that_somebody_steps_is_an_error_in_the_journal_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    time, clock, memory = LoopTime(), HandClock(), MemoryLog()
+    keeper = await trusted(clock, memory)
+    async with keeping(keeper):
+        await time.skip(1.05)
+        assert not caplog.records
+        clock.wall_s += 86_400
+        for _ in range(3):
+            await time.skip(1.05)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "not believed" in caplog.text

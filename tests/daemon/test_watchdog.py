@@ -16,12 +16,15 @@ from firmware_proto.codes import PHONE_SERVICE_UUID
 from gatewayd.adapters.systemd import Systemd
 from gatewayd.cloud.authority import Authority, IssuerKey
 from gatewayd.core.model import Asked, Command, CommandId, Fact
+from gatewayd.courier import Courier
 from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
 from gatewayd.door import Surroundings
+from gatewayd.lists import StatusLists
 from gatewayd.phones import TURN_S, Phones, Receipts
 from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
+from gatewayd.trusted import Trusted
 from gatewayd.vitals import UNWATCHED, Vitals
 from tests.support.household import Dice, LockSite, LoopClock, Operator, until
 from tests.support.links import FakeAir
@@ -92,6 +95,10 @@ class StuckLog(MemoryLog):
             await asyncio.Event().wait()
 
 
+async def _nothing(_data: bytes) -> None:
+    """Takes everything, keeps nothing."""
+
+
 class Site:
     """A gateway without doors, told about by a real notification socket."""
 
@@ -107,8 +114,13 @@ class Site:
         operator, dice = Operator(), Dice()
         trust = Authority.create("vestergade-7", IssuerKey.create("housing")).trust()
         refusals = Refusals(self.log, timekeeper)
-        around = Surroundings(self.log, timekeeper, dice, trust, bytes(32), tasks, refusals)
-        phones = Phones(operator.gateway(), Receipts(operator.receipts, "log"), {}, around, cap=4)
+        lists = await StatusLists.load(lambda: trust, self.log, timekeeper)
+        around = Surroundings(
+            self.log, timekeeper, dice, Trusted(trust), lists, bytes(32), tasks, refusals
+        )
+        courier = Courier(_nothing, lambda: None, lambda: self.clock.instant().boottime_s)
+        receipts = Receipts(operator.receipts, "log")
+        phones = Phones(operator.gateway(), receipts, {}, around, courier, cap=4)
         return Daemon(
             self.log,
             timekeeper,

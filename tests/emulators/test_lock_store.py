@@ -13,12 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from firmware_proto.codes import EventKind, Outcome, Reason
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core.model import Verdict
-from gatewayd.emulators import files
 from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_memory import EVENTS_KEPT, RESULTS_KEPT, LockMemory, StoredCommand
 from gatewayd.emulators.lock_state import Turn
 from gatewayd.emulators.lock_store import LockStore
-from gatewayd.keyfiles import MAX_FILE_BYTES, KeyFileError
+from gatewayd.keyfiles import MAX_FILE_BYTES, KeyFileError, replace_file
 from tests.support.household import DOOR, new_key
 
 DONE = Verdict(Outcome.CONFIRMED, Reason.OK)
@@ -87,6 +86,18 @@ def test_every_truncation_is_refused_and_left_alone(tmp_path: Path) -> None:
         store.load()
 
 
+def test_a_memory_of_version_1_is_read(tmp_path: Path) -> None:
+    store = LockStore(tmp_path / "lock.json")
+    store.create(fresh())
+    document = json.loads(store.path.read_bytes())
+    for name in ("claim_secret", "root_key", "command_key", "serial", "ajar_ms"):
+        del document[name]
+    store.path.write_text(json.dumps({**document, "version": 1}))
+    found = store.load()
+    assert found.claimed
+    assert (found.claim_secret, found.root_key, found.serial) == (None, None, 0)
+
+
 def damaged(change: dict[str, object]) -> object:
     return pytest.param(change, id=next(iter(change)))
 
@@ -100,6 +111,8 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
         damaged({"surprise": 1}),
         damaged({"private_key": "AAAA"}),
         damaged({"gateways_key": "AAAA"}),
+        damaged({"gateways_key": None}),
+        damaged({"door": ""}),
         damaged({"generation": "three"}),
         damaged({"secret": {"session": "AA==", "secret": "AA=="}}),
         damaged({"events": [{"index": 1, "clock_ms": 1, "kind": 99, "value": 1}]}),
@@ -142,8 +155,8 @@ def test_another_version_a_missing_file_and_open_modes_are_named(tmp_path: Path)
         store.load()
     store.create(fresh())
     document = json.loads(store.path.read_bytes())
-    store.path.write_text(json.dumps({**document, "version": 2, "new": True}))
-    with pytest.raises(KeyFileError, match="version 2"):
+    store.path.write_text(json.dumps({**document, "version": 3, "new": True}))
+    with pytest.raises(KeyFileError, match="version 3"):
         store.load()
     store.path.chmod(0o640)
     with pytest.raises(KeyFileError, match="can be read by others"):
@@ -163,7 +176,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "taken"
     (target / "inside").mkdir(parents=True)
     with pytest.raises(OSError, match="taken"):
-        files.replace_file(target, b"new")
+        replace_file(target, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import firmware_proto
 from firmware_proto import codes, messages
+from firmware_proto.claiming import Label, Purpose, proof
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
 from firmware_proto.messages import Hello, Resume
@@ -21,10 +23,11 @@ from firmware_proto.resumption import records as resumed_records
 from firmware_proto.serial_framing import SerialFraming
 from firmware_proto.session import CredentialReceived, Session
 from firmware_proto.session_tables import SessionState
+from firmware_proto.statements import Anchoring, Reset
 from gatewayd.actuators import lock_identity
 from gatewayd.emulators.lock import LockEmulator
 from gatewayd.emulators.visit import TurnedAwayError, judge
-from tests.vectorgen import document, example, vectors
+from tests.vectorgen import claims, document, example, vectors
 
 ROOT = Path(firmware_proto.__file__).parent
 FILES = sorted((ROOT / "vectors").glob("*.txt"))
@@ -231,7 +234,38 @@ def run_line_session(vector: Read) -> None:
         assert session.data_to_send() == vector.all("answer")
 
 
+def run_label(vector: Read) -> None:
+    label = Label.parse(vector.word("label"))
+    assert claims.uncompressed(label.key) == vector.one("lock key")
+    assert label.secret == vector.one("secret")
+    assert label.text().replace("-", "") == re.sub(r"[- ]", "", vector.word("label")).upper()
+
+
+def run_proof(vector: Read) -> None:
+    purpose = Purpose[vector.word("purpose").upper()]
+    assert proof(vector.one("secret"), vector.one("binding"), purpose) == vector.one("proof")
+
+
+def point(data: bytes) -> ec.EllipticCurvePublicKey:
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), data)
+
+
+def run_anchor(vector: Read) -> None:
+    found = Anchoring.verify(vector.one("statement"), point(vector.one("root key")))
+    assert found == claims.anchoring()
+    assert found.serial == int(vector.word("serial"))
+
+
+def run_reset(vector: Read) -> None:
+    found = Reset.verify(vector.one("statement"), point(vector.one("command key")))
+    assert found == Reset(vector.one("key id"), int(vector.word("epoch")))
+
+
 RUN = {
+    "label": run_label,
+    "proof": run_proof,
+    "anchor": run_anchor,
+    "reset": run_reset,
     "message": run_message,
     "hello": run_hello,
     "resume": run_resume,

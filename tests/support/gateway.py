@@ -30,10 +30,13 @@ from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, n
 from gatewayd.conditions import Conditions
 from gatewayd.conversation import Conversation
 from gatewayd.core import keytoken
-from gatewayd.core.claims import Claims
+from gatewayd.core.claims import Claims, StatusReference
+from gatewayd.core.envelope import Kind, Statement, TimeAnswer
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, PastRequest
 from gatewayd.core.policy import DoorSettings
+from gatewayd.core.timekeeping import FRESH_S
+from gatewayd.courier import Courier
 from gatewayd.daemon import Daemon, Work
 from gatewayd.door import Door, Surroundings
 from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
@@ -45,14 +48,17 @@ from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.phone import Patience, Phone
 from gatewayd.emulators.visit import Visit
 from gatewayd.emulators.wallet import Wallet
+from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import RemoteLock
+from gatewayd.mailbox import Handlers, Mailbox
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
-from gatewayd.timekeeper import Timekeeper
+from gatewayd.timekeeper import SignedTime, Timekeeper
+from gatewayd.trusted import Trusted
 from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
 from tests.support.links import FakeAir
 from tests.support.memory_log import MemoryLog
@@ -132,13 +138,15 @@ class Building:
         )
         return GatewayIdentity(self.keys.handshake, shown)
 
-    def wallet(
+    def wallet(  # noqa: PLR0913 - all of it has a default
         self,
         *,
         doors: Iterable[str] | None = None,
         issuer: IssuerKey | None = None,
         expires: int = NOW + DAY_S,
         audience: str = GROUP,
+        key_class: KeyClass = KeyClass.RESIDENT,
+        status: StatusReference | None = None,
     ) -> Wallet:
         """A fresh key with a fresh token."""
         self._wallets += 1
@@ -154,7 +162,8 @@ class Building:
                 issued_at=NOW - DAY_S,
                 key=key.public_key(),
                 scope=tuple((door, self.actions) for door in sorted(doors or self.locks)),
-                key_class=KeyClass.RESIDENT,
+                key_class=key_class,
+                status=status,
             )
         )
         path = self.directory / f"wallet-{self._wallets}"
@@ -220,11 +229,13 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     timekeeper = await Timekeeper.load(building.clock, log, battery_clock=False)  # type: ignore[arg-type] # every log of ours is a Memory
     await timekeeper.provision(NOW)
     entropy = Dice(5)
+    trusted = Trusted(building.authority.trust())
     around = Surroundings(
         log,
         timekeeper,
         entropy,
-        building.authority.trust(),
+        trusted,
+        await StatusLists.load(lambda: trusted.now, log, timekeeper),  # type: ignore[arg-type] # likewise
         bytes(32),
         tasks,
         Refusals(log, timekeeper),
@@ -257,7 +268,24 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
         for door, lock in locks.items()
     }
     receipts = Receipts(building.keys.receipt, "example.org/log")
-    phones = Phones(identity, receipts, doors, around, cap=cap)
+    times = SignedTime(timekeeper, entropy)
+
+    async def time(order: Statement) -> None:
+        await times.answered(*TimeAnswer.of(order.body))
+
+    mailbox = await Mailbox.load(
+        GATEWAY,
+        trusted,
+        log,  # type: ignore[arg-type] # likewise
+        lambda: timekeeper.reading().floor_s,
+        Handlers(orders={Kind.TIME: time}, take_list=around.lists.deliver),
+    )
+    courier = Courier(
+        mailbox.deliver,
+        lambda: times.question(FRESH_S),
+        lambda: building.clock.instant().boottime_s,
+    )
+    phones = Phones(identity, receipts, doors, around, courier, cap=cap)
     return Gateway(
         building, log, timekeeper, around, locks, doors, phones, tasks, conditions, budgets
     )

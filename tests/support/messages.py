@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import strategies as st
 from pycddl import Schema
 
@@ -18,12 +19,14 @@ from firmware_proto.fields import (
     Bytes,
     Enumeration,
     Field,
+    Point,
     Text,
     Unsigned,
 )
 from firmware_proto.messages import SEALED, Hello, Resume
 
 CDDL = (Path(firmware_proto.__file__).parent / "protocol.cddl").read_text(encoding="utf-8")
+POINT = ec.derive_private_key(7, ec.SECP256R1()).public_key()
 ALL_TYPES: tuple[type[Any], ...] = (*SEALED.values(), Hello, Resume)
 
 
@@ -58,6 +61,8 @@ def values(row: Field) -> st.SearchStrategy[Any]:
             )
         case Enumeration(kind):
             found = st.sampled_from(list(kind))
+        case Point():
+            found = st.sampled_from([POINT])
         case BatteryRule():
             found = st.builds(Battery, st.integers(0, 65535), st.integers(0, 100), st.booleans())
         case _:
@@ -80,7 +85,7 @@ def example(cls: type[Any], *, full: bool = True) -> Any:
     )
 
 
-def _sample(row: Field) -> Any:
+def _sample(row: Field) -> Any:  # noqa: PLR0911 - a kind of field each
     match row.rule:
         case Unsigned(most):
             return min(most, 1000 + row.key)
@@ -92,5 +97,7 @@ def _sample(row: Field) -> Any:
             return f"text {row.key}"
         case Enumeration(kind):
             return list(kind)[-1]
+        case Point():
+            return POINT
         case _:
             return Battery(2950, 71, False)

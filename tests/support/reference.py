@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 import typing
 from pathlib import Path
@@ -11,7 +12,9 @@ import msgspec
 from gatewayd.cli import TABLE, load
 from gatewayd.cli.command import Command, ExitCode, Group
 from gatewayd.config import model
+from gatewayd.core.policy import DEFAULTS
 
+DAY_S = 86_400
 DOCS = Path(__file__).parents[2] / "docs"
 NOTE = "<!-- written by `make docs`; change the code instead -->\n"
 
@@ -121,7 +124,30 @@ def configuration() -> str:
         rows = "".join(_row(each) for each in msgspec.structs.fields(cls) if _has_value(each))
         about = (cls.__doc__ or "").strip().splitlines()[0]
         parts.append(f"## {title}\n\n{about}\n\n| setting | default | |\n|---|---|---|\n{rows}")
-    return "\n".join(parts)
+    return "\n".join([*parts, _class_defaults()])
+
+
+def _class_defaults() -> str:
+    """What holds for a class of key where its door says nothing."""
+    rows = "".join(
+        f"| {key_class.name.lower()} | {_limit(own.stale_list_s / DAY_S)} | "
+        f"{str(own.arrival).lower()} | {_limit(own.rate)} | {str(own.unknown_time).lower()} |\n"
+        for key_class, own in DEFAULTS.items()
+    )
+    return (
+        "## Defaults of the classes\n\n"
+        "| class | `stale_list_days` | `arrival` | `rate` | `unknown_time` |\n"
+        f"|---|---|---|---|---|\n{rows}\n"
+        "A key whose revocation list is older than `stale_list_days` is refused with `stale_list`. "
+        "A list that was\nnever held or is over is infinitely old, and so is any while time is "
+        "unknown; `any` means that not even\nthis refuses. A key that a list held says is revoked "
+        "is refused always. Nothing can be set for the\nemergency class, and no list is too old "
+        "for it.\n"
+    )
+
+
+def _limit(number: float) -> str:
+    return "any" if number == math.inf else f"{number:g}"
 
 
 def _has_value(field: msgspec.structs.FieldInfo) -> bool:

@@ -6,9 +6,9 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud.authority import Authority
 from gatewayd.cloud.pull import Operator, Patience, Progress, Puller, Source, UnsealError
 from gatewayd.core.checkpoint import SignatureType, Verifier
+from gatewayd.core.envelope import EVERYBODY, Kind, Statement, TimeAnswer
 from gatewayd.core.model import (
     ClockState,
     EntryKind,
@@ -33,15 +34,19 @@ from gatewayd.core.model import (
     TimeReading,
     Verdict,
 )
+from gatewayd.core.orders import Orders
 from gatewayd.core.pull import MAX_SEALED_BYTES, MIN_BATCH_BYTES
+from gatewayd.core.register import Register
 from gatewayd.core.timekeeping import Timekeeping
 from gatewayd.core.topics import GatewayTopics
+from gatewayd.mailbox import Handlers, Mailbox
 from gatewayd.ports import Upstream
 from gatewayd.sync import Pace, Uplink, run, status
+from gatewayd.trusted import Trusted
 from tests.support.memory_log import MemoryLog
 
 GATEWAY = GatewayId("stairwell-7")
-TOPICS = GatewayTopics(GATEWAY)
+TOPICS = GatewayTopics(GATEWAY, "vestergade-7")
 AUTHORITY = Authority(  # the same in every process
     "vestergade-7", *(ec.derive_private_key(number, ec.SECP256R1()) for number in range(1001, 1006))
 )
@@ -129,18 +134,39 @@ class Times:
         return self.known.reading(MachineClock().instant())
 
 
-def make_uplink(
+def make_mailbox(
+    memory: Any,
+    times: Times,
+    *,
+    witnesses: tuple[Verifier, ...] = (WITNESS,),
+    take_list: Callable[[bytes], Awaitable[bool]] | None = None,
+) -> Mailbox:
+    """Nothing is held; orders about time are carried out."""
+
+    async def time(order: Statement) -> None:
+        await times.answered(*TimeAnswer.of(order.body))
+
+    trust = replace(AUTHORITY.trust(), witnesses={each.name: each.key for each in witnesses})
+    register = Register((GATEWAY, trust.group, EVERYBODY))
+    handlers = Handlers(orders={Kind.TIME: time}, take_list=take_list)
+    return Mailbox(register, Orders(), Trusted(trust), memory, lambda: NOW, handlers)
+
+
+def make_uplink(  # noqa: PLR0913 - all but two have a default
     log: Any,
     connect: Callable[[], AbstractAsyncContextManager[Upstream]],
     *,
     times: Times | None = None,
     pace: Pace = FAST,
+    witnesses: tuple[Verifier, ...] = (WITNESS,),
+    take_list: Callable[[bytes], Awaitable[bool]] | None = None,
     **changes: Any,
 ) -> Uplink:
     times = times or Times()
+    mailbox = make_mailbox(log, times, witnesses=witnesses, take_list=take_list)
     settings: dict[str, Any] = {
         "gateway": GATEWAY,
-        "trust": AUTHORITY.trust(),
+        "mailbox": mailbox,
         "log_key": LOG_KEY,
         "connect": connect,
         "log": log,
@@ -149,10 +175,7 @@ def make_uplink(
         "jitter": lambda: 0.05,
         "seal": seal,
         "status": lambda: status(online=True, version="test"),
-        "floor_s": lambda: NOW,
         "question": times.question,
-        "answered": times.answered,
-        "witness": WITNESS,
         "pace": pace,
         "counts": Counter(),
     }

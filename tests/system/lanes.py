@@ -39,15 +39,16 @@ class Ended:
 class Lanes:
     """`tell` is called with every line, by several threads."""
 
-    def __init__(self, tell: Callable[[Errand, str], None]) -> None:
+    def __init__(self, tell: Callable[[Errand, str], None], lanes: int = LANES) -> None:
         self._tell = tell
+        self._lanes = lanes
         self._mutex = threading.Lock()
         self._running: list[subprocess.Popen[str]] = []
         self._ending = False
 
     def carry_out(self, errands: Sequence[Errand]) -> list[Ended]:
         """Returns when all have ended, whatever became of them."""
-        with ThreadPoolExecutor(LANES) as pool:
+        with ThreadPoolExecutor(self._lanes) as pool:
             waiting = [pool.submit(self._run, errand) for errand in errands]
             try:
                 return [ended for each in waiting if (ended := each.result())]

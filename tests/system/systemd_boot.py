@@ -66,7 +66,13 @@ def lay_out(python: str, checkout: str, share: str) -> None:
             for links in directory.glob(f"*.{kind}"):
                 shutil.rmtree(links)
     # of a host that is a container; the machine is none, whatever its root says
-    Path("/.dockerenv").unlink(missing_ok=True)
+    # (the last would read all of the host's manual, and hostfs keeps a descriptor for every page)
+    for mark in ("/.dockerenv", "/usr/sbin/policy-rc.d", "/var/lib/man-db/auto-update"):
+        Path(mark).unlink(missing_ok=True)
+    # what could be downloaded, if there were a network, takes apt seconds to read
+    shutil.rmtree("/var/lib/apt/lists", ignore_errors=True)
+    for cache in Path("/var/cache/apt").glob("*.bin"):
+        cache.unlink()
     # they would mount the host's disks and start its terminals
     shutil.rmtree("/lib/systemd/system-generators")
     for target, units in WANTED.items():

@@ -14,6 +14,7 @@ from gatewayd.demo.world import furnish, inhabited
 from tests.system import systemd_install as page
 from tests.system.house import House
 from tests.system.place import ADAPTER, open_place
+from tests.system.systemd_prepare import package
 from tests.system.systemd_unit import DROP_INS, Unit, run
 from tests.system.times import LOGS
 
@@ -31,8 +32,7 @@ BLUETOOTH: Final = Unit("bluetooth.service")
 @asynccontextmanager
 async def open_installed(directory: Path) -> AsyncIterator[House]:
     """Everything that the page says, and the staircase around it."""
-    for heading in (page.DESK, page.PROGRAM, page.UNITS):
-        page.carry_out(heading)
+    page.carry_out(page.PROGRAM, package().parent)
     async with open_place() as place:
         world = furnish(
             directory,

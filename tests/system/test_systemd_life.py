@@ -196,7 +196,7 @@ async def test_the_watchdog_misses_a_single_task(installed: House, stopwatch: St
     await DAEMON.configure(
         "hang",
         f"[Service]\nWatchdogSec={SOONER_S:.0f}\nExecStart=\n"
-        f"ExecStart=/opt/gatewayd/bin/python3 {program} run -c {CONFIGURATION}\n",
+        f"ExecStart=/usr/lib/gatewayd/bin/python3 {program} run -c {CONFIGURATION}\n",
     )
     try:
         await DAEMON.do("restart")

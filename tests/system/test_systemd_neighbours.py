@@ -210,7 +210,7 @@ asyncio.run(ask())
 
 async def ask(user: str) -> list[str]:
     """The lines that the product's own client says when this user runs it."""
-    said = await as_user(user, "/opt/gatewayd/bin/python3", "-c", ASK)
+    said = await as_user(user, "/usr/lib/gatewayd/bin/python3", "-c", ASK)
     assert said.returncode == 0, said.stderr
     return said.stdout.splitlines()
 

@@ -39,6 +39,14 @@ class KernelController(AirController):
         if not self.deaf:
             super().on_ll_advertising_pdu(packet)
 
+    def on_hci_le_set_advertising_parameters_command(
+        self, command: hci.HCI_LE_Set_Advertising_Parameters_Command
+    ) -> hci.HCI_StatusReturnParameters:
+        """Refused while advertising (Core Vol 4 Part E 7.8.5), as a Pi's chip does."""
+        if self.le_legacy_advertiser.enabled:
+            return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.COMMAND_DISALLOWED_ERROR)
+        return super().on_hci_le_set_advertising_parameters_command(command)
+
     def create_le_connection(self, peer_address: hci.Address) -> None:
         if not self.numb:
             super().create_le_connection(peer_address)

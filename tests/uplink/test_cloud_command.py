@@ -79,7 +79,7 @@ async def command(*argv):
 
 
 def uplink_to(broker, log, **changes):
-    return make_uplink(log, gateway_mqtt(broker.address).connect, witness=None, **changes)
+    return make_uplink(log, gateway_mqtt(broker.address).connect, witnesses=(), **changes)
 
 
 async def test_a_person_pulls_twice_and_verifies(broker, operator, capsys):

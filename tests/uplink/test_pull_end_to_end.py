@@ -7,8 +7,11 @@ import asyncio
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.model import ClockState, origin_of
+from gatewayd.core.statuslist import MAX_LIST_BYTES, SIGN1_TAG
+from gatewayd.core.topics import group_topic
 from gatewayd.sync import COSIGNED_NAME
 from tests.support.uplink import (
+    AUTHORITY,
     GATEWAY,
     LOG_KEY,
     NOW,
@@ -90,4 +93,26 @@ async def test_status_is_retained_and_turns_when_the_gateway_goes(broker):
         assert b'"online": true' in payload
     async with cloud_session(broker.address) as session, asyncio.timeout(5):
         assert b'"online": false' in (await session.receive())[1]
+    assert uplink.counts["sessions ended"] == 0
+
+
+async def test_a_list_that_was_retained_reaches_the_gateway_when_it_comes(broker):
+    heard, log, tag = [], await filled_log(1), SIGN1_TAG
+    group = AUTHORITY.group
+
+    async def take(data: bytes) -> bool:
+        heard.append(data)
+        return heard.count(data) == 1
+
+    uplink = make_uplink(log, gateway_mqtt(broker.address).connect, take_list=take)
+    async with cloud_session(broker.address) as session:
+        await session.publish(group_topic(group, "list"), tag + b"first", retain=True)
+    async with running(uplink), cloud_session(broker.address) as session:
+        await until(lambda: heard == [tag + b"first"])
+        second = tag.ljust(MAX_LIST_BYTES, b"x")
+        await session.publish(group_topic(group, "list", "parcels"), second)
+        await until(lambda: len(heard) == 2)
+        await session.publish(group_topic(group, "list", "parcels"), second)
+        await until(lambda: uplink.counts["ignored: replayed"])
+    assert uplink.counts["taken"] == 2
     assert uplink.counts["sessions ended"] == 0

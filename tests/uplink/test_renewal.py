@@ -51,7 +51,7 @@ def box(tmp_path: Path) -> Path:
 def load(box: Path, at_s: int = START) -> renewal.Renewal | None:
     return renewal.load(
         gateway=GATEWAY,
-        trust=OPERATOR.trust(),
+        trust=OPERATOR.trust,
         certificate=box / "tls.crt",
         key=box / "tls.key",
         state=box / "state",
@@ -147,13 +147,16 @@ def test_the_daemon_asks_by_its_own_time_and_without_one_by_its_floor(
     config, _ = decode(text, Config, box)
     assert config is not None
     assert config.uplink is not None
-    keeper = SimpleNamespace(reading=lambda: TimeReading(state, START + 61, 60.0, START))
-    secrets = SimpleNamespace(trust=OPERATOR.trust())
-    found = uplink_app._renewal(config, config.uplink, secrets, keeper)  # type: ignore[arg-type]
+    mailbox = SimpleNamespace(trusted=SimpleNamespace(now=OPERATOR.trust()))
+
+    def now() -> TimeReading:
+        return TimeReading(state, START + 61, 60.0, START)
+
+    found = uplink_app._renewal(config, config.uplink, mailbox, now)  # type: ignore[arg-type]
     assert found is not None
     assert found.now_s() == known_s
     without = Uplink(broker="mqtt://127.0.0.1")
-    assert uplink_app._renewal(config, without, secrets, keeper) is None  # type: ignore[arg-type]
+    assert uplink_app._renewal(config, without, mailbox, now) is None  # type: ignore[arg-type]
 
 
 # --- both, over a broker -----------------------------------------------------------------
@@ -161,7 +164,7 @@ async def test_it_is_renewed_over_the_session_while_a_stranger_talks(broker, box
     short = leaf(since=now_s() - 80)
     (box / "tls.crt").write_bytes(short.pem())
     found = renewal.load(
-        gateway=GATEWAY, trust=OPERATOR.trust(), certificate=box / "tls.crt",
+        gateway=GATEWAY, trust=OPERATOR.trust, certificate=box / "tls.crt",
         key=box / "tls.key", state=box / "state", now_s=now_s,
     )  # fmt: skip
     assert found is not None
@@ -174,14 +177,13 @@ async def test_it_is_renewed_over_the_session_while_a_stranger_talks(broker, box
         )  # fmt: skip
         uplink = make_uplink(
             MemoryLog(), gateway_mqtt(broker.address).connect, renewal=found,
-            trust=OPERATOR.trust(),
         )  # fmt: skip
         async with Mqtt(settings).connect() as session:
             down = GatewayTopics(TOPICS.gateway).down("certificate")
             serving = asyncio.create_task(cloud.serve(session, lambda answered: answered.renewed))
             async with running(uplink):
                 await until(lambda: found.held != short)
-                await until(lambda: uplink.counts["certificate"] == 1)
+                await until(lambda: uplink.counts["taken"] == 1)
                 for _ in range(10):
                     await session.publish(down, os.urandom(40))
                 await until(lambda: uplink.counts["ignored: malformed"] == 10)

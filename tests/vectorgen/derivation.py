@@ -138,6 +138,7 @@ def handshake(one: Side, other: Side) -> Trace:
     put("IV responder to initiator", kdf(exporter, 32771, b"", 13))
     put("resumption secret", kdf(exporter, 32772, b"", 32))
     put("session id", kdf(exporter, 32773, b"", 8))
+    put("binding", kdf(exporter, 32776, b"", 32))
     return trace
 
 

@@ -3,7 +3,7 @@
     # what it shows
     expect: accept, or a fault; of a credential, a reason
     layer: message, hello, resume, fragments, serial, records, resumption, handshake,
-           credential, session
+           credential, session, label, proof, anchor, reset
     <name>: <hex or a word>        a name may repeat; order counts
 
 `accept` vectors end with what must come out; of the others, the last input is
@@ -13,7 +13,6 @@ the one that must be refused, with that fault.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -25,29 +24,12 @@ from firmware_proto.messages import SEALED, FaultMessage, GetResult, Hello, Mess
 from firmware_proto.serial_framing import SerialFraming
 from firmware_proto.session import ERROR_FRAME
 from tests.support.messages import example as sample
-from tests.vectorgen import derivation, example
+from tests.vectorgen import claims, derivation, example
 from tests.vectorgen.derivation import Trace
 from tests.vectorgen.example import CHANNEL, frame
+from tests.vectorgen.vector import ACCEPT, Vector
 
-ACCEPT = "accept"
 _LONG = bytes(range(256)) * 8
-
-
-@dataclass(frozen=True)
-class Vector:
-    """One file."""
-
-    name: str
-    about: str
-    expect: str
-    layer: str
-    lines: tuple[tuple[str, bytes | str], ...]
-
-    def text(self) -> str:
-        rows = [f"# {self.about}", f"expect: {self.expect}", f"layer: {self.layer}"]
-        for name, value in self.lines:
-            rows.append(f"{name}: {value.hex() if isinstance(value, bytes) else value}")
-        return "\n".join(rows) + "\n"
 
 
 def vectors() -> Iterator[Vector]:
@@ -61,6 +43,7 @@ def vectors() -> Iterator[Vector]:
     yield from _handshakes()
     yield from _credentials()
     yield from _sessions()
+    yield from claims.vectors()
 
 
 # --- messages -------------------------------------------------------------------------
@@ -130,12 +113,23 @@ def _bad_messages() -> Iterator[Vector]:
         ("negative", "a deadline below zero", {9: -1}),
     ):
         yield _bad_message(name, about, cbor.encode({**unlatch, **change}))
+    piece = {0: 4, 1: example.REQUEST, 31: 0, 32: 5, 33: b"piece"}
+    for name, about, change in (
+        ("empty-piece", "Deliver without a byte", {33: b""}),
+        ("long-piece", "a piece of 1793 bytes", {32: 65_536, 33: bytes(1793)}),
+        ("no-total", "Deliver of nothing", {32: 0}),
+        ("large-total", "Deliver of more than 65 536 bytes", {32: 65_537}),
+        ("far-offset", "a piece behind 65 536 bytes", {31: 65_536}),
+    ):
+        yield _bad_message(name, about, cbor.encode({**piece, **change}))
+    collect = {0: 5, 1: example.REQUEST, 31: 0, 34: 2}
+    yield _bad_message("item", "an item that has no meaning", cbor.encode(collect))
     unknown_reason = {0: 49, 1: example.COMMAND, 5: 2, 6: 7, 15: 5_400}
     yield _bad_message("reason", "a reason that has no meaning", cbor.encode(unknown_reason))
     yield from _bad_plain()
     yield Vector(
         "message-bad-type", "a type without a meaning", "unsupported", "message",
-        (("data", cbor.encode({0: 40, 1: bytes(16)})),),
+        (("data", cbor.encode({0: 47, 1: bytes(16)})),),
     )  # fmt: skip
 
 
@@ -463,7 +457,7 @@ def _gateway_sessions() -> Iterator[Vector]:
         ("sealed-malformed", "a sealed message that is none", Fault.MALFORMED,
          [*met, _sealed(phone, 0, b"\xa0")], (_fault(phone, Fault.MALFORMED),)),
         ("sealed-unsupported", "a sealed message of an unknown type", Fault.UNSUPPORTED,
-         [*met, _sealed(phone, 0, b"\xa1\x00\x04")], (_fault(phone, Fault.UNSUPPORTED),)),
+         [*met, _sealed(phone, 0, b"\xa1\x00\x06")], (_fault(phone, Fault.UNSUPPORTED),)),
     ):  # fmt: skip
         yield _session("gateway", name, about, fault, frames, answer, "handshake-phone")
     answer = (_message_2_after(message_1[1:] + b"\x05"),)

@@ -60,7 +60,7 @@ class BleakRadio:
         self._devices: dict[str, BLEDevice] = {}
         self._clients: set[GattClient] = set()
         self._hanging_up: set[asyncio.Task[None]] = set()
-        self._ears = Ears(table.service, options.adapter)
+        self._ears = Ears(table.advertised or table.service, options.adapter)
 
     @property
     def links(self) -> list[GattLink]:

@@ -83,11 +83,11 @@ async def _power(bluetoothd: Bluetoothd, adapter: str, *, on: bool) -> None:
 
 
 def both_roles(bluetoothd: Bluetoothd, adapter: str) -> bool:
-    """Whether the kernel says that phones and locks may be connected at the same time.
+    """Whether bluetoothd says that phones and locks may be connected at the same time.
 
-    Without it a dial pauses advertising, and may be refused while a phone is
-    connected (bluez issue 584). It needs `KernelExperimental =
-    671b10b5-42c0-4696-9227-eb28d1b049d6` in main.conf.
+    Without it a dial may be refused while a phone is connected (bluez issue 584). It needs
+    `KernelExperimental = 671b10b5-42c0-4696-9227-eb28d1b049d6` in main.conf. Either way
+    the kernel pauses advertising during a dial (docs/decisions/0026).
     """
     known = bluetoothd.objects.get(adapter, names.ADAPTER) or {}
     roles = known.get("Roles", [])

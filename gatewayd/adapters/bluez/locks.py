@@ -1,9 +1,9 @@
 """The lock side: dials locks by known address, one at a time, each within a bound.
 
 Two pending LE connections at once can leave one pending for ever (bluetooth-next
-pull 643), and advertising pauses while one is pending (kernel hci_sync.c,
-unless the adapter plays both roles): so dials take turns, and a lock that is out
-of reach gives its turn away after a few seconds.
+pull 643), and the kernel pauses advertising while one is pending (hci_sync.c): so
+dials take turns, and a lock that is out of reach gives its turn away after a few
+seconds.
 """
 
 from __future__ import annotations

@@ -54,12 +54,13 @@ _REMEDIES: Final = (
 class BluezeroOptions:
     """adapter: its address; None takes the first one. python: which has dbus and gi; None looks.
 
-    start_s: until it advertises.
+    start_s: until it advertises. advertised: a service UUID other than the table's.
     """
 
     adapter: str | None = None
     python: Path | None = None
     start_s: float = 15.0
+    advertised: str = LOCK_SERVICE_UUID
     program: Path = Path(server.__file__)
 
 
@@ -191,6 +192,7 @@ def _command(options: BluezeroOptions) -> list[str]:
         *("--service", LOCK_SERVICE_UUID, "--request", LOCK_REQUEST_UUID),
         *("--response", LOCK_RESPONSE_UUID, "--info", LOCK_INFO_UUID),
         *("--adapter", options.adapter or ""),
+        *("--advertised", options.advertised),
         *(word for place in places for word in ("--path", str(Path(place).parent))),
     ]
 

@@ -88,6 +88,7 @@ class Server:
         self._peripheral = import_module("bluezero.peripheral").Peripheral(str(adapter))
         self._address = str(self._peripheral.dongle.address)
         self._serve(options.service, options.request, options.response, options.info)
+        self._peripheral.primary_services[:] = [options.advertised or options.service]
 
     def _serve(self, service: str, request: str, response: str, info: str) -> None:
         table: Any = self._peripheral
@@ -190,6 +191,7 @@ def main() -> int:
     for name in ("service", "request", "response", "info"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--adapter", default="")
+    parser.add_argument("--advertised", default="", help="UUID, if not the service's")
     parser.add_argument("--path", default="", help="where bluezero is, if not with this Python")
     options = parser.parse_args()
     if options.path:

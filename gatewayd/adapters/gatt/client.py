@@ -10,7 +10,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bleak import BleakClient
@@ -25,6 +25,7 @@ from firmware_proto.codes import (
     PHONE_REQUEST_UUID,
     PHONE_RESPONSE_UUID,
     PHONE_SERVICE_UUID,
+    UNCLAIMED_LOCK_UUID,
 )
 from gatewayd.adapters.gatt.link import ATT_HEADER_BYTES, DISCONNECT_S, GattLink
 from gatewayd.ports import LinkClosedError
@@ -39,15 +40,20 @@ STUMBLES: Final = (LookupError, ValueError, AssertionError, AttributeError, Type
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The UUIDs of one relation (PROTOCOL.md, "GATT")."""
+    """The UUIDs of one relation (PROTOCOL.md, "GATT").
+
+    `advertised` is what advertisements say instead of the service's where it is not the same.
+    """
 
     service: str
     request: str
     response: str
+    advertised: str = ""
 
 
 PHONE: Final = Table(PHONE_SERVICE_UUID, PHONE_REQUEST_UUID, PHONE_RESPONSE_UUID)
 LOCK: Final = Table(LOCK_SERVICE_UUID, LOCK_REQUEST_UUID, LOCK_RESPONSE_UUID)
+UNCLAIMED: Final = replace(LOCK, advertised=UNCLAIMED_LOCK_UUID)
 
 
 class NoSuchTableError(Exception):

@@ -42,8 +42,9 @@ class ThisMachine:
 
     async def settings(self) -> Settings:
         """See `ports.Machine`."""
-        text = files.main_conf(self._root)
-        return Settings(text, await self._bluez(), files.restart(self._root))
+        file = files.main_conf(self._root)
+        text = files.settings(self._root, file)
+        return Settings(text, await self._bluez(), files.restart(self._root), file)
 
     async def bluetooth(self) -> Bluetooth:
         """See `ports.Machine`."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import stat
 import time
 from pathlib import Path
 from typing import Final
 
-from gatewayd.core.diagnosis_bluez import key_file
+from gatewayd.core.diagnosis_bluez import MAIN_CONF, key_file
 from gatewayd.core.diagnosis_host import Access, Chip, Clock, Journal, State
 from gatewayd.core.findings import number
 from gatewayd.ports import NotSeenError
 
 USER: Final = "gatewayd"
-MAIN_CONF: Final = "etc/bluetooth/main.conf"
 POLICIES: Final = (
     "usr/share/dbus-1/system.d/gatewayd.conf",
     "etc/dbus-1/system.d/gatewayd.conf",
@@ -29,6 +29,7 @@ JOURNALD: Final = (
 )  # fmt: skip
 
 BLUETOOTH: Final = "bluetooth.service"
+_CONFIG_FILE: Final = re.compile(r" (?:-f|--configfile[ =]) *(/[\w./+-]{1,200})(?: |$)", re.ASCII)
 UNITS: Final = ("usr/lib/systemd/system", "run/systemd/system", "etc/systemd/system")
 """Those that count most come last."""
 
@@ -42,8 +43,14 @@ def read(path: Path) -> str | None:
 
 
 def main_conf(root: Path) -> str:
-    """Its text. A bluetoothd without one has its defaults, which is as good as an empty one."""
-    path = root / MAIN_CONF
+    """The file with bluetoothd's settings: another where its unit says so (bluetoothd(8))."""
+    told = _CONFIG_FILE.search(_bluetooth(root, "ExecStart", "") or "")
+    return told[1] if told else MAIN_CONF
+
+
+def settings(root: Path, name: str) -> str:
+    """Their text. A bluetoothd without any has its defaults, which is as good as an empty one."""
+    path = root / name.lstrip("/")
     text = read(path)
     if text is None and path.exists():
         raise NotSeenError(f"{path} cannot be read", "ask as root: sudo")
@@ -73,13 +80,18 @@ def _chip(directory: Path) -> Chip:
 
 
 def restart(root: Path) -> str | None:
-    """`Restart=` of bluetoothd's unit, its drop-ins included (systemd.unit(5)); None: no unit."""
+    """`Restart=` of bluetoothd's unit; None: no unit."""
+    return _bluetooth(root, "Restart", "no")
+
+
+def _bluetooth(root: Path, key: str, default: str) -> str | None:
+    """A setting of its unit's service, drop-ins included (systemd.unit(5)); None: no unit."""
     units = [root / each / BLUETOOTH for each in UNITS]
     main = next((each for each in reversed(units) if each.is_file()), None)
     if main is None:
         return None
     return _last(
-        main, [each.with_name(f"{BLUETOOTH}.d") for each in units], "Service", "Restart", "no"
+        main, [each.with_name(f"{BLUETOOTH}.d") for each in units], "Service", key, default
     )
 
 

@@ -7,7 +7,7 @@ only the radio waves (`air`) and what a controller does with them
 
 from gatewayd.adapters.virtual_radio.air import INSTANT, AirModel, VirtualAir
 from gatewayd.adapters.virtual_radio.controller import AirController
-from gatewayd.adapters.virtual_radio.gatt import LOCK, PHONE, GattService
+from gatewayd.adapters.virtual_radio.gatt import LOCK, PHONE, UNCLAIMED, GattService
 from gatewayd.adapters.virtual_radio.hci_socket import serve_hci
 from gatewayd.adapters.virtual_radio.host import Radio, open_radio
 from gatewayd.adapters.virtual_radio.link import Exchanges, RadioLink
@@ -17,6 +17,7 @@ __all__ = [
     "INSTANT",
     "LOCK",
     "PHONE",
+    "UNCLAIMED",
     "AirController",
     "AirModel",
     "Exchanges",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from bumble import att, gatt
@@ -27,6 +27,7 @@ from firmware_proto.codes import (
     PHONE_REQUEST_UUID,
     PHONE_RESPONSE_UUID,
     PHONE_SERVICE_UUID,
+    UNCLAIMED_LOCK_UUID,
 )
 from gatewayd.adapters.virtual_radio.link import RadioLink
 from gatewayd.ports import RadioError
@@ -37,16 +38,21 @@ NOTIFY = b"\x01\x00"  # Core Vol 3 Part G 3.3.3.3
 
 @dataclass(frozen=True, slots=True)
 class GattService:
-    """UUIDs of one relation's service: requests in, responses out, facts for anybody."""
+    """UUIDs of one relation's service: requests in, responses out, facts for anybody.
+
+    `advertised` stands in the advertisement instead of the service's where it is not the same.
+    """
 
     service: str
     request: str
     response: str
     info: str
+    advertised: str = ""
 
 
 PHONE = GattService(PHONE_SERVICE_UUID, PHONE_REQUEST_UUID, PHONE_RESPONSE_UUID, PHONE_INFO_UUID)
 LOCK = GattService(LOCK_SERVICE_UUID, LOCK_REQUEST_UUID, LOCK_RESPONSE_UUID, LOCK_INFO_UUID)
+UNCLAIMED = replace(LOCK, advertised=UNCLAIMED_LOCK_UUID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ def advertising_data(service: GattService) -> bytes:
                 (AdvertisingData.FLAGS, b"\x06"),  # general discoverable, no BR/EDR
                 (
                     AdvertisingData.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
-                    UUID(service.service).to_bytes(),
+                    UUID(service.advertised or service.service).to_bytes(),
                 ),
             ]
         )
@@ -87,8 +93,8 @@ def scan_response(name: str) -> bytes:
 
 
 def advertises(data: AdvertisingData, service: GattService) -> bool:
-    """Whether an advertisement names the service."""
-    wanted = UUID(service.service).to_bytes()
+    """Whether an advertisement is one of the service."""
+    wanted = UUID(service.advertised or service.service).to_bytes()
     lists = data.get_all(
         AdvertisingData.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, raw=True
     ) + data.get_all(AdvertisingData.INCOMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, raw=True)

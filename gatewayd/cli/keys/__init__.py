@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from gatewayd.cli.command import Group
-from gatewayd.cli.keys import bundle, certificate, gateway, inspection, issue, make, signed_time
+from gatewayd.cli.keys import (
+    bundle,
+    certificate,
+    floor,
+    gateway,
+    inspection,
+    issue,
+    lists,
+    make,
+    signed_time,
+    state,
+)
 
 COMMAND: Final = Group(
     name="keys",
@@ -19,7 +30,7 @@ COMMAND: Final = Group(
     file is ever overwritten, and a command that fails leaves nothing behind.
 
     The order in which a site is set up: make operator, make issuer, bundle; make gateway,
-    gateway, time; issue.
+    gateway, time; new-list; issue.
     """,
     commands=(
         make.COMMAND,
@@ -27,7 +38,10 @@ COMMAND: Final = Group(
         gateway.COMMAND,
         certificate.COMMAND,
         signed_time.COMMAND,
+        state.COMMAND,
+        floor.COMMAND,
         issue.COMMAND,
+        *lists.COMMANDS,
         inspection.COMMAND,
     ),
 )

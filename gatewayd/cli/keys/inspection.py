@@ -11,16 +11,23 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import cose, credential
-from firmware_proto.codes import Action
+from firmware_proto.codes import Action, Fault
 from firmware_proto.cose import key_id
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
-from gatewayd.core import envelope, keytoken
+from gatewayd.core import envelope, keytoken, state, statuslist
 from gatewayd.core.claims import Claims, TokenRejected
 from gatewayd.core.schedule import Window
-from gatewayd.core.trust import TRUST_TYPE, Issuer, Trust, verify_bundle
+from gatewayd.core.trust import (
+    TRUST_TYPE,
+    Issuer,
+    Role,
+    Trust,
+    verify_bundle,
+    verify_credential,
+)
 
 Facts = dict[str, object]
 
@@ -76,7 +83,7 @@ def _claims(claims: Claims) -> Facts:
 def _credential(data: bytes, believed: Believed) -> Facts:
     if believed.trust is None:
         return {"kind": "gateway credential"} | _unverified("--root and --bundle")
-    stated = credential.verify(data, believed.trust.gateways_key)
+    stated = verify_credential(data, believed.trust)
     return {
         "kind": "gateway credential",
         "gateway": stated.gateway,
@@ -99,6 +106,13 @@ def _bundle(data: bytes, believed: Believed) -> Facts:
         "kind": "trust bundle",
         "group": trust.group,
         "serial": trust.serial,
+        "roots": [key_id(root).hex() for root in trust.roots],
+        "recovery": "none" if trust.recovery is None else key_id(trust.recovery).hex(),
+        **{
+            f"{role.name.lower()} keys": [key_id(key).hex() for key in trust.keys(role)]
+            for role in Role
+        },
+        "witnesses": sorted(trust.witnesses),
         "issuers": {each.name: _limits(each) for each in trust.issuers.values()},
         "signature": "good, by the root",
     }
@@ -111,33 +125,65 @@ def _limits(issuer: Issuer) -> str:
     return f"{_actions(issuer.actions)} at {doors}, for {classes}, at most {days} days"
 
 
+def _status_list(data: bytes, believed: Believed) -> Facts:
+    said = statuslist.unverified(data)
+    facts: Facts = {
+        "kind": "status list",
+        "list": said.uri,
+        "signed": common.shown_time(said.issued_at),
+        "valid until": common.shown_time(said.expires),
+        "entries": len(said.statuses) * 8 // said.bits,
+        "taken back": said.against,
+    }
+    if believed.trust is None:
+        return facts | _unverified("--root and --bundle")
+    try:
+        found = statuslist.verify(data, believed.trust)
+    except RemoteProtocolError as error:
+        return facts | {"signature": f"NOT GOOD: {error.detail}"}
+    return facts | {"signature": f"good, by issuer {found.issuer}"}
+
+
 def _statement(data: bytes, believed: Believed) -> Facts:
     if believed.trust is None:
         return {"kind": "operator's statement"} | _unverified("--root and --bundle")
-    for kind in envelope.Kind:
-        try:
-            found = envelope.verify(
-                data, believed.trust, kind=kind, addressees=_Everybody(), floor_s=0
-            )
-        except RemoteProtocolError:
-            continue
-        return {
-            "kind": f"operator's statement: {kind.name.lower()}",
-            "for": found.addressee,
-            "id": found.id.hex(),
-            "valid until": common.shown_time(found.expires),
-            "signature": "good, by the operator",
-        }
-    return {"kind": "operator's statement", "signature": "NOT GOOD: no key of the bundle's signed"}
+    try:
+        found, signer = envelope.opened(data, believed.trust)
+    except RemoteProtocolError as error:
+        if error.fault is not Fault.AUTHENTICATION_FAILED:
+            raise
+        return {"kind": "operator's statement", "signature": _NOT_SIGNED}
+    number = {} if found.number is None else {"number": found.number}
+    return {
+        "kind": f"operator's statement: {found.kind.name.lower()}",
+        "for": found.addressee,
+        "id": found.id.hex(),
+        **number,
+        "valid until": common.shown_time(found.expires),
+        "signature": f"good, by the operator's key {signer.hex()}",
+    }
 
 
-class _Everybody(tuple[str, ...]):
-    """Whoever it is for, we are only looking."""
+def _state(data: bytes, believed: Believed) -> Facts:
+    if believed.trust is None:
+        return {"kind": "operator's state"} | _unverified("--root and --bundle")
+    try:
+        found, signer = state.verify(data, believed.trust)
+    except RemoteProtocolError as error:
+        if error.fault is not Fault.AUTHENTICATION_FAILED:
+            raise
+        return {"kind": "operator's state", "signature": _NOT_SIGNED}
+    return {
+        "kind": f"operator's state: {found.kind.name.lower()}",
+        "for": found.addressee,
+        "subject": found.subject or "none",
+        "serial": found.serial,
+        "size": f"{len(found.body)} bytes",
+        "signature": f"good, by the operator's key {signer.hex()}",
+    }
 
-    __slots__ = ()
 
-    def __contains__(self, _: object) -> bool:
-        return True
+_NOT_SIGNED: Final = "NOT GOOD: no key of the bundle's signed"
 
 
 _KINDS: Final[Mapping[object, Callable[[bytes, Believed], Facts]]] = {
@@ -145,6 +191,8 @@ _KINDS: Final[Mapping[object, Callable[[bytes, Believed], Facts]]] = {
     credential.CREDENTIAL_TYPE: _credential,
     TRUST_TYPE: _bundle,
     envelope.ENVELOPE_TYPE: _statement,
+    state.STATE_TYPE: _state,
+    statuslist.LIST_TYPE: _status_list,
 }
 
 
@@ -182,13 +230,14 @@ def _show(facts: Facts, output: Output) -> None:
 # --- the command -----------------------------------------------------------------------
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     with common.files_are_arguments():
-        data = keyfiles.read_file(arguments.file, "file", "name a token, credential or bundle")
+        data = keyfiles.read_file(arguments.file, "file", "name a token, credential or list")
     if data.startswith(b"-----BEGIN"):
         _show(_key(arguments.file, data), output)
         return ExitCode.DONE
     believed = _believed(arguments)
     try:
-        kind = cose.Sign1.parse(data).protected.get(cose.HEADER_TYP)
+        signed = data.removeprefix(statuslist.SIGN1_TAG)  # only lists have it
+        kind = cose.Sign1.parse(signed).protected.get(cose.HEADER_TYP)
         if kind not in _KINDS:
             raise CommandError(f"{arguments.file} is signed, but nothing that is known here")
         facts = _KINDS[kind](data, believed)
@@ -245,7 +294,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 COMMAND: Final = Command(
     name="inspect",
-    summary="show a key, token, credential or bundle as a person can read it",
+    summary="show a key, token, credential, list or bundle as a person can read it",
     description="""
     Says what a file is and what is in it. Signatures are checked when --root, and for all but a
     bundle itself --bundle, are given; what was not checked is said to be so, and what fails the

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import secrets  # noqa: TID251 - a command at a keyboard is an edge
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from firmware_proto.cose import key_id
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
+from gatewayd.cloud import listfile
 from gatewayd.cloud.authority import new_key
 from gatewayd.core import keytoken
 from gatewayd.core.claims import CTI_BYTES, Claims, StatusReference
@@ -102,7 +105,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         raise CommandError("--for needs --out FILE", "where to write the token", ExitCode.USAGE)
     with common.files_are_arguments():
         phone = keyfiles.read_p256_public(arguments.phone, "the phone's key")
-    token = _token(arguments, signer, phone)
+        token = _token(arguments, signer, phone)
     common.write(output, {}, {arguments.out: token})
     return ExitCode.DONE
 
@@ -141,15 +144,16 @@ def _token(
     phone: ec.EllipticCurvePublicKey,
 ) -> bytes:
     now_s = common.now_s()
+    listed = arguments.status is not None or arguments.list is not None
     start = now_s if arguments.start is None else arguments.start
-    days = arguments.days or (_MOST_DAYS if arguments.status is None else 365)
+    days = arguments.days or (365 if listed else _MOST_DAYS)
     end = start + days * common.DAY_S if arguments.end is None else arguments.end
     if end <= start:
         raise CommandError("the key would end before it starts", "--from, --until", ExitCode.USAGE)
-    if arguments.status is None and end - start > keytoken.UNLISTED_LIFETIME_S:
+    if not listed and end - start > keytoken.UNLISTED_LIFETIME_S:
         raise CommandError(
             f"a key that no revocation list can take back lives at most {_MOST_DAYS} days",
-            "give it a place in a list with --status URI#INDEX, or issue it anew in time",
+            "give it a place in a list with --list FILE, or issue it anew in time",
             ExitCode.USAGE,
         )
     claims = Claims(
@@ -167,6 +171,20 @@ def _token(
         status=arguments.status,
         schedule=_schedule(arguments),
     )
+    if arguments.list is None:
+        return _signed(claims, signer)
+    with listfile.editing(arguments.list) as held:  # kept only when the key can be signed
+        if held.issuer != arguments.issuer:
+            raise CommandError(
+                f"{arguments.list} is a list of {held.issuer}, not of {arguments.issuer}",
+                "gateways believe an issuer's lists about that issuer's keys only",
+                ExitCode.USAGE,
+            )
+        status = held.allocate(claims.subject, claims.expires, secrets.randbelow)
+        return _signed(replace(claims, status=status), signer)
+
+
+def _signed(claims: Claims, signer: ec.EllipticCurvePrivateKey) -> bytes:
     try:
         return keytoken.issue(claims, signer, key_id(signer.public_key()))
     except ValueError as error:
@@ -215,7 +233,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     time.add_argument(
         "--days",
         type=common.days,
-        help=f"when there is no --until (default: 365 with --status, {_MOST_DAYS} without)",
+        help=f"when there is no --until (default: 365 with --list, {_MOST_DAYS} without)",
     )
     time.add_argument(
         "--allow", metavar="WINDOW", type=parse_window, action="append", default=[],
@@ -225,11 +243,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--deny", metavar="WINDOW", type=parse_window, action="append", default=[],
         help="never then, whatever is allowed; repeat",
     )  # fmt: skip
-    time.add_argument(
+    place = time.add_mutually_exclusive_group()
+    place.add_argument(
+        "--list",
+        metavar="LIST",
+        type=Path,
+        help="give it a place in this list (see new-list), so that it can be taken back",
+    )
+    place.add_argument(
         "--status",
         metavar="URI#INDEX",
         type=parse_status,
-        help="its place in a revocation list, so that it can be taken back",
+        help="likewise, where its place is kept elsewhere",
     )
     time.add_argument(
         "--zone",
@@ -251,7 +276,7 @@ COMMAND: Final = Command(
     proves to hold the key that the token names; the gateway needs no network to check it.
 
     A gateway refuses what the trust bundle does not let this issuer grant. A key without a
-    place in a revocation list (--status) cannot be taken back, so gateways accept it for two days
+    place in a revocation list (--list) cannot be taken back, so gateways accept it for two days
     at most; it is issued anew before it ends.
     """,
     run=_run,
@@ -260,7 +285,7 @@ COMMAND: Final = Command(
         (
             "gatewayd keys issue --issuer housing --signer operator/housing.pem \\\n"
             "    --group vestergade-7 --door street --holder r-4711 \\\n"
-            "    --status https://housing.example/keys#17 --for phone.pub.pem --out token.cwt"
+            "    --list housing.list --for phone.pub.pem --out token.cwt"
         ),
         (
             "gatewayd keys issue --issuer care --signer care.pem --group vestergade-7 \\\n"

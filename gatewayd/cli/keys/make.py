@@ -21,17 +21,19 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "operator": ("root", "gateways", "command", "time", "seal"),
     "gateway": ("gateway", "log", "receipt"),
     "root": ("root",),
+    "recovery": ("recovery",),
     "gateways": ("gateways",),
     "command": ("command",),
     "time": ("time",),
     "seal": ("seal",),
+    "witness": ("witness",),
     "issuer": ("issuer",),
     "lock": ("lock",),
     "phone": ("phone",),
 }
 _AUTHORITY: Final = "gatewayd operator"
 _AUTHORITY_S: Final = 20 * 365 * common.DAY_S
-_ED25519: Final = {"log"}  # C2SP checkpoints and witnesses know no other curve
+_ED25519: Final = {"log", "witness"}  # C2SP checkpoints and witnesses know no other curve
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
@@ -88,10 +90,11 @@ COMMAND: Final = Command(
     summary="make fresh keys for a role",
     description="""
     Makes the keys of a role: NAME.pem is private, NAME.pub.pem is for others. All are P-256, but
-    for a gateway's log key, which is Ed25519.
+    for a gateway's log key and a witness's, which are Ed25519.
 
     The role operator stands for all of root, gateways, command, time and seal; a large operator
-    makes them apart, the root on a machine without a network. A gateway has three keys: for
+    makes them apart, the root on a machine without a network. The recovery key replaces a root
+    that is lost or stolen: make it elsewhere, and keep it there. A gateway has three keys: for
     handshakes, for its log and for receipts.
 
     The role operator-ca is what signs gateways' certificates for the broker: ca.crt is its own.

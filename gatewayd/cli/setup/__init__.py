@@ -1,17 +1,27 @@
-"""`gatewayd setup`: what an installer does at the door, step by step."""
+"""`gatewayd setup`: the installer's steps, in their order."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from gatewayd.cli.command import Group
-from gatewayd.cli.setup import enrol
+from gatewayd.cli.setup import doors, enrol, locks, report
 
 COMMAND: Final = Group(
     name="setup",
-    summary="set up a gateway at its door (installer)",
+    summary="set a gateway up on site: enrol, locks, doors, trials",
     description="""
-    Every step can be repeated, and goes on where it was cut off.
+    The installer's steps at a door, in this order: enrol, claim-lock, bind-door, test-open, and
+    `gatewayd doctor --walk`, then report. Each can be repeated and undone, goes on after a power
+    cut, and says what it changed. They take the daemon's place: it has to be stopped meanwhile.
     """,
-    commands=(enrol.COMMAND,),
+    commands=(
+        enrol.COMMAND,
+        locks.CLAIM,
+        locks.RELEASE,
+        doors.BIND,
+        doors.UNBIND,
+        doors.TEST_OPEN,
+        report.REPORT,
+    ),
 )

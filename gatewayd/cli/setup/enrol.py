@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     with common.files_are_arguments():
         progress = _begun(enrolment, arguments)
         if arguments.request is not None:
-            keyfiles.replace_file(arguments.request, progress.request, mode=keyfiles.PUBLIC_MODE)
+            keyfiles.keep_file(arguments.request, progress.request, mode=keyfiles.PUBLIC_MODE)
             output.line(f"wrote {arguments.request}: the operator answers it, gatewayd cloud enrol")
             output.line("then: gatewayd setup enrol --answer FILE")
             output.document({"request": str(arguments.request)})

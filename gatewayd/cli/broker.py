@@ -1,0 +1,59 @@
+"""The operator's broker on a command line: where it is, and the certificates to reach it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from gatewayd import cloud_app, keyfiles
+from gatewayd.cli.command import CommandError, ExitCode
+from gatewayd.keyfiles import KeyFileError
+from gatewayd.ports import UpstreamError
+
+_BROKER: Final = "is the broker running, and is it this address?"
+_CERTIFICATES: Final = "see --authorities, --certificate and --key: PEM files, of this broker"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--broker` and what TLS needs."""
+    parser.add_argument(
+        "--broker", metavar="URL", default="mqtt://127.0.0.1:1883",
+        help="mqtts://host:port, or mqtt:// on this machine (default: mqtt://127.0.0.1:1883)",
+    )  # fmt: skip
+    for name, text in (
+        ("authorities", "certificates to believe (default: the system's)"),
+        ("certificate", "our certificate, for mqtts"),
+        ("key", "private key of our certificate"),
+    ):
+        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=text)
+
+
+def files(arguments: argparse.Namespace) -> cloud_app.BrokerFiles:
+    """The same, looked at. CommandError for an address that is none; KeyFileError for a file."""
+    broker = cloud_app.BrokerFiles(
+        url=arguments.broker,
+        authorities=arguments.authorities,
+        certificate=arguments.certificate,
+        key=arguments.key,
+    )
+    try:
+        broker.where()
+    except ValueError as error:
+        raise CommandError(
+            f"--broker: {error}", "as mqtts://broker.example:8883", ExitCode.USAGE
+        ) from None
+    if arguments.authorities is not None:
+        keyfiles.read_file(arguments.authorities, "--authorities")
+    if (arguments.certificate is None) != (arguments.key is None):
+        raise KeyFileError("--certificate and --key belong together", "name both or neither")
+    if arguments.certificate is not None:
+        keyfiles.read_file(arguments.certificate, "--certificate")
+        keyfiles.read_file(arguments.key, "--key", private=True)
+    return broker
+
+
+def away(arguments: argparse.Namespace, error: UpstreamError) -> CommandError:
+    """What to say when the broker is not reached."""
+    hint = _CERTIFICATES if "certificate" in str(error) else _BROKER
+    return CommandError(f"{arguments.broker}: {error}", hint)

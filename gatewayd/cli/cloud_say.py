@@ -1,0 +1,199 @@
+"""`gatewayd cloud publish` and `send`: what the operator says to gateways, left at the broker."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from firmware_proto.codes import ID_BYTES
+from firmware_proto.credential import GatewayCredential
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd import cloud_app, keyfiles
+from gatewayd.cli import broker
+from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.cli.keys import common
+from gatewayd.cloud.outbox import Message, messages
+from gatewayd.core import envelope
+from gatewayd.core.envelope import Kind, Retire, Statement
+from gatewayd.core.trust import Trust, verify_bundle, verify_credential
+from gatewayd.ports import UpstreamError
+
+SENT: Final = "sent"
+"""Below the operator's keys: every numbered order, by addressee. The numbers go on from there."""
+_FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
+_NUMBER: Final = re.compile(r"(\d{6})-[a-z]+\.cose")
+
+
+# --- publish ----------------------------------------------------------------------------
+def _publish(arguments: argparse.Namespace, output: Output) -> int:
+    with common.files_are_arguments():
+        trust, root = _trust(arguments.keys)
+        data = [keyfiles.read_file(path, "file") for path in arguments.files]
+        return _leave(_messages(data, trust, root), arguments, output)
+
+
+def _messages(
+    data: Sequence[bytes], trust: Trust, root: ec.EllipticCurvePublicKey
+) -> list[Message]:
+    try:
+        return messages(data, trust, root)
+    except (RemoteProtocolError, ValueError) as error:
+        detail = error.detail if isinstance(error, RemoteProtocolError) else error
+        raise CommandError(
+            f"no gateway would take it: {detail}",
+            "gatewayd keys inspect shows a file; all bundles of a chain go together",
+            ExitCode.USAGE,
+        ) from None
+
+
+def _leave(found: Sequence[Message], arguments: argparse.Namespace, output: Output) -> int:
+    at = broker.files(arguments)
+    try:
+        asyncio.run(cloud_app.publish(at, found))
+    except UpstreamError as error:
+        raise broker.away(arguments, error) from None
+    for message in found:
+        output.line(f"{message.topic}: {message.what}")
+    output.document({"published": [{"topic": each.topic, "what": each.what} for each in found]})
+    return ExitCode.DONE
+
+
+def _trust(directory: Path) -> tuple[Trust, ec.EllipticCurvePublicKey]:
+    """The operator's newest bundle. KeyFileError."""
+    root = keyfiles.read_p256_public(directory / "root.pub.pem", "root key", _FOR_KEYS)
+    data = keyfiles.read_file(directory / "trust.cose", "trust bundle", _FOR_KEYS)
+    try:
+        return verify_bundle(data, root), root
+    except RemoteProtocolError as error:
+        raise keyfiles.KeyFileError(
+            f"{directory / 'trust.cose'} is not a bundle that root.pub.pem signed: {error.detail}",
+            "is the newest bundle in trust.cose, and the root that signed it in root.pub.pem?",
+        ) from None
+
+
+# --- send -------------------------------------------------------------------------------
+def _send(arguments: argparse.Namespace, output: Output) -> int:
+    with common.files_are_arguments():
+        trust, root = _trust(arguments.keys)
+        signer = common.read_signer(arguments.keys / "command.pem", "command key")
+        broker.files(arguments)
+        gateway = _credential(arguments.credential, trust)
+        sent = arguments.keys / SENT / gateway.gateway
+        sent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = 1 + max(map(_number, sent.iterdir()), default=0)
+        order = Statement(
+            Kind.RETIRE,
+            gateway.gateway,
+            os.urandom(ID_BYTES),  # noqa: TID251 - a command at a keyboard is an edge
+            common.now_s() + arguments.days * common.DAY_S,
+            Retire(arguments.kept, gateway.log_key).body(),
+            number,
+        )
+        data = envelope.sign(order, signer)
+        found = _messages([data], trust, root)
+        # Before it leaves: a number is given to one order only.
+        common.write(output, {}, {sent / f"{number:06}-retire.cose": data})
+        return _leave(found, arguments, output)
+
+
+def _credential(path: Path, trust: Trust) -> GatewayCredential:
+    data = keyfiles.read_file(path, "gateway credential")
+    try:
+        return verify_credential(data, trust)
+    except RemoteProtocolError as error:
+        raise keyfiles.KeyFileError(
+            f"{path} is not a credential that this operator signed: {error.detail}",
+            "are the credential and --keys of the same operator?",
+        ) from None
+
+
+def _number(path: Path) -> int:
+    matched = _NUMBER.fullmatch(path.name)
+    return int(matched[1]) if matched else 0
+
+
+# --- the commands -------------------------------------------------------------------------
+def _shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keys", metavar="DIR", type=Path, default=Path(),
+        help="the operator's keys: command, root, trust bundle (default: here)",
+    )  # fmt: skip
+    broker.add_arguments(parser)
+
+
+def _publish_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="states, orders, lists, all trust bundles",
+    )
+    _shared(parser)
+
+
+def _whole(text: str) -> int:
+    return 0 if text == "0" else common.positive(text)
+
+
+def _send_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "credential", metavar="CREDENTIAL", type=Path,
+        help="the gateway's credential: of several boxes that had its name, which",
+    )  # fmt: skip
+    parser.add_argument(
+        "order", metavar="ORDER", choices=["retire"], help="retire: open nothing any more, for good"
+    )
+    parser.add_argument(
+        "--kept", metavar="N", type=_whole, required=True,
+        help="how many entries of its log are kept (gatewayd cloud verify)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--days", type=common.days, default=365, help="how long it may be late (default: 365)"
+    )
+    _shared(parser)
+
+
+_EXAMPLE: Final = "--keys operator --broker mqtts://broker.example:8883"
+PUBLISH: Final = Command(
+    name="publish",
+    summary="leave trust bundles, states, orders and lists at the broker, for gateways to find",
+    description="""
+    Checks each file as a gateway would, finds out what it is and for whom, and publishes it
+    retained: gateways that are away find it when they come back. Trust bundles are published as
+    one chain, so give all of them, the oldest first; a gateway follows them from the one it has.
+
+    What a gateway holds is in its status, as operator: the serials of trust and states, and
+    the numbers of orders that it misses.
+    """,
+    run=_publish,
+    arguments=_publish_arguments,
+    examples=(
+        f"gatewayd cloud publish trust-1.cose trust-2.cose {_EXAMPLE}",
+        f"gatewayd cloud publish doors-3.cose {_EXAMPLE}",
+    ),
+)
+SEND: Final = Command(
+    name="send",
+    summary="send a gateway an order that lasts: retire it",
+    description="""
+    Signs a numbered order with the command key, keeps it in the operator's directory under
+    sent/GATEWAY, and publishes it. A gateway carries an order out once and tells which numbers it
+    missed; `gatewayd cloud publish` sends a kept order again.
+
+    retire: the gateway closes its log with a last entry, goes off the air and opens nothing any
+    more, also after a restart; its log can still be pulled. Another box with the same name is not
+    meant. Entries beyond --kept that nobody
+    pulls are the gap that is declared by it. There is no way back but installing it anew.
+    """,
+    run=_send,
+    arguments=_send_arguments,
+    examples=(f"gatewayd cloud send stairwell-7.cwt retire --kept 4711 {_EXAMPLE}",),
+)

@@ -1,0 +1,98 @@
+"""What the steps of a set-up share: the site they work on, how they fail, what they say."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from gatewayd import config
+from gatewayd.cli import check
+from gatewayd.cli.command import CommandError, ExitCode, Output
+from gatewayd.groups import only
+from gatewayd.keyfiles import KeyFileError
+from gatewayd.ports import PortError, RadioError, StorageError
+
+if TYPE_CHECKING:
+    from gatewayd.setup_site import Site
+
+_T = TypeVar("_T")
+
+_RADIO: Final = (
+    "the same command again goes on where this ended; gatewayd doctor looks at the radio"
+)
+_STORAGE: Final = "is the disk full, read-only or not ours?"
+_RUNNING: Final = "setup takes the daemon's place: systemctl stop gatewayd, and start it afterwards"
+
+
+def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]) -> _T:
+    """Do something on the site of the configuration. CommandError for what comes from outside."""
+    from gatewayd.setup_site import SetupError, open_site  # noqa: PLC0415 - help stays quick
+
+    logging.getLogger("gatewayd").addHandler(logging.NullHandler())  # a step speaks for itself
+
+    async def errand() -> _T:
+        async with open_site(arguments.config) as site:
+            return await work(site)
+
+    try:
+        return asyncio.run(errand())
+    except config.ConfigError as error:
+        first, *others = error.problems
+        more = f" (and {len(others)} more: gatewayd check)" if others else ""
+        raise CommandError(
+            check.placed(error.path, first) + more, first.hint, ExitCode.USAGE
+        ) from None
+    except SetupError as error:
+        raise CommandError(error.message, error.hint) from None
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+    except (PortError, ExceptionGroup) as error:
+        expected = only(error, PortError)
+        if expected is None:
+            raise
+        raise CommandError(str(expected), _hint(expected)) from None
+
+
+def _hint(error: PortError) -> str:
+    if isinstance(error, StorageError):
+        return _RUNNING if "another gatewayd" in str(error) else check.storage_hint(error, _STORAGE)
+    if isinstance(error, RadioError):
+        return error.remedy or _RADIO
+    return error.remedy
+
+
+def changed(said: Sequence[str], output: Output, **facts: object) -> int:
+    """What a step changed; nothing is an answer, too."""
+    for line in said or ("nothing had to be changed",):
+        output.line(line)
+    output.document({**facts, "changed": list(said)})
+    return ExitCode.DONE
+
+
+def read_line(prompt: str, output: Output) -> str:
+    """What a person types; nothing when there is nobody."""
+    if not output.as_json:
+        sys.stdout.write(prompt)
+        sys.stdout.flush()
+    return sys.stdin.readline().strip()
+
+
+def door_argument(parser: argparse.ArgumentParser) -> None:
+    """Which door, of which gateway."""
+    parser.add_argument("door", metavar="DOOR", help="the door's name, as the configuration has it")
+    check.add_config_argument(parser)
+
+
+def read_statement(path: Path) -> bytes:
+    """What an operator signed. CommandError."""
+    from gatewayd import keyfiles  # noqa: PLC0415 - help stays quick
+
+    try:
+        return keyfiles.read_file(path, "statement", "the operator signs it")
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None

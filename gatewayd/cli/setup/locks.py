@@ -1,0 +1,147 @@
+"""`gatewayd setup claim-lock` and `release-lock`: whose a lock is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from firmware_proto.claiming import Label
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.cli.phone_radio import address
+from gatewayd.cli.setup import common
+from gatewayd.ports import Sighting
+
+if TYPE_CHECKING:
+    from gatewayd.setup_app import Installer
+    from gatewayd.setup_site import Site
+
+
+# --- claim-lock -------------------------------------------------------------------------------
+def _claim(arguments: argparse.Namespace, output: Output) -> int:
+    given = _label(arguments.label) if arguments.label is not None else None
+
+    async def work(site: Site) -> list[str]:
+        from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
+
+        label = given
+        sees = _onlooker(output)
+        known = site.setup.lock_of(site.door(arguments.door).id)
+        if known is None and label is None:
+            await setup_app.scan(site, setup_app.SCAN_S, sees)
+            label = _label(common.read_line("label of the lock: ", output))
+        return await setup_app.claim_lock(site, arguments.door, label, arguments.address, sees)
+
+    said = common.on_site(arguments, work)
+    return common.changed(said, output, door=arguments.door)
+
+
+def _onlooker(output: Output) -> Installer:
+    from gatewayd.setup_app import Installer  # noqa: PLC0415 - help stays quick
+
+    shown: set[str] = set()
+
+    def heard(sighting: Sighting) -> None:
+        if sighting.address not in shown:
+            shown.add(sighting.address)
+            strength = sighting.strength_dbm
+            strong = "? dBm" if strength is None else f"{strength} dBm"
+            output.line(f"  {sighting.address}  {strong:>8}  belongs to nobody")
+
+    return Installer(
+        heard=heard, button=lambda: output.line("it blinks: press its button within two minutes")
+    )
+
+
+def _label(text: str) -> Label:
+    try:
+        return Label.parse(text)
+    except RemoteProtocolError as error:
+        raise CommandError(
+            error.detail, "read it again: GWL1-…, capitals or not, spaces or not", ExitCode.USAGE
+        ) from None
+
+
+def _claim_arguments(parser: argparse.ArgumentParser) -> None:
+    common.door_argument(parser)
+    parser.add_argument(
+        "label", metavar="LABEL", nargs="?",
+        help="the text of its label or QR code, GWL1-… (default: asked for)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address", type=address, help="which of the locks around (default: the one of the label)"
+    )
+
+
+# --- release-lock -----------------------------------------------------------------------------
+def _release(arguments: argparse.Namespace, output: Output) -> int:
+    label = _label(arguments.label) if arguments.label is not None else None
+    statement = (
+        common.read_statement(arguments.statement) if arguments.statement is not None else None
+    )
+    if [label is not None, statement is not None, arguments.forget].count(True) != 1:
+        raise CommandError(
+            "one of LABEL, --statement and --forget is needed",
+            "the label and the button of the lock; or the operator's word; or without the lock",
+            ExitCode.USAGE,
+        )
+
+    async def work(site: Site) -> list[str]:
+        from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
+
+        if arguments.forget:
+            return await setup_app.forget_lock(site, arguments.door)
+        sees = _onlooker(output)
+        return await setup_app.release_lock(site, arguments.door, label, statement, sees)
+
+    said = common.on_site(arguments, work)
+    return common.changed(said, output, door=arguments.door)
+
+
+def _release_arguments(parser: argparse.ArgumentParser) -> None:
+    common.door_argument(parser)
+    parser.add_argument("label", metavar="LABEL", nargs="?", help="the text of its label, GWL1-…")
+    parser.add_argument(
+        "--statement", metavar="FILE", type=Path,
+        help="instead of label and button: leave signed by the operator",
+    )  # fmt: skip
+    parser.add_argument(
+        "--forget", action="store_true",
+        help="forget the lock without asking it: it still belongs to this operator",
+    )  # fmt: skip
+
+
+CLAIM: Final = Command(
+    name="claim-lock",
+    summary="make a lock that belongs to nobody the lock of a door",
+    description="""
+    Listens for locks that belong to nobody, finds the one with the label that is typed, lets it
+    blink and, once its button has been pressed, tells it whose it is and which door it moves. Then
+    it is dialled once more, as from now on: what is said here has been tried.
+
+    After a power cut at any point the same command goes on; when the lock has obeyed already it
+    says so, and needs no label. `setup release-lock` undoes it. The claim secret of the label is
+    used and not kept.
+    """,
+    run=_claim,
+    arguments=_claim_arguments,
+    examples=("gatewayd setup claim-lock street", "gatewayd setup claim-lock street GWL1-AIBE7-…"),
+)
+
+RELEASE: Final = Command(
+    name="release-lock",
+    summary="make the lock of a door nobody's again",
+    description="""
+    Tells the lock that was claimed for a door to forget its owner: with its label, once its button
+    has been pressed, or with leave that the operator signed. The door's binding to it goes, too.
+    After a power cut the same command goes on. With --forget only this gateway forgets; that is for
+    a lock that is broken or lost.
+    """,
+    run=_release,
+    arguments=_release_arguments,
+    examples=(
+        "gatewayd setup release-lock street GWL1-AIBE7-…",
+        "gatewayd setup release-lock street --forget",
+    ),
+)

@@ -1,0 +1,67 @@
+"""`gatewayd setup report`: what is handed over to whoever looks after the building."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Final
+
+from gatewayd import config
+from gatewayd.cli import check
+from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+
+NAME: Final = "handover"
+
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    from gatewayd import keyfiles, setup_report  # noqa: PLC0415 - help stays quick
+
+    try:
+        handover = setup_report.report(arguments.config)
+    except config.ConfigError as error:
+        check.report(error.path, error.problems, output)
+        return ExitCode.USAGE
+    document = handover.document()
+    files = {
+        arguments.out / f"{NAME}.html": handover.html(),
+        arguments.out / f"{NAME}.json": json.dumps(document, indent=2, ensure_ascii=False) + "\n",
+    }
+    for path, text in files.items():
+        try:
+            keyfiles.replace_file(path, text.encode())
+        except OSError as error:
+            raise CommandError(
+                f"cannot write {path}: {error.strerror}", "name a directory that is there: --out"
+            ) from None
+        output.line(f"wrote {path}")
+    for door in handover.doors:
+        for missing in door.missing:
+            output.line(f"  {door.door}: {missing}")
+    output.document(document)
+    return ExitCode.DONE if handover.complete else ExitCode.FAILED
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    check.add_config_argument(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path(),
+        help="where to write it (default: the current directory)",
+    )  # fmt: skip
+
+
+REPORT: Final = Command(
+    name="report",
+    summary="write the handover: what was set up, and how well it is reached",
+    description="""
+    Writes handover.html, one page without anything from elsewhere, with a picture per lock of its
+    signal and its times and room for two signatures, and handover.json, the same for programs.
+    Existing ones are replaced. It reads only, and may be made while the daemon runs.
+
+    The exit code is 1 while something is missing: a door that is bound to nothing or was not opened
+    both ways, a lock that was not dialled on a walk or is badly reached. The report says what.
+    """,
+    run=_run,
+    arguments=_arguments,
+    examples=("gatewayd setup report", "gatewayd setup report --out /var/tmp --json"),
+)

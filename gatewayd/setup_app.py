@@ -1,0 +1,279 @@
+"""The steps of `gatewayd setup` that change what is kept: claims, releases and bindings.
+
+Each can be repeated, is gone on with after a power cut, can be undone, and
+returns what it changed, in words. What a lock may have done is looked up at
+the lock, never assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
+
+from firmware_proto.claiming import NOBODYS, Label
+from firmware_proto.codes import Outcome, Reason
+from firmware_proto.cose import key_id
+from firmware_proto.messages import State
+from gatewayd import keyfiles
+from gatewayd.adapters.sqlite.errors import storage_errors
+from gatewayd.commissioning import Commissioner, OperatorKeys, identity
+from gatewayd.config import Report, checks, on_site
+from gatewayd.config.lines import Lines
+from gatewayd.config.model import LockFiles, Relay
+from gatewayd.config.on_site import Binding, ClaimedLock, Setup
+from gatewayd.config.provisional import HOLDS_S
+from gatewayd.core.model import Verdict
+from gatewayd.logs import printable
+from gatewayd.ports import Lookout, RadioError, Sighting
+from gatewayd.setup_site import SetupError, Site, entropy, open_radio
+
+SCAN_S: Final = 5.0
+_HINTS: Final = {
+    Reason.BAD_CLAIM: "read the label again: its secret is not this lock's",
+    Reason.BUTTON_NEEDED: "press the button of the lock, then try again within two minutes",
+    Reason.ALREADY_CLAIMED: "its owner has to release it first, or has its label and button",
+    Reason.UNTRUSTED_GATEWAY: "the credential and the bundle are of two operators: gatewayd check",
+    Reason.WRONG_GATEWAY_DOOR: "the credential does not name this door: gatewayd keys inspect",
+    Reason.OLD_STATEMENT: "the operator signs a new one: it names the lock and its present epoch",
+    Reason.BAD_SIGNATURE: "the statement is not of the operator to whom the lock belongs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Installer:
+    """Who looks on. heard: each lock as it is heard. button: one has to be pressed."""
+
+    heard: Callable[[Sighting], None] = lambda _: None
+    button: Callable[[], None] = lambda: None
+
+
+# --- scanning ---------------------------------------------------------------------------------
+async def scan(site: Site, seconds: float, sees: Installer) -> Sequence[Sighting]:
+    """Locks around that belong to nobody, strongest first. RadioError."""
+    async with open_radio(site, unclaimed=True) as central:
+        return await central.look(seconds, sees.heard)
+
+
+# --- claiming ---------------------------------------------------------------------------------
+async def claim_lock(
+    site: Site, door: str, label: Label | None, address: str | None, sees: Installer
+) -> list[str]:
+    """Claim the lock with this label for a door, or end a claim that was cut short.
+
+    RadioError leaves it where it is: the same again goes on. SetupError: it cannot be.
+    """
+    site.door(door)
+    known = site.setup.lock_of(door)
+    if known is not None and known.stage == "releasing":
+        raise SetupError(
+            f"the lock of {door} is being released", f"end that first: setup release-lock {door}"
+        )
+    if known is not None and (done := await _goes_on(site, known, label)) is not None:
+        return done
+    if label is None:
+        raise SetupError("the label of the lock is needed", "it is inside its housing, or its box")
+    key_file = site.state / f"lock-{key_id(label.key).hex()}.pub.pem"
+    async with open_radio(site, unclaimed=True) as central:
+        party = _party(site, central, sees)
+        seen = [Sighting(address, None)] if address else await central.look(SCAN_S, sees.heard)
+        found = await party.whose_label(label, seen)
+        async with party.meet(identity(label.key, NOBODYS, found)) as met:
+            lock = ClaimedLock(door=door, address=found, key=key_file, stage="claiming")
+            _keep_key(key_file, label.key)
+            site.keep(site.setup.with_lock(door, lock))  # from here on a power cut is found
+            verdict = await party.claim(met, label, door, _operator(site))
+    if verdict.outcome is not Outcome.CONFIRMED:
+        site.keep(site.setup.with_lock(door, known))
+        if known is None:
+            key_file.unlink(missing_ok=True)
+        raise _refused("claim", verdict)
+    state = await _met_as_ours(site, lock)
+    if state is None:
+        raise RadioError(
+            f"the lock of {door} was claimed, but does not answer as ours yet",
+            "the same command again goes on",
+        )
+    return _claimed(site, lock, state)
+
+
+async def _goes_on(site: Site, known: ClaimedLock, label: Label | None) -> list[str] | None:
+    """A lock that this door has already; None when its claim never came to anything."""
+    key = _key_of(known)
+    if label is not None and label.key != key:
+        raise SetupError(
+            f"{known.door} has another lock already: {known.address}",
+            f"undo that first: setup release-lock {known.door}",
+        )
+    state = await _met_as_ours(site, known)
+    if state is not None:
+        return _claimed(site, known, state)
+    if known.stage == "claimed":
+        raise RadioError(f"the lock of {known.door}, {known.address}, does not answer")
+    return None
+
+
+def _claimed(site: Site, lock: ClaimedLock, state: State) -> list[str]:
+    done = replace(
+        lock,
+        stage="claimed",
+        model=printable(state.model),
+        firmware=printable(state.firmware),
+    )
+    if done == site.setup.lock_of(lock.door):
+        return []
+    site.keep(site.setup.with_lock(lock.door, done))
+    return [f"{done.model} {done.firmware} at {lock.address} is the lock of {lock.door} now"]
+
+
+async def _met_as_ours(site: Site, lock: ClaimedLock) -> State | None:
+    """How it is, when it answers as the lock of its door."""
+    async with open_radio(site) as central:
+        party = _party(site, central, Installer())
+        try:
+            async with party.meet(identity(_key_of(lock), lock.door, lock.address)) as met:
+                return met.state
+        except RadioError:
+            return None
+
+
+# --- releasing --------------------------------------------------------------------------------
+async def release_lock(
+    site: Site, door: str, label: Label | None, statement: bytes | None, sees: Installer
+) -> list[str]:
+    """Make a door's lock nobody's: by its label, or by the operator's word. As `claim_lock`."""
+    lock = _lock_of(site, door)
+    if label is not None and label.key != _key_of(lock):
+        raise SetupError("that is the label of another lock", f"{door} has {lock.address}")
+    going = replace(lock, stage="releasing")
+    site.keep(site.setup.with_lock(door, going))
+    if await _is_nobodys(site, lock):  # what was cut short had come to its end
+        return await forget_lock(site, door)
+    async with open_radio(site) as central:
+        party = _party(site, central, sees)
+        async with party.meet(identity(_key_of(lock), door, lock.address)) as met:
+            if label is not None:
+                verdict = await party.release(met, label)
+            else:
+                verdict = await party.release_by(met, statement or b"")
+    if verdict.outcome is not Outcome.CONFIRMED:
+        site.keep(site.setup.with_lock(door, replace(lock, stage="claimed")))
+        raise _refused("release", verdict)
+    return await forget_lock(site, door)
+
+
+async def _is_nobodys(site: Site, lock: ClaimedLock) -> bool:
+    """Only a release that was begun before is worth the question."""
+    if lock.stage != "releasing":
+        return False
+    async with open_radio(site, unclaimed=True) as central:
+        try:
+            nobody = identity(_key_of(lock), NOBODYS, lock.address)
+            async with _party(site, central, Installer()).meet(nobody):
+                return True
+        except RadioError:
+            return False
+
+
+async def forget_lock(site: Site, door: str) -> list[str]:
+    """Forget the lock of a door, and its binding to it."""
+    lock = _lock_of(site, door)
+    binding = site.setup.binding_of(door)
+    bound = binding is not None and binding.lock is not None
+    left = site.setup.with_lock(door, None)
+    if bound:
+        await site.bind(left.with_binding(door, None))
+    else:
+        site.keep(left)
+    with storage_errors(str(lock.key)):
+        lock.key.unlink(missing_ok=True)
+    said = [f"{door} has no lock of ours any more: {lock.address}"]
+    return [*said, f"{door} is not bound on site any more"] if bound else said
+
+
+# --- binding ----------------------------------------------------------------------------------
+async def bind_lock(site: Site, door: str, address: str | None, *, warm: bool) -> list[str]:
+    """Bind a door to the lock that was claimed for it."""
+    lock = _lock_of(site, door)
+    if lock.stage != "claimed":
+        raise SetupError(
+            f"the lock of {door} is not claimed yet", f"go on with it: setup claim-lock {door}"
+        )
+    if address is not None and address != lock.address:
+        raise SetupError(
+            f"{address} was not claimed for {door}", f"the lock of {door} is {lock.address}"
+        )
+    files = LockFiles(key=lock.key, address=lock.address, warm=warm)
+    return await _bind(site, door, files, None)
+
+
+async def bind_relay(site: Site, door: str, relay: Relay) -> list[str]:
+    """Bind a door to a relay of this machine."""
+    return await _bind(site, door, None, relay)
+
+
+async def _bind(site: Site, door: str, lock: LockFiles | None, relay: Relay | None) -> list[str]:
+    site.door(door)
+    now_s = site.now_s
+    new = Binding(door=door, since_s=now_s, until_s=now_s + HOLDS_S, lock=lock, relay=relay)
+    setup = site.setup.with_binding(door, new)
+    report = Report(Lines({}), [])
+    checks.check_doors(on_site.place(site.config, setup).doors, report, unbound=True)
+    if report.problems:
+        raise SetupError(report.problems[0].message, report.problems[0].hint)
+    await site.bind(_from_now(setup, now_s))
+    moves = lock.address if lock is not None else f"relay {relay.line}" if relay else ""
+    return [f"{door} is moved by {moves}, for 7 days unless the operator confirms it"]
+
+
+def _from_now(setup: Setup, now_s: int) -> Setup:
+    """The daemon counts one week for all that was bound on site, from the last time."""
+    bound = (replace(each, since_s=now_s, until_s=now_s + HOLDS_S) for each in setup.binding)
+    return replace(setup, binding=tuple(bound))
+
+
+async def unbind(site: Site, door: str) -> list[str]:
+    """Bind a door to nothing; its lock stays claimed."""
+    site.door(door)
+    if site.setup.binding_of(door) is None:
+        raise SetupError(f"{door} was not bound on site", "setup bind-door binds it")
+    await site.bind(site.setup.with_binding(door, None))
+    return [f"{door} is not bound on site any more"]
+
+
+# --- what they share --------------------------------------------------------------------------
+def _lock_of(site: Site, door: str) -> ClaimedLock:
+    site.door(door)
+    lock = site.setup.lock_of(door)
+    if lock is None:
+        raise SetupError(f"no lock was claimed for {door}", f"gatewayd setup claim-lock {door}")
+    return lock
+
+
+def _key_of(lock: ClaimedLock) -> ec.EllipticCurvePublicKey:
+    return keyfiles.read_p256_public(lock.key, "lock key", "setup claim-lock wrote it")
+
+
+def _keep_key(path: Path, key: ec.EllipticCurvePublicKey) -> None:
+    with storage_errors(str(path)):
+        keyfiles.replace_file(path, keyfiles.public_pem(key))
+
+
+def _operator(site: Site) -> OperatorKeys:
+    return OperatorKeys(site.secrets.root, site.trust.gateways_key, site.trust.command_key)
+
+
+def _party(site: Site, central: Lookout, sees: Installer) -> Commissioner:
+    return Commissioner(central, site.gateway, entropy(), sees.button)
+
+
+def _refused(what: str, verdict: Verdict) -> SetupError:
+    reason = verdict.reason.name.lower()
+    return SetupError(
+        f"the lock refuses the {what}: {reason}",
+        _HINTS.get(verdict.reason, "docs/commands.md says what each reason means"),
+    )

@@ -1,0 +1,275 @@
+"""setup claim-lock and release-lock: with label and button, again and again, cut off anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from firmware_proto.statements import Reset
+from gatewayd import config, setup_app
+from gatewayd.adapters.sqlite import open_log
+from gatewayd.cli.command import ExitCode
+from gatewayd.commissioning import Commissioner
+from gatewayd.config import on_site
+from gatewayd.emulators.lock_faults import PowerCut
+from gatewayd.ports import RadioError
+from gatewayd.setup_app import Installer
+from gatewayd.setup_site import SetupError, Site, open_site
+from tests.support.commands import Ran, completed, finished, run, running
+from tests.support.fitting import GENERATION, BoxedLock, Fitting, make_fitting
+from tests.support.hub import Fuse, Killed
+
+
+@pytest.fixture
+def fitting(tmp_path: Path) -> Fitting:
+    return make_fitting(tmp_path)
+
+
+async def setup(fitting: Fitting, *words: str) -> Ran:
+    return await completed("setup", *words, "-c", fitting.config)
+
+
+def recorded(fitting: Fitting) -> on_site.Setup:
+    found, problems = on_site.load(fitting.state)
+    assert problems == []
+    return found
+
+
+# --- as an installer types it -----------------------------------------------------------------
+async def test_claimed_by_its_label_among_others(fitting: Fitting) -> None:
+    async with (
+        fitting.radios("ours", "neighbours") as (lock, other),
+        lock.power(),
+        other.power(),
+    ):
+        ran = await setup(fitting, "claim-lock", "street", lock.label.text())
+        assert (ran.code, ran.err) == (0, "")
+        assert "belongs to nobody" in ran.out
+        assert "is the lock of street now" in ran.out
+        again = await setup(fitting, "claim-lock", "street", "--json")
+        assert again.json == {"door": "street", "changed": []}
+    memory = lock.memory
+    assert (memory.door, memory.generation) == ("street", GENERATION)
+    assert memory.root_key == fitting.authority.root.public_key()
+    assert memory.command_key == fitting.authority.command.public_key()
+    assert not other.memory.claimed
+    assert lock.blinked == [5_000]
+    claimed = recorded(fitting).lock_of("street")
+    assert claimed is not None
+    assert (claimed.stage, claimed.model) == ("claimed", "gatewayd emulated lock")
+    secret = lock.memory.claim_secret
+    assert secret is not None
+    written = (fitting.state / "setup.toml").read_bytes()
+    assert secret not in written
+    assert secret.hex().encode() not in written
+
+
+async def test_the_label_is_asked_for_and_the_button_waited_for(fitting: Fitting) -> None:
+    async with fitting.radios("ours") as (lock,):
+        lock.pressing = False
+        async with (
+            lock.power(),
+            running("setup", "claim-lock", "street", "-c", fitting.config) as process,
+        ):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(f"{lock.label.text()}\n".encode())
+            said = b""
+            while b"press its button" not in said:
+                read = await process.stdout.readline()
+                assert read, said
+                said += read
+            lock.hands.press()
+            ran = await finished(process)
+    assert (ran.code, "is the lock of street now" in ran.out) == (0, True)
+
+
+async def test_released_with_label_or_statement_and_claimed_again(fitting: Fitting) -> None:
+    async with fitting.radios("ours") as (lock,), lock.power():
+        label = lock.label.text()
+        assert (await setup(fitting, "claim-lock", "street", label)).code == 0
+        ran = await setup(fitting, "release-lock", "street", label)
+        assert (ran.code, "has no lock of ours any more" in ran.out) == (0, True)
+        assert not lock.memory.claimed
+        assert recorded(fitting).lock == ()
+        assert list(fitting.state.glob("lock-*.pub.pem")) == []
+        assert (await setup(fitting, "claim-lock", "cellar", label)).code == 0
+        statement = fitting.directory / "leave.cose"
+        wrong = Reset(lock.memory.key_id, 1).sign(fitting.authority.command)
+        statement.write_bytes(wrong)
+        words = ("release-lock", "cellar", "--statement", str(statement))
+        ran = await setup(fitting, *words)
+        assert (ran.code, "old_statement" in ran.err) == (ExitCode.FAILED, True)
+        assert "hint: the operator signs a new one" in ran.err
+        assert lock.memory.door == "cellar"
+        leave = Reset(lock.memory.key_id, lock.memory.epoch).sign(fitting.authority.command)
+        statement.write_bytes(leave)
+        assert (await setup(fitting, *words)).code == 0
+        assert not lock.memory.claimed
+
+
+async def test_what_cannot_be_is_said(fitting: Fitting) -> None:
+    async with fitting.radios("ours", "other") as (lock, other), lock.power(), other.power():
+        for words, code, said in (
+            (("claim-lock", "attic", "x"), ExitCode.USAGE, "no lock's label"),
+            (("claim-lock", "attic", lock.label.text()), ExitCode.FAILED, "no door 'attic'"),
+            (("release-lock", "street", "--forget"), ExitCode.FAILED, "no lock was claimed"),
+            (("release-lock", "street"), ExitCode.USAGE, "one of LABEL"),
+            (("release-lock", "street", "--statement", "absent"), ExitCode.USAGE, "not exist"),
+        ):
+            ran = await setup(fitting, *words)
+            assert (ran.code, said in ran.err) == (code, True), ran
+            assert "hint: " in ran.err
+        assert (await setup(fitting, "claim-lock", "street", lock.label.text())).code == 0
+        taken = await setup(fitting, "claim-lock", "street", other.label.text())
+        assert (taken.code, "another lock already" in taken.err) == (ExitCode.FAILED, True)
+        gone = await setup(fitting, "claim-lock", "cellar", lock.label.text())
+        assert (gone.code, "has this label" in gone.err) == (ExitCode.FAILED, True)
+        wrong = await setup(fitting, "release-lock", "street", other.label.text())
+        assert (wrong.code, "label of another lock" in wrong.err) == (ExitCode.FAILED, True)
+        assert lock.memory.door == "street"
+
+
+async def test_a_running_daemon_is_in_the_way(fitting: Fitting) -> None:
+    fitting.state.mkdir()
+    async with open_log(fitting.state / "log.db"):
+        ran = await setup(fitting, "release-lock", "street", "--forget")
+    assert (ran.code, "another gatewayd is writing" in ran.err) == (ExitCode.FAILED, True)
+    assert "systemctl stop gatewayd" in ran.err
+
+
+def test_a_damaged_file_is_named_with_its_line(fitting: Fitting) -> None:
+    fitting.state.mkdir()
+    (fitting.state / "setup.toml").write_text(
+        '[[lock]]\ndoor = "street"\nstage = "eaten"\naddress = "a"\nkey = "k"\n'
+    )
+    ran = run("setup", "release-lock", "street", "--forget", "-c", fitting.config)
+    assert (ran.code, "setup.toml:3" in ran.err) == (ExitCode.USAGE, True)
+    with pytest.raises(config.ConfigError) as caught:
+        config.load_all(fitting.config)
+    assert any("setup.toml:3" in problem.message for problem in caught.value.problems)
+
+
+# --- cut off anywhere -------------------------------------------------------------------------
+async def claim(fitting: Fitting, lock: BoxedLock) -> list[str]:
+    async with open_site(fitting.config) as site:
+        return await setup_app.claim_lock(site, "street", lock.label, None, Installer())
+
+
+async def release(fitting: Fitting, lock: BoxedLock) -> list[str]:
+    async with open_site(fitting.config) as site:
+        return await setup_app.release_lock(site, "street", lock.label, None, Installer())
+
+
+@pytest.fixture
+def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
+    """Kills before or after anything that is kept and anything that a lock is asked."""
+    fuse = Fuse(2**31)
+    keep, ask = Site.keep, Commissioner._ask
+
+    def cut_keep(self: Site, setup: on_site.Setup) -> None:
+        fuse.step()
+        keep(self, setup)
+        fuse.step()
+
+    async def cut_ask(self: Commissioner, *words: object) -> object:
+        fuse.step()
+        answer = await ask(self, *words)  # type: ignore[arg-type] # as they come
+        fuse.step()
+        return answer
+
+    monkeypatch.setattr(Site, "keep", cut_keep)
+    monkeypatch.setattr(Commissioner, "_ask", cut_ask)
+    return fuse
+
+
+CLAIM_STEPS, RELEASE_STEPS = 8, 6
+
+
+@pytest.mark.parametrize("steps", range(CLAIM_STEPS + 1))
+async def test_a_claim_goes_on_after_a_power_cut_anywhere(
+    fitting: Fitting, fuse: Fuse, steps: int
+) -> None:
+    async with fitting.radios("ours") as (lock,), lock.power():
+        fuse.after = steps
+        if steps < CLAIM_STEPS:
+            with pytest.raises(Killed):
+                await claim(fitting, lock)
+        else:
+            assert len(await claim(fitting, lock)) == 1
+        assert fuse.steps == min(steps + 1, CLAIM_STEPS)
+        fuse.after = 2**31
+        await claim(fitting, lock)
+        assert await claim(fitting, lock) == []
+        assert lock.memory.door == "street"
+    claimed = recorded(fitting).lock_of("street")
+    assert claimed is not None
+    assert claimed.stage == "claimed"
+
+
+@pytest.mark.parametrize("steps", range(RELEASE_STEPS + 1))
+async def test_a_release_goes_on_after_a_power_cut_anywhere(
+    fitting: Fitting, fuse: Fuse, steps: int
+) -> None:
+    async with fitting.radios("ours") as (lock,), lock.power():
+        await claim(fitting, lock)
+        fuse.steps, fuse.after = 0, steps
+        lock.hands.press()
+        if steps < RELEASE_STEPS:
+            with pytest.raises(Killed):
+                await release(fitting, lock)
+        else:
+            await release(fitting, lock)
+        assert fuse.steps == min(steps + 1, RELEASE_STEPS)
+        fuse.after = 2**31
+        if recorded(fitting).lock_of("street") is not None:
+            lock.hands.press()
+            await release(fitting, lock)
+        assert not lock.memory.claimed
+    assert recorded(fitting).lock == ()
+
+
+@pytest.mark.parametrize(
+    "cut", [PowerCut.BEFORE_STORING, PowerCut.AFTER_STORING, PowerCut.BEFORE_ANSWER]
+)
+async def test_a_claim_goes_on_when_the_locks_power_went(fitting: Fitting, cut: PowerCut) -> None:
+    async with fitting.radios("ours") as (lock,), lock.power():
+        assert lock.hands.lock is not None
+        lock.hands.lock.faults.power_cut = cut
+        with pytest.raises(RadioError):
+            await claim(fitting, lock)
+        claimed = recorded(fitting).lock_of("street")
+        assert claimed is not None
+        assert claimed.stage == "claiming"
+        assert len(await claim(fitting, lock)) == 1
+        assert lock.memory.door == "street"
+
+
+async def test_a_refused_claim_leaves_nothing_behind(fitting: Fitting) -> None:
+    async with fitting.radios("ours") as (lock,), lock.power():
+        store = lock.store.load()
+        label = lock.label
+        wrong = type(label)(label.key, bytes(16))
+        async with open_site(fitting.config) as site:
+            with pytest.raises(SetupError, match="bad_claim"):
+                await setup_app.claim_lock(site, "street", wrong, None, Installer())
+            assert site.setup == on_site.Setup()
+        assert lock.memory.door == store.door == ""
+    assert list(fitting.state.glob("lock-*.pub.pem")) == []
+
+
+async def test_a_lock_that_is_silent_and_one_being_released(fitting: Fitting) -> None:
+    async with fitting.radios("ours") as (lock,):
+        async with lock.power():
+            await claim(fitting, lock)
+        async with open_site(fitting.config) as site:
+            with pytest.raises(RadioError, match="does not answer"):
+                await setup_app.claim_lock(site, "street", None, None, Installer())
+            with pytest.raises(RadioError):
+                await setup_app.release_lock(site, "street", lock.label, None, Installer())
+            with pytest.raises(SetupError, match="is being released"):
+                await setup_app.claim_lock(site, "street", None, None, Installer())
+            with pytest.raises(SetupError, match="label of the lock is needed"):
+                await setup_app.claim_lock(site, "cellar", None, None, Installer())
+            assert await setup_app.forget_lock(site, "street")

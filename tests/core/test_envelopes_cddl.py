@@ -1,0 +1,89 @@
+"""The schema in docs/envelopes.md accepts what is sent, and refuses what the code refuses."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pycddl import Schema, ValidationError
+
+from firmware_proto import cbor, cose
+from gatewayd.cloud.authority import Authority, IssuerKey, new_key
+from gatewayd.core import envelope, state
+from gatewayd.core.envelope import Floor, Kind, Retire, Statement, TimeAnswer
+from gatewayd.core.pull import Ack, Pull
+from gatewayd.core.state import State, StateKind
+from gatewayd.core.trust import Role, sign_bundle
+from gatewayd.core.trust_chain import pack
+
+PAGE = (Path(__file__).parents[2] / "docs" / "envelopes.md").read_text()
+(RULES,) = re.findall(r"```cddl\n(.*?)```", PAGE, re.DOTALL)
+OPERATOR = Authority.create("house-7", IssuerKey.create("housing"))
+ORDERS = {
+    Kind.PULL: Pull(0, 4096).body(),
+    Kind.ACK: Ack(9, b"note").body(),
+    Kind.TIME: TimeAnswer(bytes(16), 1_800_000_000).body(),
+    Kind.RETIRE: Retire(7, bytes(32)).body(),
+    Kind.FLOOR: Floor(9, 5).body(),
+}
+
+
+def schema(rule: str) -> Schema:
+    return Schema(f"start = {rule}\n{RULES}")
+
+
+def payload(data: bytes) -> bytes:
+    return cose.Sign1.parse(data).payload
+
+
+def changed(data: bytes) -> list[bytes]:
+    """One item less, one more, and each replaced by what it never is."""
+    items = cbor.decode(data)
+    assert isinstance(items, list)
+    wrong = [items[:-1], [*items, 0]]
+    wrong += [[*items[:at], False, *items[at + 1 :]] for at in range(len(items))]
+    return [cbor.encode(each) for each in wrong]
+
+
+def test_bundles_and_chains() -> None:
+    more = replace(
+        OPERATOR.trust(2),
+        recovery=new_key().public_key(),
+        others={Role.COMMAND: (new_key().public_key(),)},
+        witnesses={"w": bytes(32)},
+    )
+    bundles = [OPERATOR.bundle(1), sign_bundle(more, OPERATOR.root)]
+    schema("trust-chain").validate_cbor(pack(bundles))
+    for bundle in bundles:
+        schema("trust").validate_cbor(payload(bundle))
+        for wrong in changed(payload(bundle)):
+            with pytest.raises(ValidationError):
+                schema("trust").validate_cbor(wrong)
+
+
+@pytest.mark.parametrize("kind", StateKind)
+def test_states(kind: StateKind) -> None:
+    data = payload(state.sign(State(kind, "gw", "", 1, b"body"), OPERATOR.command))
+    schema("state").validate_cbor(data)
+    for wrong in changed(data):
+        with pytest.raises(ValidationError):
+            schema("state").validate_cbor(wrong)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_orders(kind: Kind) -> None:
+    number = 1 if kind in envelope.NUMBERED else None
+    order = Statement(kind, "gw", bytes(16), 5, ORDERS[kind], number)
+    data = payload(envelope.sign(order, OPERATOR.command))
+    schema("order").validate_cbor(data)
+    schema(f"{kind.name.lower()}-body").validate_cbor(cbor.encode(order.body))
+    for wrong in changed(data)[:-1]:  # the last is the body, which may be anything here
+        with pytest.raises(ValidationError):
+            schema("order").validate_cbor(wrong)
+
+
+def test_every_kind_is_in_the_page() -> None:
+    for kind in (*Kind, *StateKind):
+        assert re.search(rf"\b{kind.name.lower()}: {int(kind)}\b", RULES)
