@@ -1,7 +1,8 @@
 """Key files: PEM as every tool knows it, strict about who may read them.
 
 Private keys are PKCS #8 without a passphrase, mode 0600 or stricter; public
-keys are SubjectPublicKeyInfo. Files are only ever created, never replaced.
+keys are SubjectPublicKeyInfo. What a person names is only ever created; what
+enrolment keeps is replaced whole, so that a power cut leaves the old or the new.
 """
 
 from __future__ import annotations
@@ -221,10 +222,31 @@ def create_files(files: Mapping[Path, bytes], *, mode: int = PRIVATE_MODE) -> No
         ) from None
     except OSError as error:
         _remove(made)
-        raise KeyFileError(
-            f"cannot write {error.filename}: {error.strerror}",
-            "does the directory exist, may you write there, is the disk full?",
-        ) from None
+        raise _not_written(error) from None
+
+
+def keep_file(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
+    """As `replace_file`, for whom a KeyFileError says what is wrong."""
+    try:
+        replace_file(path, data, mode)
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def remove_file(path: Path) -> None:
+    """Take it away, durably; harmless when it is not there. KeyFileError."""
+    try:
+        path.unlink(missing_ok=True)
+        _sync(path.parent)
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def _not_written(error: OSError) -> KeyFileError:
+    return KeyFileError(
+        f"cannot write {error.filename}: {error.strerror}",
+        "does the directory exist, may you write there, is the disk full?",
+    )
 
 
 def replace_file(path: Path, data: bytes, mode: int = PRIVATE_MODE) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,7 +29,7 @@ from gatewayd.core.envelope import Kind, Statement
 from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import CERTIFICATE, GatewayTopics
 from gatewayd.core.trust import Trust
 from gatewayd.groups import only
 from gatewayd.mailbox import Mailbox, OrderHandler
@@ -66,6 +66,18 @@ class Pace:
     """The log is looked at no more often than this, however busy the door."""
 
 
+class Renewal(Protocol):
+    """Of the certificate that the broker knows us by; see `gatewayd.renewal`."""
+
+    def question(self) -> bytes | None:
+        """What to ask the cloud for now, if anything."""
+        ...
+
+    async def answered(self, payload: bytes) -> bool:
+        """Whether this is a newer certificate. RemoteProtocolError, StorageError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uplink:
     """Everything the uplink needs; `gatewayd.uplink_app` chooses."""
@@ -86,6 +98,8 @@ class Uplink:
     """What is retained as `status`; never person fields. See `status`."""
     question: Callable[[], bytes | None]
     """A fresh nonce when signed time is wanted now, else None."""
+    renewal: Renewal | None = None
+    """None without a certificate that renews itself."""
     pace: Pace = Pace()
     counts: Counter[str] = field(default_factory=Counter)
     """What came in and what of it was ignored, by reason."""
@@ -199,6 +213,7 @@ class _GatewaySide:
                     told = now_is
                 if now_s - self._asked_s > FRESH_S:  # else an answer may be on its way
                     await self._ask_time(upstream)
+                await self._ask_certificate(upstream)
             await self._next_look(told_s + pace.hint_s - now_s)
 
     async def _next_look(self, regular_s: float) -> None:
@@ -215,6 +230,12 @@ class _GatewaySide:
         if nonce is not None:
             self._asked_s = self._uplink.clock.instant().boottime_s
             await upstream.publish(self._topics.time, nonce)
+
+    async def _ask_certificate(self, upstream: Upstream) -> None:
+        renewal = self._uplink.renewal
+        request = None if renewal is None else renewal.question()
+        if request is not None:
+            await upstream.publish(self._topics.renewal, request)
 
     async def _sign(self, size: int) -> bytes:
         """A checkpoint of this size; the largest is remembered before it leaves."""
@@ -237,7 +258,11 @@ class _GatewaySide:
             self._listening.beat(STEP_S)
             counts = self._uplink.counts
             try:
-                await self._uplink.mailbox.deliver(payload, orders)
+                renewal = self._uplink.renewal
+                if renewal is not None and topic == self._topics.down(CERTIFICATE):
+                    await renewal.answered(payload)
+                else:
+                    await self._uplink.mailbox.deliver(payload, orders)
             except RemoteProtocolError as error:
                 counts[f"ignored: {error.fault.name.lower()}"] += 1
                 _log.debug("uplink: %s: %s", topic, error)

@@ -151,6 +151,10 @@ class SignedTime:
         self._timekeeper.ask(nonce)
         return nonce
 
+    def reading(self) -> TimeReading:
+        """What time it is now, and how sure that is."""
+        return self._timekeeper.reading()
+
     async def answered(self, nonce: bytes, time_s: int) -> None:
         """The time key has signed this. TimeRefusedError where timekeeping does not believe it."""
         instant = self._timekeeper.instant()

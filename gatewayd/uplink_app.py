@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from gatewayd import __version__, sync
 from gatewayd.adapters import sealing
@@ -17,13 +18,16 @@ from gatewayd.adapters.sqlite import SqliteLog
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
-from gatewayd.core.model import GatewayId
+from gatewayd.core.model import ClockState, GatewayId, TimeReading
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
 from gatewayd.lists import StatusLists
 from gatewayd.mailbox import Mailbox
 from gatewayd.phones import Phones
 from gatewayd.timekeeper import SignedTime, Timekeeper
+
+if TYPE_CHECKING:
+    from gatewayd.renewal import Renewal
 
 
 def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
@@ -40,8 +44,10 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway, secrets.trust.group)
     clock, entropy = SystemClock(), SystemEntropy()
+    renewal = _renewal(config, broker, mailbox, times.reading)
+    certificate = broker.certificate if renewal is None else renewal.path
     host, port, tls = broker_at(
-        broker.broker, ca=broker.authorities, certificate=broker.certificate, key=broker.key
+        broker.broker, ca=broker.authorities, certificate=certificate, key=broker.key
     )
     settings = MqttSettings(
         host=host,
@@ -63,8 +69,30 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         seal=sealing.seal,
         status=health,
         question=times.question,
+        renewal=renewal,
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
+
+
+def _renewal(
+    config: Config, broker: Uplink, mailbox: Mailbox, now: Callable[[], TimeReading]
+) -> Renewal | None:
+    if broker.certificate is None or broker.key is None:
+        return None
+    from gatewayd import renewal  # noqa: PLC0415 - X.509, which not every gateway needs
+
+    def now_s() -> int:
+        reading = now()
+        return reading.floor_s if reading.state is ClockState.UNKNOWN else reading.now_s
+
+    return renewal.load(
+        gateway=config.gateway.id,
+        trust=lambda: mailbox.trusted.now,
+        certificate=broker.certificate,
+        key=broker.key,
+        state=config.gateway.state,
+        now_s=now_s,
+    )
 
 
 def status(  # noqa: PLR0913, PLR0917 - all that there is to tell

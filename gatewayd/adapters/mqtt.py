@@ -39,6 +39,7 @@ INBOX_MESSAGES: Final = 64
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _GOODBYE_S: Final = 1.0
 _UNSUPPORTED_VERSION: Final = 0x84
+_NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which ssl has no name for
 _SUBACK_FAILURE: Final = 0x80
 """And above: MQTT 3.1.1 section 3.9.3, MQTT 5 section 3.9.3."""
 _log = logging.getLogger(__name__)
@@ -52,10 +53,14 @@ class Tls:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    leaf: bytes | None = None
+    """The broker's own certificate (DER), believed for itself and at any time: no others then."""
 
     def context(self) -> ssl.SSLContext:
         """Read at each connect, so that a renewed certificate needs no restart. OSError."""
-        context = ssl.create_default_context(cafile=self.ca)
+        context = ssl.create_default_context(cafile=self.ca, cadata=self.leaf)
+        if self.leaf is not None:
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key)

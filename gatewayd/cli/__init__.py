@@ -27,13 +27,14 @@ TABLE: Final[dict[str, Row]] = {
     "run": Row("serve phones until told to stop", "gatewayd.cli.run"),
     "check": Row("report every problem in a configuration at once", "gatewayd.cli.check"),
     "doctor": Row("say whether this machine is fit for a door", "gatewayd.cli.doctor"),
-    "setup": Row("set a gateway up on site: locks, doors, trials", "gatewayd.cli.setup"),
+    "setup": Row("set a gateway up on site: enrol, locks, doors, trials", "gatewayd.cli.setup"),
     "keys": Row("make, issue and inspect keys (operator)", "gatewayd.cli.keys"),
     "phone": Row("be a phone: open a door with a key from a wallet", "gatewayd.cli.phone"),
     "lock": Row("be a lock, on the bench", "gatewayd.cli.lock"),
     "log": Row("show and verify this gateway's log", "gatewayd.cli.log"),
     "cloud": Row(
-        "be the operator's cloud: pull and keep logs, say what is to hold", "gatewayd.cli.cloud"
+        "be the operator's cloud: enrol gateways, pull logs, say what is to hold",
+        "gatewayd.cli.cloud",
     ),
     "demo": Row("a door, two locks and several phones, told as a story", "gatewayd.cli.demo"),
 }

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
-from gatewayd.cli import broker, check, cloud_say
+from gatewayd.cli import broker, check, cloud_say, invite
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.cli.keys.common import shown_time
 from gatewayd.cloud.pull import NoAnswerError, Progress, Source
@@ -191,12 +191,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 _EXAMPLE: Final = "--keys operator --broker mqtts://broker.example:8883"
 COMMAND: Final = Group(
     name="cloud",
-    summary="be the operator's cloud: pull and keep logs, say what is to hold",
+    summary="be the operator's cloud: enrol gateways, pull logs, say what is to hold",
     description="""
     Speaks to gateways through the operator's MQTT broker. Nothing that the broker says is
     believed: orders are signed by the operator, answers by the gateway, and sealed.
     """,
     commands=(
+        invite.INVITE,
+        invite.ENROL,
+        invite.INVITATIONS,
         Command(
             name="pull",
             summary="pull a gateway's log, prove it, keep it, acknowledge it",

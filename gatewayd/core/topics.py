@@ -23,6 +23,8 @@ def _checked(name: str) -> str:
     return name
 
 
+CERTIFICATE: Final = "certificate"
+"""The kind of an answer to `GatewayTopics.renewal`, in topics."""
 TRUST: Final = "trust"
 """The kind of a trust chain, in topics; the others are the names of states and orders."""
 
@@ -86,6 +88,11 @@ class GatewayTopics:
         return f"{self._base}/down/{_checked(kind)}{_subject(subject)}"
 
     @property
+    def renewal(self) -> str:
+        """A request for the next certificate; the answer is `down("certificate")`."""
+        return f"{self._base}/up/renew"
+
+    @property
     def for_gateway(self) -> tuple[str, ...]:
         """What the gateway subscribes to: as deep as there are subjects, and no deeper."""
         places = [f"{self._base}/down", f"{PREFIX}/all"]
@@ -97,3 +104,33 @@ class GatewayTopics:
     def for_cloud(self) -> tuple[str, ...]:
         """What the cloud subscribes to while it pulls."""
         return (f"{self._base}/up/+", self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolTopics:
+    """Where the holder of one claim asks, by `Claim.id`. Who listens learns no more."""
+
+    claim: bytes
+
+    @property
+    def request(self) -> str:
+        """From the gateway."""
+        return f"{PREFIX}/enrol/{self.claim.hex()}/up"
+
+    @property
+    def answer(self) -> str:
+        """To the gateway."""
+        return f"{PREFIX}/enrol/{self.claim.hex()}/down"
+
+
+FOR_ENROLMENT: Final = (f"{PREFIX}/enrol/+/up", f"{PREFIX}/gateway/+/up/renew")
+"""What the cloud subscribes to for enrolling and renewing."""
+
+
+def renewing(topic: str) -> GatewayTopics | None:
+    """Of the gateway whose `renewal` this is; None for any other topic."""
+    match topic.split("/"):
+        case ["gatewayd", "v1", "gateway", name, "up", "renew"] if _NAME.fullmatch(name):
+            return GatewayTopics(GatewayId(name))
+        case _:
+            return None

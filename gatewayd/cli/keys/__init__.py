@@ -7,6 +7,7 @@ from typing import Final
 from gatewayd.cli.command import Group
 from gatewayd.cli.keys import (
     bundle,
+    certificate,
     chain,
     floor,
     for_locks,
@@ -38,6 +39,7 @@ COMMAND: Final = Group(
         bundle.COMMAND,
         chain.COMMAND,
         gateway.COMMAND,
+        certificate.COMMAND,
         signed_time.COMMAND,
         state.COMMAND,
         floor.COMMAND,

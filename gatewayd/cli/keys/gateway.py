@@ -14,7 +14,8 @@ from gatewayd.cli.keys import common
 from gatewayd.cloud.authority import issue_gateway_credential
 
 
-def _door(text: str) -> tuple[str, int]:
+def door(text: str) -> tuple[str, int]:
+    """NAME or NAME=GENERATION, as argparse types go."""
     name, equals, generation = text.partition("=")
     return common.name(name), common.positive(generation) if equals else 1
 
@@ -55,7 +56,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--group", required=True, help="its door group, as in the trust bundle")
     parser.add_argument(
-        "--door", metavar="NAME[=GENERATION]", type=_door, action="append", required=True,
+        "--door", metavar="NAME[=GENERATION]", type=door, action="append", required=True,
         help="a door that it serves (repeat); raise the generation to retire the gateway before",
     )  # fmt: skip
     parser.add_argument(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from gatewayd import keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cloud.authority import new_key
+from gatewayd.core.certificates import Authority
 
 # What each role holds: one key, one purpose (RFC 9528 §9.2).
 ROLES: Final[dict[str, tuple[str, ...]]] = {
+    "operator-ca": ("ca",),
     "operator": ("root", "gateways", "command", "time", "seal"),
     "gateway": ("gateway", "log", "receipt"),
     "root": ("root",),
@@ -28,6 +31,8 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "lock": ("lock",),
     "phone": ("phone",),
 }
+_AUTHORITY: Final = "gatewayd operator"
+_AUTHORITY_S: Final = 20 * 365 * common.DAY_S
 _ED25519: Final = {"log", "witness"}  # C2SP checkpoints and witnesses know no other curve
 
 
@@ -46,8 +51,20 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         stem = arguments.name or name
         private[arguments.into / f"{stem}.pem"] = keyfiles.private_pem(key)
         public[arguments.into / f"{stem}.pub.pem"] = keyfiles.public_pem(key.public_key())
+        if name == "ca":
+            public[arguments.into / f"{stem}.crt"] = _authority(key)
     common.write(output, private, public)
     return ExitCode.DONE
+
+
+def _authority(key: keyfiles.PrivateKey) -> bytes:
+    """The certificate with which an operator's own authority is believed."""
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - no role but log has another
+    made = Authority.create(
+        _AUTHORITY, key,
+        now_s=common.now_s(), lifetime_s=_AUTHORITY_S, serial=os.urandom(16),  # noqa: TID251
+    )  # fmt: skip
+    return made.certificate.pem()
 
 
 def _stem(text: str) -> str:
@@ -79,6 +96,8 @@ COMMAND: Final = Command(
     makes them apart, the root on a machine without a network. The recovery key replaces a root
     that is lost or stolen: make it elsewhere, and keep it there. A gateway has three keys: for
     handshakes, for its log and for receipts.
+
+    The role operator-ca is what signs gateways' certificates for the broker: ca.crt is its own.
     """,
     run=_run,
     arguments=_arguments,

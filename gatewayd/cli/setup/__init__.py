@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from gatewayd.cli.command import Group
-from gatewayd.cli.setup import doors, locks, report
+from gatewayd.cli.setup import doors, enrol, locks, report
 
 COMMAND: Final = Group(
     name="setup",
-    summary="set a gateway up on site: locks, doors, trials",
+    summary="set a gateway up on site: enrol, locks, doors, trials",
     description="""
-    The installer's steps at a door, in this order: claim-lock, bind-door, test-open, and
+    The installer's steps at a door, in this order: enrol, claim-lock, bind-door, test-open, and
     `gatewayd doctor --walk`, then report. Each can be repeated and undone, goes on after a power
     cut, and says what it changed. They take the daemon's place: it has to be stopped meanwhile.
     """,
     commands=(
+        enrol.COMMAND,
         locks.CLAIM,
         locks.RELEASE,
         locks.ANCHOR,

@@ -1,0 +1,161 @@
+"""`gatewayd setup enrol`: a new gateway becomes an operator's."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Final
+
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd import enrolment_app, keyfiles
+from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.cli.keys import common
+from gatewayd.core.enrolment import EnrolmentRefusedError, Refusal
+from gatewayd.core.enrolment_progress import Progress, Step
+from gatewayd.core.invitation import Claim, NotAClaimError
+from gatewayd.enrolment import Enrolment
+from gatewayd.ports import UpstreamError
+
+_REFUSED: Final = {
+    Refusal.USED: "another device has used this claim: ask the operator, who has been told",
+    Refusal.EXPIRED: "ask the operator for another claim; the keys here stay",
+}
+
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    enrolment = enrolment_app.enrolment_in(arguments.into)
+    with common.files_are_arguments():
+        progress = _begun(enrolment, arguments)
+        if arguments.request is not None:
+            keyfiles.keep_file(arguments.request, progress.request, mode=keyfiles.PUBLIC_MODE)
+            output.line(f"wrote {arguments.request}: the operator answers it, gatewayd cloud enrol")
+            output.line("then: gatewayd setup enrol --answer FILE")
+            output.document({"request": str(arguments.request)})
+            return ExitCode.DONE
+        if progress.step is Step.ASKING:
+            progress = _answered(enrolment, progress, arguments, output)
+        enrolled, written = enrolment.install(progress)
+    for path in written:
+        output.line(f"wrote {path}")
+    ours = enrolled.credential
+    doors = ", ".join(sorted(ours.doors))
+    output.line(f"this is {ours.gateway} of {ours.group} now; it may serve {doors}")
+    output.document(
+        {
+            "gateway": ours.gateway,
+            "group": ours.group,
+            "doors": dict(ours.doors),
+            "written": [str(path) for path in written],
+        }
+    )
+    return ExitCode.DONE
+
+
+def _begun(enrolment: Enrolment, arguments: argparse.Namespace) -> Progress:
+    progress = enrolment.progress()
+    if progress.step is Step.ANSWERED:
+        return progress  # only the files are missing
+    if arguments.claim is not None:
+        text = sys.stdin.read(4096) if arguments.claim == "-" else arguments.claim
+        try:
+            return enrolment.begin(Claim.parse(text))
+        except NotAClaimError as error:
+            raise CommandError(
+                f"this is no claim: {error}",
+                "type all of it, or scan it; 0, 1, 8 and 9 stand nowhere behind GD1",
+                ExitCode.USAGE,
+            ) from None
+    if progress.step is Step.NOTHING:
+        raise CommandError(
+            "no enrolment is under way",
+            "the operator makes a claim: gatewayd cloud invite",
+            ExitCode.USAGE,
+        )
+    return progress
+
+
+def _answered(
+    enrolment: Enrolment, progress: Progress, arguments: argparse.Namespace, output: Output
+) -> Progress:
+    try:
+        if arguments.answer is not None:
+            data = keyfiles.read_file(arguments.answer, "answer", "the operator's enrol writes it")
+            return enrolment.accept(progress, data)
+        broker = Claim.parse(progress.claim).broker
+        output.line(f"asking at {broker}")
+        return asyncio.run(_ask(enrolment, progress, arguments.patience))
+    except EnrolmentRefusedError as error:
+        raise CommandError(
+            f"the operator refuses: the claim is {error.refusal.name.lower()}",
+            _REFUSED[error.refusal],
+        ) from None
+    except RemoteProtocolError as error:
+        raise CommandError(
+            f"{arguments.answer} is no answer to our request: {error.detail}",
+            "is it the answer to the request that this gateway wrote last?",
+        ) from None
+    except UpstreamError as error:
+        raise CommandError(
+            str(error), "is there a network? without one: --request FILE, then --answer FILE"
+        ) from None
+    except TimeoutError:
+        raise CommandError(
+            "no answer from the operator",
+            "say gatewayd setup enrol again: it goes on with the same keys and request",
+            ExitCode.UNKNOWN,
+        ) from None
+
+
+async def _ask(enrolment: Enrolment, progress: Progress, patience_s: int) -> Progress:
+    async with asyncio.timeout(patience_s):
+        return await enrolment_app.ask(
+            progress, lambda payload: enrolment.accept(progress, payload)
+        )
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "claim", metavar="CLAIM", nargs="?",
+        help="as the operator gave it, or - to read it; left out: go on with the last one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--into", metavar="DIR", type=Path, default=Path("/etc/gatewayd"),
+        help="the gateway's files (default: /etc/gatewayd)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patience", metavar="SECONDS", type=common.positive, default=300,
+        help="how long to wait for the operator (default: 300)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--request", metavar="FILE", type=Path, help="without a network: write the request there"
+    )
+    parser.add_argument(
+        "--answer", metavar="FILE", type=Path, help="without a network: read the answer there"
+    )
+
+
+COMMAND: Final = Command(
+    name="enrol",
+    summary="make this machine an operator's gateway, with a claim",
+    description="""
+    Makes this gateway's keys, asks the operator named by the claim for a credential, a certificate
+    for the broker, the trust bundle and the time, and writes them, with a configuration that
+    lacks only the doors. Private keys never leave this machine. An existing configuration and
+    existing keys are kept.
+
+    It may be cut off at any moment: said again, without the claim, it goes on with the same keys
+    and the same request. A claim serves one device, which may use it again.
+
+    A machine without a network writes its request to a file, and reads the answer from one.
+    """,
+    run=_run,
+    arguments=_arguments,
+    examples=(
+        "gatewayd setup enrol - < claim.txt",
+        "gatewayd setup enrol",
+        "gatewayd setup enrol - --request enrolment.request < claim.txt",
+        "gatewayd setup enrol --answer enrolment.answer",
+    ),
+)

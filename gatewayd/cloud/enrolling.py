@@ -1,0 +1,173 @@
+"""The operator's side of enrolment: answers requests, whichever way they came.
+
+What is answered is decided by the store, in one transaction, before anything
+is sent; so a request that comes again is answered with the same, and another
+one for a used claim never.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from firmware_proto.codes import ID_BYTES
+from firmware_proto.credential import GatewayCredential
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd.cloud.authority import DAY_S, issue_gateway_credential
+from gatewayd.cloud.invitations import ClaimUsedError, Invitation, InvitationStore
+from gatewayd.core import certificates, enrolment, provisioned_time
+from gatewayd.core.certificates import Authority, Certificate, Use
+from gatewayd.core.enrolment import Grant, Refusal, Renewed, Request
+from gatewayd.core.topics import CERTIFICATE, EnrolTopics, renewing
+from gatewayd.ports import Upstream
+
+CREDENTIAL_S: Final = 1095 * DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registrar:
+    """The operator's keys, as far as enrolling needs them, and what comes from outside."""
+
+    root: ec.EllipticCurvePublicKey
+    bundle: bytes
+    group: str
+    gateways: ec.EllipticCurvePrivateKey = field(repr=False)
+    time: ec.EllipticCurvePrivateKey = field(repr=False)
+    authority: Authority
+    certificate_s: int
+    """How long a certificate lives."""
+    now_s: Callable[[], int]
+    token_bytes: Callable[[int], bytes]
+    seal: Callable[[bytes, bytes, ec.EllipticCurvePublicKey], bytes] = field(repr=False)
+    """(plaintext, info, recipient) -> sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request and what became of it."""
+
+    gateway: str
+    payload: bytes
+    topic: str
+    refusal: Refusal | None = None
+    renewed: bool = False
+
+
+class Enroller:
+    """Answers for one operator."""
+
+    def __init__(self, registrar: Registrar, store: InvitationStore) -> None:
+        self._registrar = registrar
+        self._store = store
+        self.counts: Counter[str] = Counter()
+        """What came in and was ignored, by reason."""
+
+    async def serve(self, upstream: Upstream, report: Callable[[Answered], bool]) -> None:
+        """Answer what comes in over `upstream` until `report` says that it was enough."""
+        while True:
+            answered = self.consider(*await upstream.receive())
+            if answered is not None:
+                await upstream.publish(answered.topic, answered.payload)
+                if report(answered):
+                    return
+
+    def consider(self, topic: str, payload: bytes) -> Answered | None:
+        """One message; what is nothing to us is counted."""
+        topics = renewing(topic)
+        try:
+            if topics is None:
+                return self.answer(payload)
+            return self._renew(topics.gateway, payload, topics.down(CERTIFICATE))
+        except RemoteProtocolError as error:
+            self.counts[error.fault.name.lower()] += 1
+            return None
+
+    def answer(self, data: bytes) -> Answered:
+        """The sealed answer to a request. RemoteProtocolError when it deserves none."""
+        claim = enrolment.claim_of(data)
+        invitation = self._store.find(claim)
+        if invitation is None:
+            raise enrolment.unauthentic("nobody was invited with this claim")
+        request = Request.verify(data, Ed25519PublicKey.from_public_bytes(invitation.key))
+        result = self._decide(invitation, request)
+        registrar = self._registrar
+        answer = enrolment.sign_answer(
+            request.digest,
+            result,
+            root=registrar.root,
+            bundle=registrar.bundle,
+            gateways=registrar.gateways,
+        )
+        sealed = registrar.seal(answer, enrolment.seal_info(claim), request.answer_key)
+        refusal = result if isinstance(result, Refusal) else None
+        return Answered(invitation.gateway, sealed, EnrolTopics(claim).answer, refusal)
+
+    def _decide(self, invitation: Invitation, request: Request) -> Grant | Refusal:
+        now_s = self._registrar.now_s()
+        if invitation.used_s is None and now_s >= invitation.expires:
+            return Refusal.EXPIRED
+        fresh = self._credential(invitation, request, now_s)
+        try:
+            credential = self._store.use(invitation.id, request.digest, fresh, now_s)
+        except ClaimUsedError:
+            return Refusal.USED
+        registrar = self._registrar
+        return Grant(
+            credential=credential,
+            certificate=self._certificate(invitation.gateway, request.tls_key).der,
+            authority=registrar.authority.certificate.der,
+            broker=invitation.broker,
+            authorities=invitation.authorities,
+            time=provisioned_time.sign(
+                invitation.gateway, now_s, registrar.token_bytes(ID_BYTES), registrar.time
+            ),
+        )
+
+    def _credential(self, invitation: Invitation, request: Request, now_s: int) -> bytes:
+        stated = GatewayCredential(
+            gateway=invitation.gateway,
+            doors=invitation.doors,
+            group=self._registrar.group,
+            issued_at=now_s,
+            expires=now_s + CREDENTIAL_S,
+            key=request.key,
+            log_key=request.log_key,
+            receipt_key=request.receipt_key,
+        )
+        return issue_gateway_credential(stated, self._registrar.gateways)
+
+    def _certificate(self, gateway: str, key: ec.EllipticCurvePublicKey) -> Certificate:
+        """The one that this key has, unless it is time for the next."""
+        registrar, now_s = self._registrar, self._registrar.now_s()
+        held = self._held(gateway)
+        if held is not None and held.key == key and not held.due(now_s):
+            return held
+        made = registrar.authority.issue(
+            gateway,
+            key,
+            use=Use.CLIENT,
+            now_s=now_s,
+            lifetime_s=registrar.certificate_s,
+            serial=registrar.token_bytes(16),
+        )
+        self._store.keep_certificate(gateway, made.der)
+        return made
+
+    def _held(self, gateway: str) -> Certificate | None:
+        der = self._store.certificate(gateway)
+        return None if der is None else Certificate.parse(der)
+
+    def _renew(self, gateway: str, request: bytes, topic: str) -> Answered:
+        """For the key that has the newest certificate, while that lasts; else a claim is needed."""
+        key = certificates.key_of_request(request)
+        held = self._held(gateway)
+        if held is None or held.key != key or self._registrar.now_s() >= held.until:
+            raise enrolment.unauthentic("nothing to renew for this key")
+        renewed = Renewed(self._certificate(gateway, key), self._registrar.authority.certificate)
+        payload = enrolment.sign_renewal(renewed, self._registrar.gateways)
+        return Answered(gateway, payload, topic, renewed=True)

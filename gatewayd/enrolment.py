@@ -1,0 +1,210 @@
+"""A gateway's side of enrolment: its files, and what it asks and hears.
+
+One file holds everything until the end (`core.enrolment_progress`), so that a
+power cut at any moment leaves either the step before or the step after, and
+the same command goes on from there with the same keys and the same request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd import keyfiles
+from gatewayd.core import certificates, enrolment
+from gatewayd.core.certificates import Certificate
+from gatewayd.core.enrolment import Enrolled, EnrolmentRefusedError, Request
+from gatewayd.core.enrolment_progress import DamagedProgressError, Event, Progress, Step
+from gatewayd.core.invitation import Claim
+from gatewayd.core.topics import EnrolTopics
+from gatewayd.keyfiles import PRIVATE_MODE, PUBLIC_MODE, KeyFileError
+from gatewayd.ports import Upstream
+
+STATE_NAME: Final = "enrolment.state"
+CONFIGURATION: Final = "gatewayd.toml"
+AGAIN_S: Final = 5.0
+"""A request is sent again after so long: brokers keep nothing, and the cloud may come later."""
+
+Unseal = Callable[[bytes, bytes, ec.EllipticCurvePrivateKey], bytes]
+"""(sealed, info, key) -> plaintext; RemoteProtocolError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """The enrolment of the gateway whose files are in `directory`."""
+
+    directory: Path
+    unseal: Unseal
+
+    @property
+    def _state(self) -> Path:
+        return self.directory / STATE_NAME
+
+    def progress(self) -> Progress:
+        """Where it is. KeyFileError when what is kept is damaged."""
+        if not self._state.exists():
+            return Progress()
+        data = keyfiles.read_file(self._state, "enrolment under way", private=True)
+        try:
+            return Progress.decode(data)
+        except DamagedProgressError as error:
+            raise KeyFileError(
+                f"{self._state} is damaged: {error}",
+                "take it away and ask the operator for another claim",
+            ) from None
+
+    def begin(self, claim: Claim) -> Progress:
+        """The request for this claim, kept; the same again when it was begun before."""
+        progress = self.progress()
+        if progress.step is not Step.NOTHING and progress.claim == claim.text():
+            return progress
+        keys = {name: self._key(name, progress.keys) for name in _MAKERS}
+        answer_key = _new_p256()
+        request = Request(
+            claim=claim.id,
+            certificate_request=certificates.request(claim.gateway, _p256(keys["tls.key"])),
+            key=_p256(keys["gateway.pem"]).public_key(),
+            log_key=_ed25519(keys["log.pem"]).public_key().public_bytes_raw(),
+            receipt_key=_p256(keys["receipt.pem"]).public_key(),
+            answer_key=_p256(answer_key).public_key(),
+        )
+        begun = progress.begun(claim.text(), keys, answer_key, request.sign(claim))
+        keyfiles.keep_file(self._state, begun.encode())
+        return begun
+
+    def accept(self, progress: Progress, answer: bytes) -> Progress:
+        """Keep an answer that is this operator's to our request.
+
+        Raises:
+            RemoteProtocolError: it is not.
+            EnrolmentRefusedError: it is, and it is no; nothing is kept of it then.
+        """
+        try:
+            self._verified(progress, answer)
+        except EnrolmentRefusedError:
+            progress.ended(Event.REFUSED)
+            keyfiles.remove_file(self._state)
+            raise
+        granted = progress.granted(answer)
+        keyfiles.keep_file(self._state, granted.encode())
+        return granted
+
+    def install(self, progress: Progress) -> tuple[Enrolled, list[Path]]:
+        """Every file in its place, and then no more to remember; returns what was written."""
+        enrolled = self._verified(progress, progress.answer)
+        progress.ended(Event.INSTALLED)
+        private = {self.directory / name: pem for name, pem in progress.keys.items()}
+        public = {self.directory / name: data for name, data in public_files(enrolled).items()}
+        if not (self.directory / CONFIGURATION).exists():
+            text = configuration(enrolled, self.directory)
+            public[self.directory / CONFIGURATION] = text.encode()
+        for files, mode in ((private, PRIVATE_MODE), (public, PUBLIC_MODE)):
+            for path, data in files.items():
+                keyfiles.keep_file(path, data, mode=mode)
+        keyfiles.remove_file(self._state)
+        return enrolled, [*private, *public]
+
+    def _verified(self, progress: Progress, answer: bytes) -> Enrolled:
+        claim = Claim.parse(progress.claim)
+        request = Request.verify(progress.request, claim.key.public_key())
+        opened = self.unseal(answer, enrolment.seal_info(claim.id), _p256(progress.answer_key))
+        return enrolment.verify_answer(opened, claim, request)
+
+    def _key(self, name: str, begun: Mapping[str, bytes]) -> bytes:
+        """The key there is, so that one claim after another is for the same gateway; else new."""
+        path = self.directory / name
+        if name in begun:
+            return begun[name]
+        if not path.exists():
+            return _MAKERS[name]()
+        read = keyfiles.read_ed25519_private if name == "log.pem" else keyfiles.read_p256_private
+        return keyfiles.private_pem(read(path, "key"))
+
+
+async def ask(
+    upstream: Upstream, progress: Progress, accept: Callable[[bytes], Progress]
+) -> Progress:
+    """Send the request until an answer is accepted. Whatever else is said counts for nothing."""
+    topics = EnrolTopics(Claim.parse(progress.claim).id)
+    while True:
+        await upstream.publish(topics.request, progress.request)
+        try:
+            async with asyncio.timeout(AGAIN_S):
+                while True:
+                    _, payload = await upstream.receive()
+                    try:
+                        return accept(payload)
+                    except RemoteProtocolError:
+                        continue  # anybody may say anything here
+        except TimeoutError:
+            continue
+
+
+def public_files(enrolled: Enrolled) -> dict[str, bytes]:
+    """What is not secret, by name."""
+    grant = enrolled.grant
+    chain = [Certificate.parse(each) for each in (grant.certificate, grant.authority)]
+    files = {
+        "gateway.cwt": grant.credential,
+        "root.pub.pem": keyfiles.public_pem(enrolled.root),
+        "trust.cose": enrolled.bundle,
+        "time.cose": grant.time,
+        "tls.crt": b"".join(each.pem() for each in chain),
+    }
+    if grant.authorities:
+        files["broker.crt"] = b"".join(certificates.pem(each) for each in grant.authorities)
+    return files
+
+
+def configuration(enrolled: Enrolled, directory: Path) -> str:
+    """A configuration that lacks nothing but the doors, which are bound on site."""
+    ours = enrolled.credential
+    lines = ["# written by gatewayd setup enrol; see docs/configuration.md", "[gateway]"]
+    lines.append(f'id = "{ours.gateway}"')
+    if directory == Path("/etc/gatewayd"):
+        lines.append('state = "/var/lib/gatewayd"')
+    lines += ["", "[trust]", 'time = "time.cose"', "", "[radio]", 'kind = "bluez"']
+    lines += ["", "[uplink]", f'broker = "{enrolled.grant.broker}"']
+    if enrolled.grant.broker.startswith("mqtts:"):
+        if enrolled.grant.authorities:
+            lines.append('authorities = "broker.crt"')
+        lines += ['certificate = "tls.crt"', 'key = "tls.key"']
+    doors = ", ".join(sorted(ours.doors))
+    lines += ["", f"# doors that this gateway may serve, each with its lock or relay: {doors}"]
+    return "\n".join(lines) + "\n"
+
+
+# --- keys -----------------------------------------------------------------------
+def _new_p256() -> bytes:
+    return keyfiles.private_pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def _new_ed25519() -> bytes:
+    return keyfiles.private_pem(ed25519.Ed25519PrivateKey.generate())
+
+
+_MAKERS: Final[Mapping[str, Callable[[], bytes]]] = {
+    "gateway.pem": _new_p256,
+    "log.pem": _new_ed25519,
+    "receipt.pem": _new_p256,
+    "tls.key": _new_p256,
+}
+
+
+def _p256(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - `_MAKERS` made it
+    return key
+
+
+def _ed25519(pem: bytes) -> ed25519.Ed25519PrivateKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    assert isinstance(key, ed25519.Ed25519PrivateKey)  # noqa: S101 - `_MAKERS` made it
+    return key
