@@ -5,6 +5,7 @@ Nothing here awaits: a decision and what it counts are one step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -31,10 +32,17 @@ class DoorIdentity:
 class Rights:
     """At one door."""
 
-    def __init__(self, door: DoorIdentity, trust: Trust, timekeeper: Timekeeper) -> None:
+    def __init__(
+        self,
+        door: DoorIdentity,
+        trust: Trust,
+        timekeeper: Timekeeper,
+        log: Callable[[], Reason] = lambda: Reason.OK,
+    ) -> None:
         self._door = door
         self._trust = trust
         self._timekeeper = timekeeper
+        self._log = log
         self._recent = RecentUses()
 
     def decide(self, token: KeyToken, action: Action, presence: Presence) -> Decision:
@@ -58,7 +66,7 @@ class Rights:
         return policy.decide(
             grants,
             OpenRequest(self._door.id, action, presence),
-            Situation(self._door.settings, time, recent=recent),
+            Situation(self._door.settings, time, recent=recent, log=self._log()),
         )
 
     def asked(self, token: KeyToken) -> None:

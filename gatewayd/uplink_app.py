@@ -21,6 +21,7 @@ from gatewayd.core.model import GatewayId
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
 from gatewayd.phones import Phones
+from gatewayd.recorder import Recorder
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
 
@@ -72,6 +73,7 @@ def status(
     phones: Phones,
     radio: Mapping[str, str | int | bool],
     conditions: Conditions,
+    recorder: Recorder,
 ) -> bytes:
     """Health without persons."""
     reading = timekeeper.reading()
@@ -84,5 +86,6 @@ def status(
         ),
         faults=phones.counts["our fault"],
         locks=conditions.report(),
+        storage=recorder.report(),
         **radio,
     )

@@ -20,6 +20,7 @@ from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
 from gatewayd.door import Surroundings
 from gatewayd.phones import TURN_S, Phones, Receipts
 from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
+from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.vitals import UNWATCHED, Vitals
@@ -107,7 +108,8 @@ class Site:
         operator, dice = Operator(), Dice()
         trust = Authority.create("vestergade-7", IssuerKey.create("housing")).trust()
         refusals = Refusals(self.log, timekeeper)
-        around = Surroundings(self.log, timekeeper, dice, trust, bytes(32), tasks, refusals)
+        recorder = Recorder(self.log, self.log, timekeeper, bytes(32))
+        around = Surroundings(recorder, timekeeper, dice, trust, bytes(32), tasks, refusals)
         phones = Phones(operator.gateway(), Receipts(operator.receipts, "log"), {}, around, cap=4)
         return Daemon(
             self.log,

@@ -49,7 +49,16 @@ from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import RemoteLock
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
+from gatewayd.ports import (
+    AuditLog,
+    Central,
+    Link,
+    Peripheral,
+    Reserve,
+    StorageError,
+    Supervisor,
+)
+from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import Timekeeper
@@ -139,6 +148,7 @@ class Building:
         issuer: IssuerKey | None = None,
         expires: int = NOW + DAY_S,
         audience: str = GROUP,
+        key_class: KeyClass = KeyClass.RESIDENT,
     ) -> Wallet:
         """A fresh key with a fresh token."""
         self._wallets += 1
@@ -154,7 +164,7 @@ class Building:
                 issued_at=NOW - DAY_S,
                 key=key.public_key(),
                 scope=tuple((door, self.actions) for door in sorted(doors or self.locks)),
-                key_class=KeyClass.RESIDENT,
+                key_class=key_class,
             )
         )
         path = self.directory / f"wallet-{self._wallets}"
@@ -187,7 +197,7 @@ class Gateway:
 
     def daemon(self, supervisor: Supervisor | None = None, extra: tuple[Work, ...] = ()) -> Daemon:
         return Daemon(
-            self.log,
+            self.around.log,
             self.timekeeper,
             self.doors,
             self.locks,
@@ -215,19 +225,22 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     timing: LockTiming = TIMING,
     settings: DoorSettings | None = None,
     latch_ms: int = LATCH_MS,
+    reserve: Reserve | None = None,
 ) -> Gateway:
     """Wire the shells as `gatewayd.app` does; nothing runs yet."""
     timekeeper = await Timekeeper.load(building.clock, log, battery_clock=False)  # type: ignore[arg-type] # every log of ours is a Memory
     await timekeeper.provision(NOW)
     entropy = Dice(5)
+    recorder = Recorder(log, log, timekeeper, bytes(32), reserve)  # type: ignore[arg-type] # likewise
+    await recorder.begin()
     around = Surroundings(
-        log,
+        recorder,
         timekeeper,
         entropy,
         building.authority.trust(),
         bytes(32),
         tasks,
-        Refusals(log, timekeeper),
+        Refusals(recorder, timekeeper),
     )
     identity = building.identity
     ids = tuple(map(DoorId, building.locks))
@@ -376,6 +389,7 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
     serving: bool = True,
     radio_cap: int | None = None,
     latch_ms: int = LATCH_MS,
+    reserve: Reserve | None = None,
 ) -> AsyncIterator[Site]:
     """A gateway with its locks powered, serving phones at GATEWAY_ADDRESS until the block ends."""
     air, log = air or FakeAir(), log or DoorLog()
@@ -392,6 +406,7 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
             timing=timing,
             settings=settings,
             latch_ms=latch_ms,
+            reserve=reserve,
         )
         site = Site(air, building, log, running)
         site.power_on()
