@@ -194,6 +194,10 @@ class Reason(IntEnum):
     RATE_LIMITED = 36
     BUSY = 37
     UNKNOWN_DOOR = 38
+    LOG_FULL = 39  # LOG_UNAVAILABLE, where it is known why: no space left on the disk
+    LOG_READ_ONLY = 40
+    LOG_IO_ERROR = 41
+    LOG_SLOW = 42  # the disk did not keep the entry in time
     # the lock
     LOCK_UNREACHABLE = 48  # certainly not moved: the command never left
     LOCK_SILENT = 49  # may have moved

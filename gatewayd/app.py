@@ -14,7 +14,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -25,13 +25,14 @@ from gatewayd.actuators import Actuator, Workshop
 from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
+from gatewayd.adapters.reserve import open_reserve
 from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.envelope import Retire
-from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
+from gatewayd.core.model import DoorId, GatewayId, origin_of
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
 from gatewayd.daemon import LOOK_S, Daemon, Work
@@ -42,15 +43,17 @@ from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import (
-    AuditLog,
     Central,
     Entropy,
     Link,
     Memory,
     Peripheral,
     RadioError,
+    Reserve,
+    StorageError,
     Supervisor,
 )
+from gatewayd.recorder import COMMIT_S, Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import SignedTime, Timekeeper
@@ -195,7 +198,9 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     timekeeper = await Timekeeper.load(clock, log, battery_clock=config.gateway.battery_clock)
     if secrets.provisioned_time_s is not None:
         await timekeeper.provision(secrets.provisioned_time_s)
-    around = await _surroundings(secrets, log, grown, timekeeper, tasks)
+    around = await _surroundings(
+        secrets, log, await _reserve(config, stack), grown, timekeeper, tasks
+    )
     times, stop = SignedTime(timekeeper, around.entropy), asyncio.Event()
     supervisor = systemd.from_environment(os.environ)
     heard = await hear(
@@ -214,7 +219,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     config, secrets, mailbox = heard.config, heard.secrets, heard.mailbox
     if retired is not None:
         await retirement.close(log, timekeeper.reading(), retired)
-        around = replace(around, log=retirement.ClosedLog(log))
+        around.log.log = retirement.ClosedLog(log)
         config = structs.replace(config, door=())
     identity = GatewayIdentity(secrets.key, secrets.credential_bytes)
     conditions = Conditions((DoorId(door.id) for door in config.doors), clock)
@@ -230,6 +235,8 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     phones = Phones(identity, receipts, doors, around, courier, cap=config.radio.max_phone_links)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     extra += heard.work
+    if retired is None:  # a closed log is not to be made well
+        extra.append(Work("log", around.log.keep))
     if config.uplink is not None:
         from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
@@ -237,7 +244,8 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
             uplink_app.uplink(
                 config, config.uplink, secrets, log, mailbox, times, grown,
                 lambda: uplink_app.status(
-                    timekeeper, phones, radio.health(), conditions, around.lists, mailbox.report()
+                    timekeeper, phones, radio.health(), conditions, around.lists, mailbox.report(),
+                    around.log,
                 ),
             )
         )  # fmt: skip
@@ -254,7 +262,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         stop,
         watchdog_s=systemd.watchdog_interval_s(os.environ) or LOOK_S,
         retired=retired is not None,
-        troubles=conditions.__str__,
+        troubles=lambda: "; ".join(filter(None, (str(around.log), str(conditions)))),
     )
 
 
@@ -273,26 +281,40 @@ def _restart(supervisor: Supervisor, stop: asyncio.Event) -> Callable[[], None]:
     return restart
 
 
-async def _surroundings(
+async def _surroundings(  # noqa: PLR0913, PLR0917 - likewise
     secrets: Secrets,
     log: SqliteLog,
+    reserve: Reserve | None,
     grown: asyncio.Event,
     timekeeper: Timekeeper,
     tasks: asyncio.TaskGroup,
 ) -> Surroundings:
-    """What the doors share."""
-    entropy, noticed = SystemEntropy(), NoticedLog(log, grown)
+    """What the doors share. From here on nobody waits for the disk."""
+    entropy = SystemEntropy()
+    secret = await _request_secret(log, entropy)
     trusted = await Trusted.load(log, secrets.bundle, secrets.root)
+    recorder = Recorder(log, log, timekeeper, secret, reserve, grown.set)
+    await recorder.begin()
+    log.patience_s = COMMIT_S
     return Surroundings(
-        noticed,
+        recorder,
         timekeeper,
         entropy,
         trusted,
         await StatusLists.load(lambda: trusted.now, log, timekeeper),
-        await _request_secret(log, entropy),
+        secret,
         tasks,
-        Refusals(noticed, timekeeper),
+        Refusals(recorder, timekeeper),
     )
+
+
+async def _reserve(config: Config, stack: AsyncExitStack) -> Reserve | None:
+    """Doors are served without one, too; then a log that fails stops all but emergencies."""
+    try:
+        return await stack.enter_async_context(open_reserve(config.gateway.reserve))
+    except StorageError as error:
+        _log.error("no reserve for a log that fails: %s", error)
+        return None
 
 
 def _door(
@@ -311,27 +333,3 @@ async def _request_secret(memory: Memory, entropy: Entropy) -> bytes:
         secret = entropy.token_bytes(SECRET_BYTES)
         await memory.store(REQUESTS_NAME, secret)
     return secret
-
-
-class NoticedLog:
-    """The log, and an event that says that it has grown: how the uplink learns of it."""
-
-    def __init__(self, log: AuditLog, grown: asyncio.Event) -> None:
-        self.past_request = log.past_request
-        self.unsettled = log.unsettled
-        self.unresolved = log.unresolved
-        self._log = log
-        self._grown = grown
-
-    async def append(
-        self,
-        fact: Fact,
-        *,
-        command: Command | None = None,
-        asked: Asked | None = None,
-        settles: CommandId | None = None,
-    ) -> int:
-        """See `ports.AuditLog`."""
-        seq = await self._log.append(fact, command=command, asked=asked, settles=settles)
-        self._grown.set()
-        return seq

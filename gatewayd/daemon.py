@@ -15,8 +15,10 @@ from typing import Final
 
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.core.model import (
+    INTERRUPTED,
     ClockState,
     Command,
+    CommandId,
     DoorId,
     EntryKind,
     Fact,
@@ -27,7 +29,6 @@ from gatewayd.door import Door
 from gatewayd.phones import Phones
 from gatewayd.ports import AuditLog, Lock, Peripheral, Pulse, StorageError, Supervisor
 from gatewayd.refusals import Refusals
-from gatewayd.retirement import settle
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.vitals import TaskPulse, Vitals
 
@@ -113,9 +114,18 @@ class Daemon:
             _log.error("the operator has retired this gateway: it opens nothing any more")
             return
         time = self.timekeeper.reading()
-        for command in await settle(self.log, time):
+        for command in await self.log.unsettled():
+            fact = Fact(time, EntryKind.OUTCOME, command.door, INTERRUPTED, command.intent_seq)
             _log.warning("door %s: a command was cut short; outcome unknown", command.door)
-        await self.log.append(Fact(time, EntryKind.STARTED, None, STARTED))
+            await self._say(fact, settles=command.id)
+        await self._say(Fact(time, EntryKind.STARTED, None, STARTED))
+
+    async def _say(self, fact: Fact, settles: CommandId | None = None) -> None:
+        """A log that fails keeps nobody from being served; what it is owed, it gets later."""
+        try:
+            await self.log.append(fact, settles=settles)
+        except StorageError as error:
+            _log.error("not recorded: %s", error)
 
     async def _finish(self, running: list[asyncio.Task[None]]) -> None:
         """No new phones; let openings end and be answered; then let everything else go."""
@@ -132,10 +142,7 @@ class Daemon:
     async def _clock_changed(self, reading: TimeReading) -> None:
         outcome = Outcome.CONFIRMED if reading.state is ClockState.TRUSTED else Outcome.UNKNOWN
         _log.info("the clock is %s now", reading.state.name.lower())
-        try:
-            await self.log.append(Fact(reading, EntryKind.CLOCK, None, Verdict(outcome, Reason.OK)))
-        except StorageError as error:
-            _log.error("not recorded: %s", error)
+        await self._say(Fact(reading, EntryKind.CLOCK, None, Verdict(outcome, Reason.OK)))
 
     async def _resolve(self, door_id: DoorId, pulse: Pulse) -> None:
         """Ask one lock what became of UNKNOWN commands; never send one again.

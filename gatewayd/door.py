@@ -27,10 +27,12 @@ from gatewayd.core.model import (
     PastRequest,
     Record,
     Verdict,
+    WithoutLog,
 )
 from gatewayd.lists import StatusLists
-from gatewayd.opening import NOT_LOGGED, Answer, Opening, Reach
-from gatewayd.ports import AuditLog, Entropy, Lock, RadioError, StorageError
+from gatewayd.opening import Answer, Opening, Reach, not_logged
+from gatewayd.ports import Entropy, Lock, RadioError, StorageError
+from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity, Rights
 from gatewayd.timekeeper import Timekeeper
@@ -60,7 +62,7 @@ class Ask:
 class Surroundings:
     """What every door of one gateway shares."""
 
-    log: AuditLog
+    log: Recorder
     timekeeper: Timekeeper
     entropy: Entropy
     trusted: Trusted
@@ -99,7 +101,9 @@ class Door:
         self._lock = lock
         self._around = around
         self._budget = budget
-        self._rights = Rights(identity, around.trusted, around.timekeeper, around.lists)
+        self._rights = Rights(
+            identity, around.trusted, around.timekeeper, around.lists, lambda: around.log.trouble
+        )
         self._reach = Reach(
             identity.id, identity.latch_ms, lock, self._dial, around.log, around.timekeeper
         )
@@ -136,7 +140,7 @@ class Door:
                 try:
                     past = await self._around.log.past_request(asked.key)
                 except StorageError:
-                    return Answer(NOT_LOGGED)
+                    past = None  # the log is in trouble now, and that is for policy to judge
                 admission, decision = self._admit(ask, asked, past)
                 if isinstance(admission, requests.Conflict):
                     raise RequestConflictError
@@ -147,37 +151,46 @@ class Door:
                 elif not isinstance(admission, requests.Busy):
                     if self._budget:
                         self._budget.opened(ask.token.identity.digest())
-                    answering = self._answer(asked, admission)
+                    answering = self._answer(asked, admission, decision.without_log)
         if answering is None:
             return Answer(await self._around.refusals.write(ask.token, self.identity.id, refusal))
         if answering.asked != asked:
             raise RequestConflictError
         return await answering.answered()
 
-    def _answer(self, asked: requests.Request, admission: requests.Admission) -> Answering:
+    def _answer(
+        self, asked: requests.Request, admission: requests.Admission, without_log: WithoutLog
+    ) -> Answering:
         """A task of the door's own: whoever asks the same again waits for the same answer.
 
         Until that is on disk nobody else could know that this was asked.
         """
         if isinstance(admission, requests.New):
-            self._begin(asked)
+            self._begin(asked, without_log)
         task = self._around.tasks.create_task(
-            self._share(asked, self._opening), name=f"answer {self.identity.id}"
+            self._share(asked, self._opening, without_log), name=f"answer {self.identity.id}"
         )
         self._answering[asked.key] = Answering(asked, task)
         task.add_done_callback(lambda _: self._answering.pop(asked.key))
         return self._answering[asked.key]
 
-    async def _share(self, asked: requests.Request, opening: Opening | None) -> Answer:
+    async def _share(
+        self, asked: requests.Request, opening: Opening | None, without_log: WithoutLog
+    ) -> Answer:
         """The answer of the opening that `asked` began, joined, or came just after."""
         if opening is None:
-            return await self._note(asked, self._confirmed_by, ALREADY_OPEN)
+            return await self._note(asked, self._confirmed_by, ALREADY_OPEN, without_log)
         answer = await opening.answered()
+        while not_logged(answer.verdict):  # there is no command to share in
+            mine = opening.in_flight.request == asked
+            if mine or answer.verdict.reason not in without_log.reserve:
+                return answer
+            # this key may open without the log, though the one that it joined might not
+            opening = self._opening or self._begin(asked, without_log)
+            answer = await opening.answered()
         if opening.in_flight.request == asked:
             return answer
-        if answer.verdict == NOT_LOGGED:  # there is no command to share in
-            return answer
-        return await self._note(asked, opening.in_flight.command, answer.verdict)
+        return await self._note(asked, opening.in_flight.command, answer.verdict, without_log)
 
     def running(self, request_key: bytes) -> Answering | None:
         """The answer that is being made for this request, whoever began the opening."""
@@ -236,12 +249,14 @@ class Door:
         return admission, decision
 
     # --- acting -------------------------------------------------------------------------
-    def _begin(self, asked: requests.Request) -> None:
+    def _begin(self, asked: requests.Request, without_log: WithoutLog) -> Opening:
         command = CommandId(self._around.entropy.token_bytes(ID_BYTES))
-        self._opening = Opening(requests.InFlight(asked, command), self._reach)
+        opening = Opening(requests.InFlight(asked, command), self._reach, without_log)
+        self._opening = opening
         self._running = self._around.tasks.create_task(
-            self._run(self._opening), name=f"opening {self.identity.id}"
+            self._run(opening), name=f"opening {self.identity.id}"
         )
+        return opening
 
     async def _run(self, opening: Opening) -> None:
         """Run one opening; the door is free again only when its end is on disk."""
@@ -281,15 +296,34 @@ class Door:
         return True
 
     # --- writing ------------------------------------------------------------------------
-    async def _note(self, asked: requests.Request, command: CommandId, verdict: Verdict) -> Answer:
+    async def _note(
+        self,
+        asked: requests.Request,
+        command: CommandId,
+        verdict: Verdict,
+        without_log: WithoutLog,
+    ) -> Answer:
         """This holder shares an opening that another one began; it is recorded all the same."""
         shared = Asked(asked.key, asked.content, command)
+        fact = self._fact(EntryKind.JOINED, verdict)
         try:
-            seq = await self._around.log.append(self._fact(EntryKind.JOINED, verdict), asked=shared)
-        except StorageError:
-            return Answer(NOT_LOGGED)
+            seq = await self._around.log.append(fact, asked=shared)
+        except StorageError as error:
+            if error.reason not in without_log.reserve:
+                return Answer(Verdict(Outcome.REFUSED, error.reason))
+            return await self._note_in_reserve(fact, shared, without_log)
         record = Record(seq, self.identity.id, self._around.timekeeper.reading().now_s)
         return Answer(verdict, record)
+
+    async def _note_in_reserve(self, fact: Fact, shared: Asked, without_log: WithoutLog) -> Answer:
+        emergency = without_log.unrecorded
+        try:
+            await self._around.log.reserve(fact, asked=shared, emergency=emergency)
+        except StorageError as error:
+            if not emergency:
+                return Answer(Verdict(Outcome.REFUSED, error.reason))
+            self._around.log.unrecorded(shared)
+        return Answer(fact.verdict)
 
     def _fact(self, kind: EntryKind, verdict: Verdict, about: int = 0) -> Fact:
         return Fact(self._around.timekeeper.reading(), kind, self.identity.id, verdict, about)

@@ -15,14 +15,31 @@ from typing import Final, assert_never
 
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.core import unlock
-from gatewayd.core.model import Asked, Command, DoorId, EntryKind, Fact, Record, Verdict
+from gatewayd.core.model import (
+    LOG_TROUBLES,
+    NEVER,
+    Asked,
+    Command,
+    DoorId,
+    EntryKind,
+    Fact,
+    Record,
+    Verdict,
+    WithoutLog,
+)
 from gatewayd.core.requests import InFlight
-from gatewayd.ports import AuditLog, Lock, StorageError
+from gatewayd.ports import Lock, StorageError
+from gatewayd.recorder import Recorder
 from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
 
 NOT_LOGGED: Final = Verdict(Outcome.REFUSED, Reason.LOG_UNAVAILABLE)
+
+
+def not_logged(verdict: Verdict) -> bool:
+    """Refused for nothing but the log: there is no command, and nothing was remembered."""
+    return verdict.outcome is Outcome.REFUSED and verdict.reason in LOG_TROUBLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,7 @@ class Reach:
     lock: Lock
     dial: Callable[[], Awaitable[bool]]
     """Make the lock ready; shared by everybody who waits for it. False: not reached in time."""
-    log: AuditLog
+    log: Recorder
     timekeeper: Timekeeper
 
 
@@ -69,9 +86,15 @@ class Stopwatch:
 class Opening:
     """One opening that runs, and the answer that everybody who joined it waits for."""
 
-    def __init__(self, in_flight: InFlight, reach: Reach) -> None:
+    def __init__(self, in_flight: InFlight, reach: Reach, without_log: WithoutLog = NEVER) -> None:
         self.in_flight = in_flight
+        self._without_log = without_log
+        self._recorded = True
+        request = in_flight.request
+        self._announced = Command(in_flight.command, reach.door)
+        self._asked = Asked(request.key, request.content, in_flight.command)
         self._reach = reach
+        self._intent = self._fact(EntryKind.INTENT, Verdict(Outcome.UNKNOWN, Reason.OK))
         self._watch = Stopwatch(reach.timekeeper)
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -89,7 +112,8 @@ class Opening:
         answer = Answer(NOT_LOGGED)
         pending: set[asyncio.Task[unlock.Event]] = set()
         try:
-            state, effects = unlock.advance(unlock.Unlock(), unlock.Allowed())
+            allowed = unlock.Allowed(emergency=self._without_log.unrecorded)
+            state, effects = unlock.advance(unlock.Unlock(), allowed)
             while True:
                 for effect in effects:
                     if isinstance(effect, unlock.Reply):
@@ -117,11 +141,18 @@ class Opening:
         return answer
 
     def _start(
-        self, effect: unlock.Record | unlock.Dial | unlock.Command | unlock.RecordOutcome
+        self,
+        effect: unlock.Record
+        | unlock.Reserve
+        | unlock.Dial
+        | unlock.Command
+        | unlock.RecordOutcome,
     ) -> asyncio.Task[unlock.Event]:
         match effect:
             case unlock.Record():
                 work = self._record()
+            case unlock.Reserve():
+                work = self._reserve()
             case unlock.Dial():
                 work = self._dial()
             case unlock.Command():
@@ -139,16 +170,35 @@ class Opening:
         return event
 
     async def _record(self) -> unlock.Event:
-        request = self.in_flight.request
-        intent = self._fact(EntryKind.INTENT, Verdict(Outcome.UNKNOWN, Reason.OK))
-        command = Command(self.in_flight.command, self._reach.door)
-        asked = Asked(request.key, request.content, command.id)
         try:
-            seq = await self._reach.log.append(intent, command=command, asked=asked)
+            seq = await self._reach.log.append(
+                self._intent, command=self._announced, asked=self._asked
+            )
         except StorageError as error:
-            _log.error("door %s: not opened, the log failed: %s", self._reach.door, error)
-            return unlock.RecordFailed()
+            if error.reason in self._without_log.reserve:
+                return unlock.LogFailed()
+            return self._not_recorded(error)
         return unlock.Recorded(seq)
+
+    async def _reserve(self) -> unlock.Event:
+        emergency = self._without_log.unrecorded
+        try:
+            await self._reach.log.reserve(
+                self._intent, command=self._announced, asked=self._asked, emergency=emergency
+            )
+        except StorageError as error:
+            if not emergency:
+                return self._not_recorded(error)
+            _log.error("door %s: an emergency opens unrecorded: %s", self._reach.door, error)
+            self._reach.log.unrecorded(self._asked)
+            self._recorded = False
+            return unlock.Unrecorded()
+        return unlock.Reserved()
+
+    def _not_recorded(self, error: StorageError) -> unlock.Event:
+        _log.error("door %s: not opened, the log failed: %s", self._reach.door, error)
+        self._reach.log.abandoned(self._announced, error.reason)
+        return unlock.RecordFailed(error.reason)
 
     async def _dial(self) -> unlock.Event:
         return unlock.LinkReady() if await self._reach.dial() else unlock.LinkFailed()
@@ -162,9 +212,18 @@ class Opening:
         try:
             seq = await self._reach.log.append(fact, settles=self.in_flight.command)
         except StorageError as error:
-            _log.error("door %s: outcome not recorded: %s", self._reach.door, error)
+            if not self._recorded or not await self._outcome_reserved(fact):
+                _log.error("door %s: outcome not recorded: %s", self._reach.door, error)
             return unlock.OutcomeNotRecorded()
         return unlock.OutcomeRecorded(seq)
+
+    async def _outcome_reserved(self, fact: Fact) -> bool:
+        """Of a command that is recorded: whoever opened it, this is not left to a guess."""
+        try:
+            await self._reach.log.reserve(fact, settles=self.in_flight.command, emergency=True)
+        except StorageError:
+            return False
+        return True
 
     def _record_of(self, seq: int | None) -> Record | None:
         if seq is None:

@@ -318,8 +318,8 @@ class Phones:
                 return await opening.answered()
         try:
             return past_answer(await self._around.log.past_request(key))
-        except StorageError:
-            return Answer(Verdict(Outcome.REFUSED, Reason.LOG_UNAVAILABLE))
+        except StorageError as error:
+            return Answer(Verdict(Outcome.REFUSED, error.reason))
 
     def _result(self, token: KeyToken, request: bytes, answer: Answer) -> Result:
         verdict = answer.verdict

@@ -6,14 +6,17 @@ port may raise says what it implies about delivery.
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from firmware_proto.codes import Reason
 from gatewayd.core.model import Asked, Command, CommandId, Fact, Instant, PastRequest, Verdict
+from gatewayd.core.reserve import Reserved
 
 if TYPE_CHECKING:  # the doctor's; a daemon that runs does without them
     from gatewayd.core.diagnosis_bluez import Settings, Versions
@@ -46,7 +49,23 @@ class RadioError(PortError):
 
 
 class StorageError(PortError):
-    """The entry does not exist: disk full, read-only or I/O error."""
+    """The entry does not exist: disk full, read-only or I/O error (`reason`).
+
+    `late`: it took too long (LOG_SLOW) and is still being written; then this
+    tells when that has ended, and only a failure of it says that nothing exists.
+    """
+
+    def __init__(
+        self,
+        why: str = "",
+        remedy: str = "",
+        *,
+        reason: Reason = Reason.LOG_UNAVAILABLE,
+        late: Future[Any] | None = None,
+    ) -> None:
+        super().__init__(why, remedy)
+        self.reason = reason
+        self.late = late
 
 
 class UpstreamError(PortError):
@@ -190,6 +209,31 @@ class AuditLog(Protocol):
 
     async def unresolved(self) -> Sequence[Command]:
         """Commands whose outcome is UNKNOWN and whose lock has not been asked since."""
+        ...
+
+    async def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None = None) -> None:
+        """Take entries over from the reserve, then write `gap`; all or nothing.
+
+        In the same transaction the log remembers that it has every number up to
+        `upto`. What it has already is passed over: by number, and where a command is
+        recorded or settled, or a request known. Takes as long as it takes.
+        """
+        ...
+
+
+class Reserve(Protocol):
+    """Room that was set aside for entries while the log takes none; see `core.reserve`."""
+
+    async def read(self) -> Sequence[bytes]:
+        """Every slot."""
+        ...
+
+    async def write(self, slot: int, data: bytes) -> None:
+        """Durable when this returns; StorageError after half a second at most."""
+        ...
+
+    async def clear(self) -> None:
+        """Forget them all."""
         ...
 
 

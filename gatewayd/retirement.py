@@ -7,6 +7,7 @@ gateway that runs still lets its log be pulled, and does nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from firmware_proto import cbor
@@ -24,6 +25,7 @@ from gatewayd.core.model import (
     TimeReading,
     Verdict,
 )
+from gatewayd.core.reserve import Reserved
 from gatewayd.ports import AuditLog, LogReader, Memory, StorageError
 
 MEMORY_NAME: Final = "retired"
@@ -47,13 +49,10 @@ async def retired(memory: Memory) -> Retire | None:
         raise StorageError(f"the stored retirement is damaged: {error.detail}") from error
 
 
-async def settle(log: AuditLog, time: TimeReading) -> tuple[Command, ...]:
-    """Say in the log what the last run could not: commands without outcome are UNKNOWN."""
-    commands = tuple(await log.unsettled())
-    for command in commands:
+async def _settle(log: AuditLog, time: TimeReading) -> None:
+    for command in tuple(await log.unsettled()):
         fact = Fact(time, EntryKind.OUTCOME, command.door, INTERRUPTED, command.intent_seq)
         await log.append(fact, settles=command.id)
-    return commands
 
 
 async def close(log: Log, time: TimeReading, order: Retire) -> None:
@@ -62,7 +61,7 @@ async def close(log: Log, time: TimeReading, order: Retire) -> None:
     last = await log.leaves(size - 1, 1) if size else ()
     if last and Leaf.decode(last[0]).kind is EntryKind.RETIRED:
         return
-    await settle(log, time)
+    await _settle(log, time)
     done = Verdict(Outcome.CONFIRMED, Reason.OK)
     await log.append(Fact(time, EntryKind.RETIRED, None, done, order.kept))
 
@@ -85,4 +84,13 @@ class ClosedLog:
     ) -> int:
         """StorageError, always."""
         del fact, command, asked, settles
-        raise StorageError("the operator has retired this gateway: its log is closed")
+        raise _closed()
+
+    async def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None = None) -> None:
+        """StorageError, always."""
+        del records, upto, gap
+        raise _closed()
+
+
+def _closed() -> StorageError:
+    return StorageError("the operator has retired this gateway: its log is closed")

@@ -5,6 +5,7 @@ Nothing here awaits: a decision and what it counts are one step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -33,12 +34,18 @@ class Rights:
     """At one door."""
 
     def __init__(
-        self, door: DoorIdentity, trusted: Trusted, timekeeper: Timekeeper, lists: StatusLists
+        self,
+        door: DoorIdentity,
+        trusted: Trusted,
+        timekeeper: Timekeeper,
+        lists: StatusLists,
+        log: Callable[[], Reason] = lambda: Reason.OK,
     ) -> None:
         self._door = door
         self._trusted = trusted
         self._timekeeper = timekeeper
         self._lists = lists
+        self._log = log
         self._recent = RecentUses()
 
     def decide(self, token: KeyToken, action: Action, presence: Presence) -> Decision:
@@ -63,7 +70,7 @@ class Rights:
         return policy.decide(
             grants,
             OpenRequest(self._door.id, action, presence),
-            Situation(self._door.settings, time, recent=recent),
+            Situation(self._door.settings, time, recent=recent, log=self._log()),
         )
 
     def asked(self, token: KeyToken) -> None:

@@ -29,6 +29,7 @@ _CLOCK_MARKS: Final = {
     ClockState.UNKNOWN: "?",
 }
 _ABOUT_A_COUNT: Final = {EntryKind.STRANGERS}
+_MISSING: Final = {EntryKind.GAP}
 _ABOUT_AN_ENTRY: Final = {EntryKind.OUTCOME, EntryKind.RESOLVED}
 _ROW: Final = "{:>8}  {:<18} {:<10} {:<16} {:<9}  {:<18} {}"
 
@@ -82,6 +83,8 @@ def _as_row(entry: Entry) -> str:
 def _about(leaf: Leaf) -> str:
     if leaf.kind in _ABOUT_A_COUNT:
         return f"{leaf.about} in this minute"
+    if leaf.kind in _MISSING:
+        return f"{leaf.about} entries are missing" if leaf.about else "no entry is missing"
     return f"of entry {leaf.about}" if leaf.kind in _ABOUT_AN_ENTRY else ""
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from firmware_proto.codes import MAX_DOOR_ID_BYTES, KeyClass
 from gatewayd import addresses
-from gatewayd.core.policy import DEFAULTS, ClassSettings, DoorSettings
+from gatewayd.core.policy import DEFAULTS, DISK_TROUBLES, ClassSettings, DoorSettings
 
 _DAY_S: Final = 86_400
 
@@ -48,6 +48,11 @@ class Gateway(Struct, frozen=True, kw_only=True):
     def log(self) -> Path:
         """The file of the log."""
         return self.state / "log.db"
+
+    @property
+    def reserve(self) -> Path:
+        """Room set aside for entries that the log cannot take."""
+        return self.state / "log.db.reserve"
 
 
 class Keys(Struct, frozen=True, kw_only=True):
@@ -220,8 +225,20 @@ class ClassPolicy(Struct, frozen=True, kw_only=True):
         | None
     ) = None
 
+    log_unavailable: (
+        Annotated[
+            tuple[Literal["full", "read-only", "io-error", "slow"], ...],
+            Meta(
+                description="opens, recorded in the reserve, while the log is: full, read-only, "
+                "io-error, slow; residents in all four when left out, others in none"
+            ),
+        ]
+        | None
+    ) = None
+
     def settings(self, key_class: KeyClass) -> ClassSettings:
         """For the core."""
+        troubles = self.log_unavailable
         default = DEFAULTS[key_class]
         days = self.stale_list_days
         return replace(
@@ -229,6 +246,9 @@ class ClassPolicy(Struct, frozen=True, kw_only=True):
             stale_list_s=default.stale_list_s if days is None else days * _DAY_S,
             arrival=default.arrival if self.arrival is None else self.arrival,
             rate=default.rate if self.rate is None else self.rate,
+            log_unavailable=default.log_unavailable
+            if troubles is None
+            else frozenset(DISK_TROUBLES[each] for each in troubles),
         )
 
 

@@ -84,21 +84,21 @@ class Leaf:
         items = cbor.decode(data)
         if not isinstance(items, list) or not items:
             raise _malformed("a leaf is an array")
-        if _number(items[0]) != LEAF_VERSION:
+        if number(items[0]) != LEAF_VERSION:
             raise RemoteProtocolError(Fault.UNSUPPORTED, "leaf of another version")
         if len(items) != _ITEMS:
             raise _malformed(f"a leaf has {_ITEMS} items")
         _, seq, time_s, clock, kind, door, outcome, reason, about, salt, commitment = items
         leaf = cls(
-            seq=_number(seq),
-            time_s=_number(time_s),
-            clock=_code(ClockState, clock),
-            kind=_code(EntryKind, kind),
-            door=_door(door),
-            verdict=Verdict(_code(Outcome, outcome), _code(Reason, reason)),
-            about=_number(about),
-            salt=_bytes(salt, SALT_BYTES),
-            commitment=_bytes(commitment, COMMITMENT_BYTES),
+            seq=number(seq),
+            time_s=number(time_s),
+            clock=code(ClockState, clock),
+            kind=code(EntryKind, kind),
+            door=door_name(door),
+            verdict=Verdict(code(Outcome, outcome), code(Reason, reason)),
+            about=number(about),
+            salt=fixed_bytes(salt, SALT_BYTES),
+            commitment=fixed_bytes(commitment, COMMITMENT_BYTES),
         )
         if leaf.time_s % TIME_STEP_S:
             raise _malformed("the time tells more than the minute")
@@ -109,21 +109,24 @@ def _malformed(detail: str) -> RemoteProtocolError:
     return RemoteProtocolError(Fault.MALFORMED, detail)
 
 
-def _number(value: cbor.Value) -> int:
+def number(value: cbor.Value) -> int:
+    """A number from 0 on. RemoteProtocolError (MALFORMED), as all of these."""
     # bool is a subclass of int, and True is not a number here
     if type(value) is not int or value < 0:
         raise _malformed("not a non-negative number")
     return value
 
 
-def _code(codes: type[_Code], value: cbor.Value) -> _Code:
+def code(codes: type[_Code], value: cbor.Value) -> _Code:
+    """A member of an enum."""
     try:
-        return codes(_number(value))
+        return codes(number(value))
     except ValueError:
         raise _malformed(f"unknown {codes.__name__}") from None
 
 
-def _door(value: cbor.Value) -> DoorId | None:
+def door_name(value: cbor.Value) -> DoorId | None:
+    """The name of a door, or none."""
     if value is None:
         return None
     if not isinstance(value, str) or not 0 < len(value.encode()) <= MAX_DOOR_ID_BYTES:
@@ -131,7 +134,8 @@ def _door(value: cbor.Value) -> DoorId | None:
     return DoorId(value)
 
 
-def _bytes(value: cbor.Value, length: int) -> bytes:
+def fixed_bytes(value: cbor.Value, length: int) -> bytes:
+    """Exactly so many bytes."""
     if not isinstance(value, bytes) or len(value) != length:
         raise _malformed(f"not {length} bytes")
     return value

@@ -54,12 +54,40 @@ class TimeReading:
     floor_s: int
 
 
+LOG_TROUBLES: Final = frozenset(
+    {
+        Reason.LOG_UNAVAILABLE,  # damaged, in use, closed: whatever is none of the others
+        Reason.LOG_FULL,
+        Reason.LOG_READ_ONLY,
+        Reason.LOG_IO_ERROR,
+        Reason.LOG_SLOW,
+    }
+)
+"""Why the log may not take an entry; everybody who is refused for it hears which."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutLog:
+    """What a key may do when the log fails it.
+
+    In the troubles of `reserve` it opens once its entry is durable in the
+    reserve instead; `unrecorded` opens even where that takes nothing either.
+    """
+
+    reserve: frozenset[Reason] = frozenset()
+    unrecorded: bool = False
+
+
+NEVER: Final = WithoutLog()
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Allowed or not, and the one reason that reply, log and metrics share."""
 
     allowed: bool
     reason: Reason
+    without_log: WithoutLog = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +114,7 @@ class EntryKind(IntEnum):
     RESOLVED = 7  # a lock answered GetResult after UNKNOWN; `about` is the seq of the intent
     CLOCK = 8  # the clock state changed
     RETIRED = 9  # the last entry of a log; `about` is how many the operator had when he closed it
+    GAP = 10  # the log took nothing for a while; `about` is how many entries are missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ The token has said yes (`keytoken.grants`); what remains is what the door's
 owner decided per class of key, and the state of things. Every link of a key is
 asked on its own, and the first rule that refuses gives the reason.
 
-For the emergency class every state opens. A log that cannot record stops it, too,
-but not here: `core.unlock` commands no lock without a durable record.
+For the emergency class every state opens. Where the log takes nothing, some keys may
+open on the reserve; which of them, `Decision.without_log` tells `core.unlock`, since
+a log may fail in the middle of an opening.
 """
 
 from __future__ import annotations
@@ -13,11 +14,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from firmware_proto.codes import Action, KeyClass, Presence, Reason
 from gatewayd.core.keytoken import Grant
-from gatewayd.core.model import ClockState, Decision, DoorId, TimeReading
+from gatewayd.core.model import (
+    LOG_TROUBLES,
+    ClockState,
+    Decision,
+    DoorId,
+    TimeReading,
+    WithoutLog,
+)
 
 _DAY_S: Final = 86400.0
 
@@ -34,14 +43,26 @@ class ClassSettings:
     """May a key whose token allows it open without a tap?"""
     rate: float = math.inf
     """Openings asked for by one holder within a minute; one more is RATE_LIMITED."""
+    log_unavailable: frozenset[Reason] = frozenset()
+    """Of `DISK_TROUBLES`: those in which it opens, recorded in the reserve."""
 
+
+DISK_TROUBLES: Final[Mapping[str, Reason]] = {
+    "full": Reason.LOG_FULL,
+    "read-only": Reason.LOG_READ_ONLY,
+    "io-error": Reason.LOG_IO_ERROR,
+    "slow": Reason.LOG_SLOW,
+}
+"""What a door's owner may decide over. A log that is damaged stops all but emergencies."""
 
 DEFAULTS: Final[Mapping[KeyClass, ClassSettings]] = {
-    KeyClass.RESIDENT: ClassSettings(unknown_time=True),
+    KeyClass.RESIDENT: ClassSettings(
+        unknown_time=True, log_unavailable=frozenset(DISK_TROUBLES.values())
+    ),
     KeyClass.SERVICE: ClassSettings(stale_list_s=30 * _DAY_S),
     KeyClass.DELIVERY: ClassSettings(stale_list_s=7 * _DAY_S, rate=20),
     KeyClass.GUEST: ClassSettings(stale_list_s=7 * _DAY_S, rate=20),
-    KeyClass.EMERGENCY: ClassSettings(unknown_time=True),
+    KeyClass.EMERGENCY: ClassSettings(unknown_time=True, log_unavailable=LOG_TROUBLES),
 }
 
 
@@ -70,12 +91,13 @@ class Situation:
     """What the gateway knows at this moment.
 
     `recent` counts the holder's requests within the last minute without this
-    one (`admission.RecentUse`).
+    one (`admission.RecentUse`). `log` is OK, or one of `LOG_TROUBLES`.
     """
 
     settings: DoorSettings
     time: TimeReading
     recent: int = 0
+    log: Reason = Reason.OK
 
 
 Rule = Callable[[Grant, ClassSettings, OpenRequest, Situation], bool]
@@ -101,15 +123,24 @@ def _too_often(grant: Grant, own: ClassSettings, _: OpenRequest, now: Situation)
     return now.recent >= own.rate and grant.key_class is not KeyClass.EMERGENCY
 
 
+def _needs_log(
+    trouble: Reason, grant: Grant, own: ClassSettings, _: OpenRequest, now: Situation
+) -> bool:
+    return now.log is trouble and trouble not in _troubles(grant, own)
+
+
+def _troubles(grant: Grant, own: ClassSettings) -> frozenset[Reason]:
+    return LOG_TROUBLES if grant.key_class is KeyClass.EMERGENCY else own.log_unavailable
+
+
 RULES: Final[tuple[tuple[Reason, Rule], ...]] = (
     (Reason.STALE_LIST, _needs_list),
     (Reason.TIME_UNKNOWN, _needs_time),
     (Reason.TAP_REQUIRED, _needs_tap),
     (Reason.RATE_LIMITED, _too_often),
+    *((trouble, partial(_needs_log, trouble)) for trouble in sorted(LOG_TROUBLES)),
 )
 """In the order in which they are asked: revocation is the token's last question."""
-
-_ALLOWED: Final = Decision(allowed=True, reason=Reason.OK)
 
 
 def decide(grants: tuple[Grant, ...], request: OpenRequest, situation: Situation) -> Decision:
@@ -124,4 +155,13 @@ def decide(grants: tuple[Grant, ...], request: OpenRequest, situation: Situation
         for reason, refuses in RULES:
             if refuses(grant, own, request, situation):
                 return Decision(allowed=False, reason=reason)
-    return _ALLOWED
+    return Decision(allowed=True, reason=Reason.OK, without_log=_without_log(grants, situation))
+
+
+def _without_log(grants: tuple[Grant, ...], situation: Situation) -> WithoutLog:
+    reserve = LOG_TROUBLES
+    for grant in grants:
+        reserve &= _troubles(grant, situation.settings.of(grant.key_class))
+    return WithoutLog(
+        reserve, unrecorded=all(grant.key_class is KeyClass.EMERGENCY for grant in grants)
+    )

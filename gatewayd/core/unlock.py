@@ -2,22 +2,23 @@
 
 The shell of a door turns what happens into events, calls `advance`, and then
 runs the effects. Dialling the lock and recording the intent run side by side;
-only a durable record has an arrow to ACTUATING. A pair of phase and event that
+only a durable record has an arrow to ACTUATING, in the log or, where the log fails a
+key that may open all the same, in the reserve. One arrow more, `Unrecorded`, is for
+the emergency class alone, when neither takes anything. A pair of phase and event that
 is not in `TABLE` is a bug in the shell and raises `IllegalTransitionError`.
 
 What the shell owes this table:
 
 * Every `Dial` is answered by `LinkReady` or `LinkFailed`. A `Dial` while one is
   under way joins it, and the two share one answer. The shell bounds the wait.
-* `Record` is answered by `Recorded` or `RecordFailed`, `Command` by `Finished`
-  (silence of the lock is a verdict, UNKNOWN), `RecordOutcome` by
-  `OutcomeRecorded` or `OutcomeNotRecorded`. The phone going away changes nothing.
+* `Record` is answered by `Recorded`, `RecordFailed`, or `LogFailed` when policy
+  lets this key open without the log; `Reserve` then by `Reserved`, `RecordFailed`
+  or, for emergencies, `Unrecorded`. `Command` is answered by `Finished` (silence of
+  the lock is a verdict, UNKNOWN), `RecordOutcome` by `OutcomeRecorded` or
+  `OutcomeNotRecorded`. The phone going away changes nothing.
 * After CLOSED only a late answer to `Dial` is expected, and ignored: the log
   failed, or the holder was refused, while the lock was being dialled. Every
   other late event is illegal, since each would be a second answer.
-
-The emergency class, which opens through a preallocated reserve when the log is
-unavailable, will get its own arrow; today it waits for the record like any other.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The holder asked to open, and policy allows it."""
+    """The holder asked to open, and policy allows it; an `emergency` even unrecorded."""
+
+    emergency: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,24 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class RecordFailed:
-    """The intent is certainly not on disk (StorageError)."""
+    """The intent is not known to be on disk (StorageError), and this key waits for that."""
+
+    reason: Reason = Reason.LOG_UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class LogFailed:
+    """The log did not take the intent; this key may open once the reserve has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The intent is on disk, in the reserve; it has no number yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """Neither took the intent. Only an emergency goes on; a gap record will count it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ class OutcomeRecorded:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeNotRecorded:
-    """The verdict is not on disk. After a restart this command counts as UNKNOWN."""
+    """The verdict is not in the log, at most in the reserve: no receipt can name it."""
 
 
 Event = (
@@ -111,6 +131,9 @@ Event = (
     | LinkFailed
     | Recorded
     | RecordFailed
+    | LogFailed
+    | Reserved
+    | Unrecorded
     | Finished
     | OutcomeRecorded
     | OutcomeNotRecorded
@@ -121,6 +144,11 @@ Event = (
 @dataclass(frozen=True, slots=True)
 class Record:
     """Append an INTENT entry together with the command it announces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Write the same into the reserve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +178,25 @@ class Reply:
     seq: int | None
 
 
-Effect = Record | Dial | Command | RecordOutcome | Reply
+Effect = Record | Reserve | Dial | Command | RecordOutcome | Reply
 
 
 # --- the state and the table ---------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """One opening. `intent_seq` is set once the intent is durable, `verdict` once known."""
+    """One opening. `intent_seq` is set once the intent is in the log, `verdict` once known."""
 
     phase: Phase = Phase.WAITING
     intent_seq: int | None = None
     verdict: Verdict | None = None
+    emergency: bool = False
 
 
 class IllegalTransitionError(Exception):
-    """The table has no arrow for this event in this phase: a bug in the shell."""
+    """The table has no arrow for this event in this phase: a bug in the shell.
+
+    `Unrecorded` has none for a key that is not of the emergency class.
+    """
 
 
 Maker = Callable[[Unlock, Event], Effect]
@@ -183,6 +215,10 @@ def _record(_state: Unlock, _event: Event) -> Effect:
     return Record()
 
 
+def _reserve(_state: Unlock, _event: Event) -> Effect:
+    return Reserve()
+
+
 def _dial(_state: Unlock, _event: Event) -> Effect:
     return Dial()
 
@@ -191,8 +227,8 @@ def _command(_state: Unlock, _event: Event) -> Effect:
     return Command()
 
 
-def _outcome(state: Unlock, _event: Event) -> Effect:
-    kind = EntryKind.REFUSAL if state.intent_seq is None else EntryKind.OUTCOME
+def _outcome(state: Unlock, event: Event) -> Effect:
+    kind = EntryKind.REFUSAL if isinstance(event, Refused) else EntryKind.OUTCOME
     return RecordOutcome(kind, _known(state), state.intent_seq)
 
 
@@ -201,8 +237,9 @@ def _reply(state: Unlock, event: Event) -> Effect:
 
 
 _UNREACHABLE: Final = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
-_UNRECORDED: Final = Verdict(Outcome.REFUSED, Reason.LOG_UNAVAILABLE)
-_NOT_RECORDED: Final = Arrow(Phase.CLOSED, (_reply,), _UNRECORDED)
+_NOT_RECORDED: Final = Arrow(Phase.CLOSED, (_reply,))
+_GO: Final = Arrow(Phase.ACTUATING, (_command,))
+_NOT_REACHED: Final = Arrow(Phase.SETTLING, (_outcome,), _UNREACHABLE)
 
 TABLE: Final[dict[tuple[Phase, type[Event]], Arrow]] = {
     (Phase.WAITING, Prepared): Arrow(Phase.WAITING, (_dial,)),
@@ -214,12 +251,23 @@ TABLE: Final[dict[tuple[Phase, type[Event]], Arrow]] = {
     (Phase.RECORDING, LinkFailed): Arrow(Phase.UNREACHABLE),
     (Phase.RECORDING, Recorded): Arrow(Phase.RECORDED),
     (Phase.RECORDING, RecordFailed): _NOT_RECORDED,
-    (Phase.LINKED, Recorded): Arrow(Phase.ACTUATING, (_command,)),
+    (Phase.LINKED, Recorded): _GO,
     (Phase.LINKED, RecordFailed): _NOT_RECORDED,
-    (Phase.RECORDED, LinkReady): Arrow(Phase.ACTUATING, (_command,)),
-    (Phase.RECORDED, LinkFailed): Arrow(Phase.SETTLING, (_outcome,), _UNREACHABLE),
-    (Phase.UNREACHABLE, Recorded): Arrow(Phase.SETTLING, (_outcome,), _UNREACHABLE),
+    (Phase.RECORDED, LinkReady): _GO,
+    (Phase.RECORDED, LinkFailed): _NOT_REACHED,
+    (Phase.UNREACHABLE, Recorded): _NOT_REACHED,
     (Phase.UNREACHABLE, RecordFailed): _NOT_RECORDED,
+    # the log failed a key that may open all the same
+    (Phase.RECORDING, LogFailed): Arrow(Phase.RECORDING, (_reserve,)),
+    (Phase.LINKED, LogFailed): Arrow(Phase.LINKED, (_reserve,)),
+    (Phase.UNREACHABLE, LogFailed): Arrow(Phase.UNREACHABLE, (_reserve,)),
+    (Phase.RECORDING, Reserved): Arrow(Phase.RECORDED),
+    (Phase.LINKED, Reserved): _GO,
+    (Phase.UNREACHABLE, Reserved): _NOT_REACHED,
+    # and in an emergency no disk at all is needed
+    (Phase.RECORDING, Unrecorded): Arrow(Phase.RECORDED),
+    (Phase.LINKED, Unrecorded): _GO,
+    (Phase.UNREACHABLE, Unrecorded): _NOT_REACHED,
     (Phase.ACTUATING, Finished): Arrow(Phase.SETTLING, (_outcome,)),
     (Phase.SETTLING, OutcomeRecorded): Arrow(Phase.CLOSED, (_reply,)),
     (Phase.SETTLING, OutcomeNotRecorded): Arrow(Phase.CLOSED, (_reply,)),
@@ -234,12 +282,13 @@ TABLE: Final[dict[tuple[Phase, type[Event]], Arrow]] = {
 def advance(state: Unlock, event: Event) -> tuple[Unlock, tuple[Effect, ...]]:
     """The next state and what to do now. IllegalTransitionError where the table has no arrow."""
     arrow = TABLE.get((state.phase, type(event)))
-    if arrow is None:
+    if arrow is None or (isinstance(event, Unrecorded) and not state.emergency):
         raise IllegalTransitionError(f"{type(event).__name__} in {state.phase.name}")
     after = Unlock(
         phase=arrow.to,
         intent_seq=event.seq if isinstance(event, Recorded) else state.intent_seq,
         verdict=_verdict(state, event, arrow),
+        emergency=event.emergency if isinstance(event, Allowed) else state.emergency,
     )
     return after, tuple(make(after, event) for make in arrow.effects)
 
@@ -247,7 +296,7 @@ def advance(state: Unlock, event: Event) -> tuple[Unlock, tuple[Effect, ...]]:
 def _verdict(state: Unlock, event: Event, arrow: Arrow) -> Verdict | None:
     if isinstance(event, Finished):
         return event.verdict
-    if isinstance(event, Refused):
+    if isinstance(event, Refused | RecordFailed):
         return Verdict(Outcome.REFUSED, event.reason)
     return arrow.verdict or state.verdict
 

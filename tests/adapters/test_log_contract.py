@@ -27,6 +27,7 @@ from gatewayd.core.model import (
     TimeReading,
     Verdict,
 )
+from gatewayd.core.reserve import MERGED_NAME, Reserved
 from tests.support.memory_log import MemoryLog
 
 NOW_S = 1_800_000_007
@@ -410,3 +411,68 @@ def test_the_file_and_the_memory_answer_alike(tmp_path_factory, steps):
                 assert await memory.acknowledged() == await file.acknowledged()
 
     asyncio.run(compare())
+
+
+# --- what lay in the reserve ------------------------------------------------------------------
+def shared(number=1):
+    return Asked(bytes([number]) * 32, b"h" * 32, command().id)
+
+
+def opening_in_reserve():
+    return (
+        Reserved(1, fact(), command(), shared()),
+        Reserved(2, fact(EntryKind.OUTCOME, OPENED), settles=command().id),
+        Reserved(3, fact(EntryKind.JOINED, OPENED), asked=shared(2)),
+    )
+
+
+GAP = fact(EntryKind.GAP, Verdict(Outcome.CONFIRMED, Reason.LOG_FULL), door=None)
+
+
+async def test_the_reserve_is_taken_over_once(log):
+    for _ in range(2):
+        await log.merge(opening_in_reserve(), 3)
+        assert await log.size() == 3
+    assert await log.unsettled() == []
+    for number in (1, 2):
+        assert (await log.past_request(shared(number).key)).verdict == OPENED
+    await log.merge((), 9, GAP)
+    await log.merge((Reserved(9, GAP),), 9)
+    assert await log.size() == 4
+    assert await log.load(MERGED_NAME) == (9).to_bytes(8, "big")
+    await log.merge((), 4)
+    assert await log.load(MERGED_NAME) == (9).to_bytes(8, "big")
+
+
+async def test_what_came_into_the_log_late_is_not_taken_over_again(log):
+    intent, outcome, joined = opening_in_reserve()
+    await log.append(intent.fact, command=intent.command, asked=intent.asked)
+    await log.append(joined.fact, asked=joined.asked)
+    await log.append(outcome.fact, settles=outcome.settles)
+    await log.merge((intent, outcome, joined), 3)
+    assert await log.size() == 3
+
+
+async def test_an_outcome_is_taken_over_where_the_log_only_knows_of_doubt(log):
+    intent, _, _ = opening_in_reserve()
+    silent = Reserved(2, fact(EntryKind.OUTCOME, SILENT), settles=command().id)
+    certain = Reserved(3, fact(EntryKind.OUTCOME, OPENED), settles=command().id)
+    await log.append(intent.fact, command=intent.command, asked=intent.asked)
+    await log.append(silent.fact, settles=silent.settles)
+    await log.merge((silent, certain), 3)
+    assert await log.size() == 3
+    assert (await log.past_request(shared().key)).verdict == OPENED
+
+
+async def test_what_is_about_nothing_known_is_passed_over(log):
+    _, outcome, joined = opening_in_reserve()
+    await log.merge((outcome, joined), 3)
+    assert await log.size() == 0
+
+
+async def test_an_outcome_names_its_intent_whatever_the_caller_knows(log):
+    await log.append(fact())
+    await log.append(fact(), command=command())
+    await log.append(fact(EntryKind.OUTCOME, OPENED), settles=command().id)
+    (body,) = await log.leaves(2, 1)
+    assert Leaf.decode(body).about == 1

@@ -4,9 +4,17 @@ import pytest
 
 from firmware_proto.codes import Action, KeyClass, Presence, Reason
 from gatewayd.core.keytoken import Grant, TokenIdentity
-from gatewayd.core.model import ClockState, Decision, DoorId, TimeReading
+from gatewayd.core.model import (
+    LOG_TROUBLES,
+    ClockState,
+    Decision,
+    DoorId,
+    TimeReading,
+    WithoutLog,
+)
 from gatewayd.core.policy import (
     DEFAULTS,
+    DISK_TROUBLES,
     RULES,
     ClassSettings,
     DoorSettings,
@@ -145,10 +153,36 @@ def test_the_first_rule_gives_the_reason():
         seen.append(ask(asked, **state))
     state["request"] = TAP
     seen.append(ask(asked, **state))
+    seen.extend(ask(asked, own=ClassSettings(), log=each) for each in sorted(LOG_TROUBLES))
     assert seen == [reason for reason, _ in RULES]
 
 
+@pytest.mark.parametrize("trouble", sorted(LOG_TROUBLES))
+def test_a_log_that_takes_nothing_stops_whom_the_door_says(trouble):
+    for key_class in KeyClass:
+        emergency = key_class is KeyClass.EMERGENCY
+        opens = emergency or (key_class is KeyClass.RESIDENT and trouble in DISK_TROUBLES.values())
+        assert ask(grant(key_class), log=trouble) is (Reason.OK if opens else trouble)
+        own = ClassSettings(log_unavailable=frozenset({trouble}))
+        assert ask(grant(key_class), own=own, log=trouble) is Reason.OK
+        own = ClassSettings(log_unavailable=LOG_TROUBLES - {trouble})
+        assert ask(grant(key_class), own=own, log=trouble) is (Reason.OK if emergency else trouble)
+
+
+def test_a_decision_tells_what_holds_without_the_log():
+    def without(*classes: KeyClass) -> WithoutLog:
+        grants = tuple(map(grant, classes))
+        return decide(grants, TAP, Situation(DoorSettings(), KNOWN)).without_log
+
+    disk = frozenset(DISK_TROUBLES.values())
+    assert without(KeyClass.EMERGENCY) == WithoutLog(LOG_TROUBLES, unrecorded=True)
+    assert without(KeyClass.RESIDENT) == WithoutLog(disk)
+    assert without(KeyClass.EMERGENCY, KeyClass.RESIDENT) == WithoutLog(disk)
+    assert without(KeyClass.EMERGENCY, KeyClass.GUEST) == WithoutLog()
+
+
 def test_a_decision_is_one_reason():
-    assert decide((grant(),), TAP, Situation(DoorSettings(), KNOWN)) == Decision(
+    own = DoorSettings(dict.fromkeys(KeyClass, ClassSettings()))
+    assert decide((grant(),), TAP, Situation(own, KNOWN)) == Decision(
         allowed=True, reason=Reason.OK
     )

@@ -14,6 +14,7 @@ from gatewayd.core.unlock import (
     IllegalTransitionError,
     LinkFailed,
     LinkReady,
+    LogFailed,
     OutcomeNotRecorded,
     OutcomeRecorded,
     Phase,
@@ -21,7 +22,9 @@ from gatewayd.core.unlock import (
     Recorded,
     RecordFailed,
     Refused,
+    Reserved,
     Unlock,
+    Unrecorded,
     advance,
 )
 
@@ -33,12 +36,15 @@ UNRECORDED = Verdict(Outcome.REFUSED, Reason.LOG_UNAVAILABLE)
 
 ONE_OF_EACH: dict[type[Event], Event] = {
     Prepared: Prepared(),
-    Allowed: Allowed(),
+    Allowed: Allowed(emergency=True),
     Refused: Refused(Reason.EXPIRED),
     LinkReady: LinkReady(),
     LinkFailed: LinkFailed(),
     Recorded: Recorded(7),
     RecordFailed: RecordFailed(),
+    LogFailed: LogFailed(),
+    Reserved: Reserved(),
+    Unrecorded: Unrecorded(),
     Finished: Finished(CONFIRMED),
     OutcomeRecorded: OutcomeRecorded(9),
     OutcomeNotRecorded: OutcomeNotRecorded(),
@@ -76,8 +82,34 @@ def test_every_way_to_actuating_passes_a_durable_record():
     assert len(reaching) >= 2
     for path in reaching:
         events = [event for _, event, _ in path]
-        assert events.index(Allowed) < events.index(Recorded)
+        durable = next(event for event in events if event in {Recorded, Reserved, Unrecorded})
+        assert events.index(Allowed) < events.index(durable)
         assert RecordFailed not in events
+
+
+@pytest.mark.parametrize("link", [(), (LinkReady(),), (LinkFailed(),)], ids=["no", "up", "down"])
+def test_only_an_emergency_has_an_arrow_past_the_disk(link):
+    state, _ = run(Allowed(), *link, LogFailed())
+    with pytest.raises(IllegalTransitionError, match="Unrecorded"):
+        advance(state, Unrecorded())
+    state, effects = run(Allowed(emergency=True), *link, LogFailed(), Unrecorded())
+    assert effects[2] == unlock.Reserve()
+    assert (unlock.Command() in effects) == (link == (LinkReady(),))
+    assert state.intent_seq is None
+
+
+@pytest.mark.parametrize("link", [(), (LinkReady(),), (LinkFailed(),)], ids=["no", "up", "down"])
+def test_the_reserve_stands_for_the_log_and_gives_no_receipt(link):
+    _, effects = run(Allowed(), *link, LogFailed(), Reserved(), *(() if link else (LinkReady(),)))
+    if link == (LinkFailed(),):
+        assert effects[-1] == unlock.RecordOutcome(EntryKind.OUTCOME, UNREACHABLE, None)
+    else:
+        assert effects[-1] == unlock.Command()
+
+
+def test_the_reason_is_the_logs_own():
+    _, effects = run(Allowed(), LogFailed(), RecordFailed(Reason.LOG_FULL))
+    assert effects[-1] == unlock.Reply(Verdict(Outcome.REFUSED, Reason.LOG_FULL), None)
 
 
 def test_a_command_is_sent_once_and_only_on_the_arrows_into_actuating():
@@ -90,7 +122,8 @@ def test_a_command_is_sent_once_and_only_on_the_arrows_into_actuating():
             assert state.phase is to
             assert commands == (to is Phase.ACTUATING and before is not Phase.ACTUATING)
             if commands:
-                assert state.intent_seq == 7
+                recorded = Recorded in [each for _, each, _ in path]
+                assert state.intent_seq == (7 if recorded else None)
             sent += commands
         assert sent <= 1
 

@@ -132,6 +132,7 @@ async def test_a_log_that_fails_keeps_the_door_shut(tmp_path: Path) -> None:
         assert [answer.record for answer in answers] == [None] * 2
         assert (site.openings, site.kinds()) == (0, [])
         site.log.failing = False
+        assert await site.gateway.around.log.recover()
         assert (await site.gateway.door.open(asks[0])).verdict == OPENED
 
 

@@ -13,6 +13,7 @@ from gatewayd.core.model import CommandId, DoorId, EntryKind, Verdict
 from gatewayd.core.requests import InFlight, Request
 from gatewayd.opening import NOT_LOGGED, Answer, Opening, Reach
 from gatewayd.ports import RadioError
+from gatewayd.recorder import Recorder
 from gatewayd.timekeeper import Timekeeper
 from tests.support.household import NOW, LoopClock, until
 from tests.support.memory_log import MemoryLog
@@ -88,7 +89,8 @@ async def scene() -> AsyncIterator[Scene]:
     lock = PaperLock(log)
     keeper = await Timekeeper.load(LoopClock(), log, battery_clock=False)
     await keeper.provision(NOW)
-    reach = Reach(DOOR, 1000, lock, lock.dial, log, keeper)
+    recorder = Recorder(log, log, keeper, bytes(32))
+    reach = Reach(DOOR, 1000, lock, lock.dial, recorder, keeper)
     opening = Opening(InFlight(REQUEST, COMMAND), reach)
     begun = Scene(log, lock, opening)
     yield begun

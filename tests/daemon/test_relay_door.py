@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from gatewayd.core.model import DoorId, EntryKind, Verdict
 from gatewayd.core.policy import DoorSettings
 from gatewayd.door import Ask, Door
 from gatewayd.opening import NOT_LOGGED
+from gatewayd.recorder import Recorder
 from gatewayd.rights import DoorIdentity
 from tests.support.gateway import LATCH_MS, STREET, Site, gateway
 from tests.support.gpio import KEEPER, LABEL, FakeChip
@@ -65,6 +66,7 @@ async def test_a_log_that_fails_pulls_no_relay(here: RelayDoor) -> None:
     assert (await here.door.open(here.ask())).verdict == NOT_LOGGED
     assert not here.moved()
     here.site.log.failing = False
+    assert await here.site.gateway.around.log.recover()
     assert (await here.door.open(here.ask())).verdict == OPENED
 
 
@@ -104,9 +106,12 @@ async def test_an_outcome_that_is_not_on_disk_is_unknown_ever_after(here: RelayD
     await here.relay.close()
     after = Relay(RelaySettings(LABEL, "STRIKE", devices=str(here.chip.devices)), keeper=KEEPER)
     assert await after.result_of(command.id) == FORGOTTEN
+    log, before = here.site.log, here.site.gateway.around
+    around = replace(before, log=Recorder(log, log, before.timekeeper, bytes(32)))
     daemon = here.site.gateway.daemon()
+    daemon.log = around.log
     await daemon._begin()
-    again = Door(here.door.identity, after, here.site.gateway.around)
+    again = Door(here.door.identity, after, around)
     replayed = await again.open(asking)
     assert replayed.verdict == FORGOTTEN
     assert await again.resolve(command)

@@ -22,6 +22,7 @@ from gatewayd.door import Surroundings
 from gatewayd.lists import StatusLists
 from gatewayd.phones import TURN_S, Phones, Receipts
 from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
+from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.trusted import Trusted
@@ -114,9 +115,10 @@ class Site:
         operator, dice = Operator(), Dice()
         trust = Authority.create("vestergade-7", IssuerKey.create("housing")).trust()
         refusals = Refusals(self.log, timekeeper)
+        recorder = Recorder(self.log, self.log, timekeeper, bytes(32))
         lists = await StatusLists.load(lambda: trust, self.log, timekeeper)
         around = Surroundings(
-            self.log, timekeeper, dice, Trusted(trust), lists, bytes(32), tasks, refusals
+            recorder, timekeeper, dice, Trusted(trust), lists, bytes(32), tasks, refusals
         )
         courier = Courier(_nothing, lambda: None, lambda: self.clock.instant().boottime_s)
         receipts = Receipts(operator.receipts, "log")

@@ -54,7 +54,16 @@ from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import RemoteLock
 from gatewayd.mailbox import Handlers, Mailbox
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import AuditLog, Central, Link, Peripheral, StorageError, Supervisor
+from gatewayd.ports import (
+    AuditLog,
+    Central,
+    Link,
+    Peripheral,
+    Reserve,
+    StorageError,
+    Supervisor,
+)
+from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import SignedTime, Timekeeper
@@ -196,7 +205,7 @@ class Gateway:
 
     def daemon(self, supervisor: Supervisor | None = None, extra: tuple[Work, ...] = ()) -> Daemon:
         return Daemon(
-            self.log,
+            self.around.log,
             self.timekeeper,
             self.doors,
             self.locks,
@@ -224,21 +233,24 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     timing: LockTiming = TIMING,
     settings: DoorSettings | None = None,
     latch_ms: int = LATCH_MS,
+    reserve: Reserve | None = None,
 ) -> Gateway:
     """Wire the shells as `gatewayd.app` does; nothing runs yet."""
     timekeeper = await Timekeeper.load(building.clock, log, battery_clock=False)  # type: ignore[arg-type] # every log of ours is a Memory
     await timekeeper.provision(NOW)
     entropy = Dice(5)
     trusted = Trusted(building.authority.trust())
+    recorder = Recorder(log, log, timekeeper, bytes(32), reserve)  # type: ignore[arg-type] # likewise
+    await recorder.begin()
     around = Surroundings(
-        log,
+        recorder,
         timekeeper,
         entropy,
         trusted,
         await StatusLists.load(lambda: trusted.now, log, timekeeper),  # type: ignore[arg-type] # likewise
         bytes(32),
         tasks,
-        Refusals(log, timekeeper),
+        Refusals(recorder, timekeeper),
     )
     identity = building.identity
     ids = tuple(map(DoorId, building.locks))
@@ -404,6 +416,7 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
     serving: bool = True,
     radio_cap: int | None = None,
     latch_ms: int = LATCH_MS,
+    reserve: Reserve | None = None,
 ) -> AsyncIterator[Site]:
     """A gateway with its locks powered, serving phones at GATEWAY_ADDRESS until the block ends."""
     air, log = air or FakeAir(), log or DoorLog()
@@ -420,6 +433,7 @@ async def gateway(  # noqa: PLR0913 - all of it has a default
             timing=timing,
             settings=settings,
             latch_ms=latch_ms,
+            reserve=reserve,
         )
         site = Site(air, building, log, running)
         site.power_on()

@@ -28,6 +28,7 @@ from gatewayd.core.model import (
     TimeReading,
     Verdict,
 )
+from gatewayd.core.reserve import MERGED_NAME, Reserved
 from gatewayd.ports import StorageError
 
 _DAY_S = 24 * 60 * 60
@@ -99,6 +100,8 @@ class MemoryLog:
         try:
             self._forget(fact.time)
             settled = None if settles is None else self._awaiting(settles)
+            if settled is not None:
+                fact = replace(fact, about=settled.command.intent_seq)
             if command is not None:
                 self._check_new(command)
             if asked is not None:
@@ -145,6 +148,30 @@ class MemoryLog:
 
     async def unresolved(self) -> Sequence[Command]:
         return [kept.command for kept in self._kept if kept.verdict and not kept.ended]
+
+    async def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None = None) -> None:
+        await self._ready_to_write()
+        merged = int.from_bytes(self._memory.get(MERGED_NAME, b""), "big")
+        for each in records:
+            if each.number > merged and self._lacks(each):
+                await self.append(
+                    each.fact, command=each.command, asked=each.asked, settles=each.settles
+                )
+        if gap is not None:
+            await self.append(gap)
+        self._memory[MERGED_NAME] = max(merged, upto).to_bytes(8, "big")
+
+    def _lacks(self, each: Reserved) -> bool:
+        known = {kept.command.id: kept for kept in self._kept}
+        if each.command is not None:
+            return each.command.id not in known
+        if each.asked is not None:
+            return each.asked.key not in self._remembered and each.asked.command in known
+        if each.settles is None:
+            return True
+        kept = known.get(each.settles)
+        again = each.fact.verdict.outcome is Outcome.UNKNOWN
+        return kept is not None and not kept.ended and not (kept.verdict and again)
 
     # --- ports.LogReader ------------------------------------------------------
     async def size(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from firmware_proto.codes import Reason
 from gatewayd.ports import StorageError
 
 _PRIMARY: Final = 0xFF  # the low byte of an extended result code
@@ -19,6 +21,18 @@ _MEANINGS: Final = {
     sqlite3.SQLITE_NOTADB: "not a SQLite database",
     sqlite3.SQLITE_READONLY: "read-only",
 }
+_REASONS: Final = {
+    sqlite3.SQLITE_FULL: Reason.LOG_FULL,
+    sqlite3.SQLITE_IOERR: Reason.LOG_IO_ERROR,
+    sqlite3.SQLITE_READONLY: Reason.LOG_READ_ONLY,
+}
+_ERRNO_REASONS: Final = {
+    errno.ENOSPC: Reason.LOG_FULL,
+    errno.EDQUOT: Reason.LOG_FULL,
+    errno.EFBIG: Reason.LOG_FULL,
+    errno.EROFS: Reason.LOG_READ_ONLY,
+    errno.EIO: Reason.LOG_IO_ERROR,
+}
 
 
 @contextmanager
@@ -30,6 +44,8 @@ def storage_errors(what: str) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         meaning = _MEANINGS.get(code & _PRIMARY)
         text = f"{meaning} ({error})" if meaning else str(error)
-        raise StorageError(f"{what}: {text}") from error
+        reason = _REASONS.get(code & _PRIMARY, Reason.LOG_UNAVAILABLE)
+        raise StorageError(f"{what}: {text}", reason=reason) from error
     except OSError as error:
-        raise StorageError(f"{what}: {error.strerror or error}") from error
+        reason = _ERRNO_REASONS.get(error.errno or 0, Reason.LOG_UNAVAILABLE)
+        raise StorageError(f"{what}: {error.strerror or error}", reason=reason) from error

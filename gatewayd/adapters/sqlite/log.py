@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from firmware_proto.codes import Reason
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import LOG, open_writer
 from gatewayd.adapters.sqlite.store import LogStore
 from gatewayd.core.model import Asked, Command, CommandId, Fact, PastRequest
+from gatewayd.core.reserve import Reserved
 from gatewayd.ports import StorageError
 
 _Arguments = ParamSpec("_Arguments")
@@ -38,6 +40,9 @@ class SqliteLog:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="log")
         self._store: LogStore | None = None  # only the thread looks
         self._lock: int | None = None
+        self._late: asyncio.Future[Any] | None = None
+        self.patience_s: float | None = None
+        """How long a caller waits at most; he is told LOG_SLOW then. None: for ever."""
 
     # --- ports.AuditLog -------------------------------------------------------
     async def append(
@@ -62,6 +67,10 @@ class SqliteLog:
     async def unresolved(self) -> Sequence[Command]:
         """See `ports.AuditLog`."""
         return await self._call(LogStore.unresolved)
+
+    async def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None = None) -> None:
+        """See `ports.AuditLog`."""
+        await asyncio.shield(self._submit(LogStore.merge, records, upto, gap))
 
     # --- ports.LogReader ------------------------------------------------------
     async def size(self) -> int:
@@ -117,6 +126,28 @@ class SqliteLog:
         *args: _Arguments.args,
         **kwargs: _Arguments.kwargs,
     ) -> _Result:
+        if self._late is not None and not self._late.done():
+            # not queued behind it: what piles up there would be written long after its time
+            raise StorageError(f"{self._path}: the disk hangs", reason=Reason.LOG_SLOW)
+        future = self._submit(method, *args, **kwargs)
+        try:
+            async with asyncio.timeout(self.patience_s):
+                return await (future if self.patience_s is None else asyncio.shield(future))
+        except TimeoutError:
+            future.add_done_callback(_look_at)
+            self._late = future
+            raise StorageError(
+                f"{self._path}: not kept within {self.patience_s} s",
+                reason=Reason.LOG_SLOW,
+                late=future,
+            ) from None
+
+    def _submit(
+        self,
+        method: Callable[Concatenate[LogStore, _Arguments], _Result],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> asyncio.Future[_Result]:
         def job() -> _Result:
             assert self._store is not None  # noqa: S101 - calls run between opening and closing
             return method(self._store, *args, **kwargs)
@@ -125,7 +156,7 @@ class SqliteLog:
             future = self._thread.submit(job)
         except RuntimeError as error:  # the thread has been shut down
             raise StorageError(f"{self._path}: the log is closed") from error
-        return await asyncio.wrap_future(future)
+        return asyncio.wrap_future(future)
 
     def _open_here(self) -> None:
         lock = self._path.with_name(self._path.name + ".lock")
@@ -145,6 +176,12 @@ class SqliteLog:
             self._store = None
             if self._lock is not None:
                 os.close(self._lock)
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Nobody waits any more, and that is no reason to warn of it."""
+    if not future.cancelled():
+        future.exception()
 
 
 @asynccontextmanager

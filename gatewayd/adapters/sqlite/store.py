@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,11 +28,13 @@ from gatewayd.core.model import (
     TimeReading,
     Verdict,
 )
+from gatewayd.core.reserve import MERGED_NAME, Reserved
 from gatewayd.ports import StorageError
 
 REQUEST_MEMORY_S: Final = 24 * 60 * 60
 
 _RECORDED, _UNRESOLVED, _ENDED = 1, 2, 3  # column `phase`
+_NUMBER_BYTES: Final = 8
 _COMMANDS: Final = (
     "SELECT id, door, intent_seq FROM command"
     " WHERE phase = ? AND phase < 3 ORDER BY intent_seq"  # `< 3` names the partial index
@@ -79,28 +82,18 @@ class LogStore:
         command, or when `settles` names no command that awaits a verdict.
         """
         with self._transaction():
-            tree = self._grown_tree()
-            leaf = Leaf.of(
-                fact,
-                seq=tree.size,
-                salt=self._randomness(SALT_BYTES),
-                commitment=self._randomness(COMMITMENT_BYTES),
-            )
-            body = leaf.encode()
-            tree, nodes = tree.append(merkle.leaf_hash(body))
-            self._connection.execute(
-                "INSERT INTO leaf (seq, body, nodes) VALUES (?, ?, ?)",
-                (leaf.seq, body, b"".join(nodes)),
-            )
-            self._forget(fact.time)
-            if command is not None:
-                self._record(command, leaf.seq, fact.time)
-            if asked is not None:
-                self._remember(asked, leaf.seq, fact)
-            if settles is not None:
-                self._settle(settles, leaf.seq, fact)
-        self._tree = tree
-        return leaf.seq
+            return self._write(fact, command, asked, settles)
+
+    def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None) -> None:
+        """See `ports.AuditLog.merge`."""
+        with self._transaction():
+            merged = int.from_bytes(reading.recall(self._connection, MERGED_NAME) or b"", "big")
+            for each in records:
+                if each.number > merged and self._lacks(each):
+                    self._write(each.fact, each.command, each.asked, each.settles)
+            if gap is not None:
+                self._write(gap, None, None, None)
+            self._store(MERGED_NAME, max(merged, upto).to_bytes(_NUMBER_BYTES, "big"))
 
     def acknowledge(self, upto: int) -> int:
         """See `ports.LogReader.acknowledge`."""
@@ -115,11 +108,7 @@ class LogStore:
     def store(self, name: str, value: bytes) -> None:
         """See `ports.Memory.store`."""
         with self._transaction():
-            self._connection.execute(
-                "INSERT INTO memory (name, value) VALUES (?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (name, value),
-            )
+            self._store(name, value)
 
     # --- reading --------------------------------------------------------------
     def past_request(self, request_key: bytes) -> PastRequest | None:
@@ -223,6 +212,74 @@ class LogStore:
         with self._errors():
             rows = self._connection.execute(_COMMANDS, (phase,)).fetchall()
         return [Command(CommandId(id_), DoorId(door), intent_seq) for id_, door, intent_seq in rows]
+
+    def _write(
+        self,
+        fact: Fact,
+        command: Command | None,
+        asked: Asked | None,
+        settles: CommandId | None,
+    ) -> int:
+        """One entry, inside a transaction."""
+        tree = self._grown_tree()
+        if settles is not None:
+            fact = replace(fact, about=self._intent_of(settles))
+        leaf = Leaf.of(
+            fact,
+            seq=tree.size,
+            salt=self._randomness(SALT_BYTES),
+            commitment=self._randomness(COMMITMENT_BYTES),
+        )
+        body = leaf.encode()
+        self._tree, nodes = tree.append(merkle.leaf_hash(body))
+        self._connection.execute(
+            "INSERT INTO leaf (seq, body, nodes) VALUES (?, ?, ?)",
+            (leaf.seq, body, b"".join(nodes)),
+        )
+        self._forget(fact.time)
+        if command is not None:
+            self._record(command, leaf.seq, fact.time)
+        if asked is not None:
+            self._remember(asked, leaf.seq, fact)
+        if settles is not None:
+            self._settle(settles, leaf.seq, fact)
+        return leaf.seq
+
+    def _lacks(self, each: Reserved) -> bool:
+        """Is this entry of the reserve news, and does what it is about exist?"""
+        if each.command is not None:
+            return self._phase(each.command.id) is None
+        if each.asked is not None:
+            known = self._connection.execute(
+                "SELECT 1 FROM request WHERE key = ?", (each.asked.key,)
+            ).fetchone()
+            return known is None and self._phase(each.asked.command) is not None
+        if each.settles is None:
+            return True
+        phase = self._phase(each.settles)
+        unknown = each.fact.verdict.outcome is Outcome.UNKNOWN
+        return phase == _RECORDED or (phase == _UNRESOLVED and not unknown)
+
+    def _phase(self, command: CommandId) -> int | None:
+        row = self._connection.execute(
+            "SELECT phase FROM command WHERE id = ?", (command,)
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def _intent_of(self, command: CommandId) -> int:
+        row = self._connection.execute(
+            "SELECT intent_seq FROM command WHERE id = ?", (command,)
+        ).fetchone()
+        if row is None:
+            raise ValueError("no such command awaits a verdict")
+        return int(row[0])
+
+    def _store(self, name: str, value: bytes) -> None:
+        self._connection.execute(
+            "INSERT INTO memory (name, value) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )
 
     def _record(self, command: Command, intent_seq: int, time: TimeReading) -> None:
         try:
