@@ -19,6 +19,7 @@ from firmware_proto.codes import ID_BYTES, Reason
 from firmware_proto.cose import key_id
 from firmware_proto.framing import GattFraming
 from firmware_proto.messages import (
+    Anchor,
     Claim,
     Done,
     FactoryReset,
@@ -61,6 +62,11 @@ class Met:
 
     connection: LockConnection
     state: State
+
+    @property
+    def epoch(self) -> int:
+        """How often it changed hands, as its Hello said, which nobody authenticated."""
+        return self.connection.hello.epoch
 
     @property
     def binding(self) -> bytes:
@@ -144,6 +150,10 @@ class Commissioner:
     async def release_by(self, met: Met, statement: bytes) -> Verdict:
         """Make it nobody's, as the operator says. RadioError when nobody knows whether it is."""
         return await self._ask(met, lambda request: FactoryReset(request, statement=statement))
+
+    async def anchor(self, met: Met, statement: bytes) -> Verdict:
+        """Give it other operator's keys. RadioError when nobody knows whether it has them."""
+        return await self._ask(met, lambda request: Anchor(request, statement))
 
     async def _ask(self, met: Met, message: Callable[[bytes], Message]) -> Verdict:
         """Ask until the lock says something else than that its button is to be pressed."""

@@ -18,10 +18,9 @@ from msgspec.structs import replace
 from firmware_proto.claiming import NOBODYS, Label
 from firmware_proto.codes import Outcome, Reason
 from firmware_proto.cose import key_id
-from firmware_proto.messages import State
 from gatewayd import keyfiles
 from gatewayd.adapters.sqlite.errors import storage_errors
-from gatewayd.commissioning import Commissioner, OperatorKeys, identity
+from gatewayd.commissioning import Commissioner, Met, OperatorKeys, identity
 from gatewayd.config import Report, checks, on_site
 from gatewayd.config.lines import Lines
 from gatewayd.config.model import LockFiles, Relay
@@ -39,17 +38,22 @@ _HINTS: Final = {
     Reason.ALREADY_CLAIMED: "its owner has to release it first, or has its label and button",
     Reason.UNTRUSTED_GATEWAY: "the credential and the bundle are of two operators: gatewayd check",
     Reason.WRONG_GATEWAY_DOOR: "the credential does not name this door: gatewayd keys inspect",
-    Reason.OLD_STATEMENT: "the operator signs a new one: it names the lock and its present epoch",
+    Reason.OLD_STATEMENT: "the operator signs the one that is due: anchors count up by one, "
+    "leave names the lock and its present epoch",
     Reason.BAD_SIGNATURE: "the statement is not of the operator to whom the lock belongs",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Installer:
-    """Who looks on. heard: each lock as it is heard. button: one has to be pressed."""
+    """Who looks on. heard: each lock as it is heard. button: one has to be pressed.
+
+    serial: what he was told of the operator's last anchor for locks; 0 where there was none.
+    """
 
     heard: Callable[[Sighting], None] = lambda _: None
     button: Callable[[], None] = lambda: None
+    serial: int = 0
 
 
 # --- scanning ---------------------------------------------------------------------------------
@@ -86,19 +90,19 @@ async def claim_lock(
             lock = ClaimedLock(door=door, address=found, key=key_file, stage="claiming")
             _keep_key(key_file, label.key)
             site.keep(site.setup.with_lock(door, lock))  # from here on a power cut is found
-            verdict = await party.claim(met, label, door, _operator(site))
+            verdict = await party.claim(met, label, door, _operator(site, sees.serial))
     if verdict.outcome is not Outcome.CONFIRMED:
         site.keep(site.setup.with_lock(door, known))
         if known is None:
             key_file.unlink(missing_ok=True)
         raise _refused("claim", verdict)
-    state = await _met_as_ours(site, lock)
-    if state is None:
+    ours = await _met_as_ours(site, lock)
+    if ours is None:
         raise RadioError(
             f"the lock of {door} was claimed, but does not answer as ours yet",
             "the same command again goes on",
         )
-    return _claimed(site, lock, state)
+    return _claimed(site, lock, ours)
 
 
 async def _goes_on(site: Site, known: ClaimedLock, label: Label | None) -> list[str] | None:
@@ -109,36 +113,51 @@ async def _goes_on(site: Site, known: ClaimedLock, label: Label | None) -> list[
             f"{known.door} has another lock already: {known.address}",
             f"undo that first: setup release-lock {known.door}",
         )
-    state = await _met_as_ours(site, known)
-    if state is not None:
-        return _claimed(site, known, state)
+    met = await _met_as_ours(site, known)
+    if met is not None:
+        return _claimed(site, known, met)
     if known.stage == "claimed":
         raise RadioError(f"the lock of {known.door}, {known.address}, does not answer")
     return None
 
 
-def _claimed(site: Site, lock: ClaimedLock, state: State) -> list[str]:
+def _claimed(site: Site, lock: ClaimedLock, met: Met) -> list[str]:
     done = replace(
         lock,
         stage="claimed",
-        model=printable(state.model),
-        firmware=printable(state.firmware),
+        epoch=met.epoch,
+        model=printable(met.state.model),
+        firmware=printable(met.state.firmware),
     )
     if done == site.setup.lock_of(lock.door):
         return []
     site.keep(site.setup.with_lock(lock.door, done))
-    return [f"{done.model} {done.firmware} at {lock.address} is the lock of {lock.door} now"]
+    what = f"{done.model} {done.firmware} at {lock.address}"
+    return [f"{what} is the lock of {lock.door} now, in its epoch {done.epoch}"]
 
 
-async def _met_as_ours(site: Site, lock: ClaimedLock) -> State | None:
+async def _met_as_ours(site: Site, lock: ClaimedLock) -> Met | None:
     """How it is, when it answers as the lock of its door."""
     async with open_radio(site) as central:
         party = _party(site, central, Installer())
         try:
             async with party.meet(identity(_key_of(lock), lock.door, lock.address)) as met:
-                return met.state
+                return met
         except RadioError:
             return None
+
+
+# --- anchoring --------------------------------------------------------------------------------
+async def anchor_lock(site: Site, door: str, statement: bytes) -> list[str]:
+    """Carry an operator's anchor to the lock of a door. As `claim_lock`."""
+    lock = _lock_of(site, door)
+    async with open_radio(site) as central:
+        party = _party(site, central, Installer())
+        async with party.meet(identity(_key_of(lock), door, lock.address)) as met:
+            verdict = await party.anchor(met, statement)
+    if verdict.outcome is not Outcome.CONFIRMED:
+        raise _refused("anchor", verdict)
+    return [f"the lock of {door} obeys the keys of this anchor now"]
 
 
 # --- releasing --------------------------------------------------------------------------------
@@ -263,8 +282,8 @@ def _keep_key(path: Path, key: ec.EllipticCurvePublicKey) -> None:
         keyfiles.replace_file(path, keyfiles.public_pem(key))
 
 
-def _operator(site: Site) -> OperatorKeys:
-    return OperatorKeys(site.secrets.root, site.trust.gateways_key, site.trust.command_key)
+def _operator(site: Site, serial: int) -> OperatorKeys:
+    return OperatorKeys(site.secrets.root, site.trust.gateways_key, site.trust.command_key, serial)
 
 
 def _party(site: Site, central: Lookout, sees: Installer) -> Commissioner:

@@ -36,6 +36,7 @@ class ClaimedLock(Struct, frozen=True, kw_only=True):
     address: str
     key: Path
     stage: Literal["claiming", "claimed", "releasing"]
+    epoch: Annotated[int, Meta(ge=0, le=2**53 - 1, description="of the lock")] = 0
     model: _Text = ""
     firmware: _Text = ""
 

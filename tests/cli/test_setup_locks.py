@@ -13,11 +13,13 @@ from gatewayd.cli.command import ExitCode
 from gatewayd.commissioning import Commissioner
 from gatewayd.config import on_site
 from gatewayd.emulators.lock_faults import PowerCut
+from gatewayd.keyfiles import create_files, private_pem, public_pem
 from gatewayd.ports import RadioError
 from gatewayd.setup_app import Installer
 from gatewayd.setup_site import SetupError, Site, open_site
 from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.fitting import GENERATION, BoxedLock, Fitting, make_fitting
+from tests.support.household import new_key
 from tests.support.hub import Fuse, Killed
 
 
@@ -101,12 +103,45 @@ async def test_released_with_label_or_statement_and_claimed_again(fitting: Fitti
         words = ("release-lock", "cellar", "--statement", str(statement))
         ran = await setup(fitting, *words)
         assert (ran.code, "old_statement" in ran.err) == (ExitCode.FAILED, True)
-        assert "hint: the operator signs a new one" in ran.err
+        assert "leave names the lock and its present epoch" in ran.err
         assert lock.memory.door == "cellar"
         leave = Reset(lock.memory.key_id, lock.memory.epoch).sign(fitting.authority.command)
         statement.write_bytes(leave)
         assert (await setup(fitting, *words)).code == 0
         assert not lock.memory.claimed
+
+
+async def test_what_the_operator_signs_for_locks_is_carried_to_them(fitting: Fitting) -> None:
+    directory, newer = fitting.directory, new_key()
+    for name, key in (("root", fitting.authority.root), ("command", fitting.authority.command)):
+        create_files({directory / f"{name}.pem": private_pem(key)})
+    for name, key in (("new", newer), ("command", fitting.authority.command)):
+        (directory / f"{name}.pub.pem").write_bytes(public_pem(key.public_key()))
+    anchor, leave = directory / "anchor.cose", directory / "leave.cose"
+    keys = ("--gateways", directory / "new.pub.pem", "--command", directory / "command.pub.pem")
+    words = ("keys", "anchor", "--serial", "8", *keys, "--root", directory / "root.pem", "--out")
+    assert (await completed(*words, anchor)).code == 0
+    async with fitting.radios("ours") as (lock,), lock.power():
+        label = lock.label.text()
+        words = ("claim-lock", "street", label, "--anchor-serial", "6")
+        ran = await setup(fitting, *words)
+        assert (ran.code, "in its epoch 2" in ran.out) == (0, True)
+        ran = await setup(fitting, "anchor-lock", "street", str(anchor))
+        assert (ran.code, "anchors count up by one" in ran.err) == (ExitCode.FAILED, True)
+        claimed = recorded(fitting).lock_of("street")
+        assert claimed is not None
+        public = claimed.key
+        signer = ("--epoch", "2", "--signer", directory / "command.pem", "--out", leave)
+        assert (await completed("keys", "lock-release", public, *signer)).code == 0
+        ran = await setup(fitting, "release-lock", "street", "--statement", str(leave))
+        assert (ran.code, lock.memory.claimed) == (0, False)
+        lock.hands.press()
+        words = ("claim-lock", "street", label, "--anchor-serial", "7")
+        assert (await setup(fitting, *words)).code == 0
+        assert (await setup(fitting, "anchor-lock", "street", str(anchor))).code == 0
+        assert (lock.memory.serial, lock.memory.gateways_key) == (8, newer.public_key())
+        refused = await setup(fitting, "claim-lock", "street")
+        assert refused.code == ExitCode.FAILED  # our credential is of the key that went
 
 
 async def test_what_cannot_be_is_said(fitting: Fitting) -> None:

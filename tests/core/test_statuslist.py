@@ -261,7 +261,13 @@ def test_a_payload_that_is_no_map_is_refused():
     assert fault_of(signed([CLAIMS])) is Fault.MALFORMED
 
 
-@given(st.recursive(st.none() | st.integers() | st.binary() | st.text(), st.lists, max_leaves=5))
+@given(
+    st.recursive(
+        st.none() | st.integers(-(2**64), 2**64 - 1) | st.binary() | st.text(),
+        st.lists,
+        max_leaves=5,
+    )
+)
 @settings(max_examples=50)
 def test_whatever_a_list_holds_is_read_or_refused(value):
     for name in CLAIMS:

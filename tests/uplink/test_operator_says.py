@@ -16,15 +16,19 @@ from firmware_proto.codes import Outcome, Reason
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings
 from gatewayd.app import radio_address
 from gatewayd.cli import main
-from gatewayd.cloud.authority import IssuerKey
+from gatewayd.cli.command import ExitCode
+from gatewayd.cloud.authority import Authority, IssuerKey
 from gatewayd.core.model import EntryKind
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.demo.child import Child
 from gatewayd.demo.world import GATEWAY, STREET, World, build
+from gatewayd.emulators.carry import deliver
 from gatewayd.emulators.phone import Report
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.keyfiles import private_pem, public_pem
 from gatewayd.logbook import entries, open_logbook
+from tests.support.brokers import free_port
+from tests.support.commands import run
 
 OTHERS = """\
 group = "{group}"
@@ -235,3 +239,48 @@ async def test_a_key_dies_with_the_next_list_and_stays_dead(
         (held,) = (await at.status("https://lists.example"))["lists"]  # type: ignore[misc] # JSON
         assert (held["issuer"], held["uri"]) == (name, "https://lists.example")
         assert (await at.opens_with(keys / "lost")).reason is Reason.REVOKED
+
+
+async def test_a_phone_carries_a_chain_to_a_gateway_without_a_network(
+    tmp_path, monkeypatch
+) -> None:
+    async with place(tmp_path, free_port(), monkeypatch) as at:  # nobody listens there
+        await at.child.start()
+        assert (await at.opens()).outcome is Outcome.CONFIRMED
+        other, keys = IssuerKey.create("other"), at.operator
+        (keys / "other.pub.pem").write_bytes(public_pem(other.limits.key))
+        (keys / "trust.toml").write_text(OTHERS.format(group=at.world.authority.group))
+        await at.says(
+            *("keys", "bundle", keys / "trust.toml", "--root", keys / "root.pem"),
+            *("--after", keys / "trust.cose", "--out", keys / "trust-2.cose"),
+        )
+        await at.says(
+            *("keys", "chain", keys / "trust.cose", keys / "trust-2.cose"),
+            *("--root", keys / "root.pub.pem", "--out", keys / "chain.cose"),
+        )
+        chain = (keys / "chain.cose").read_bytes()
+        stolen = at.world.wallet("thief")  # his own phone may carry what ends him
+        async with at.world.phone(stolen) as phone:
+            for reason in (Reason.OK, Reason.STRANGER):
+                carried = await deliver(phone, STREET, chain, radio_address(GATEWAY))
+                assert carried.verdict.reason is reason
+        async with at.world.phone(at.world.wallet("new", issuer=other)) as phone:
+            carried = await deliver(phone, STREET, chain, radio_address(GATEWAY))
+            assert carried.verdict.reason is Reason.NOTHING_NEW
+        assert (await at.opens()).reason is Reason.STRANGER
+        assert (await at.opens(other)).outcome is Outcome.CONFIRMED
+
+
+def test_what_is_no_chain_is_not_made(tmp_path) -> None:
+    authority = Authority.create("g", IssuerKey.create("housing"))
+    (tmp_path / "root.pub.pem").write_bytes(public_pem(authority.root.public_key()))
+    for serial in (1, 2, 3):
+        (tmp_path / str(serial)).write_bytes(authority.bundle(serial))
+    (tmp_path / "none").write_bytes(b"none")
+    root, out = ("--root", tmp_path / "root.pub.pem"), ("--out", tmp_path / "chain")
+    for names in (["1", "3"], ["2", "1"], ["none"], ["1", "none"], ["1", "absent"]):
+        ran = run("keys", "chain", *(tmp_path / name for name in names), *root, *out)
+        assert ran.code == ExitCode.USAGE
+        assert "hint: " in ran.err
+        assert not (tmp_path / "chain").exists()
+    assert run("keys", "chain", tmp_path / "1", tmp_path / "2", *root, *out).code == 0

@@ -19,6 +19,7 @@ COMMAND: Final = Group(
         enrol.COMMAND,
         locks.CLAIM,
         locks.RELEASE,
+        locks.ANCHOR,
         doors.BIND,
         doors.UNBIND,
         doors.TEST_OPEN,

@@ -26,7 +26,7 @@ def _claim(arguments: argparse.Namespace, output: Output) -> int:
         from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
 
         label = given
-        sees = _onlooker(output)
+        sees = _onlooker(output, arguments.anchor_serial)
         known = site.setup.lock_of(site.door(arguments.door).id)
         if known is None and label is None:
             await setup_app.scan(site, setup_app.SCAN_S, sees)
@@ -37,7 +37,7 @@ def _claim(arguments: argparse.Namespace, output: Output) -> int:
     return common.changed(said, output, door=arguments.door)
 
 
-def _onlooker(output: Output) -> Installer:
+def _onlooker(output: Output, serial: int = 0) -> Installer:
     from gatewayd.setup_app import Installer  # noqa: PLC0415 - help stays quick
 
     shown: set[str] = set()
@@ -50,7 +50,9 @@ def _onlooker(output: Output) -> Installer:
             output.line(f"  {sighting.address}  {strong:>8}  belongs to nobody")
 
     return Installer(
-        heard=heard, button=lambda: output.line("it blinks: press its button within two minutes")
+        heard=heard,
+        button=lambda: output.line("it blinks: press its button within two minutes"),
+        serial=serial,
     )
 
 
@@ -72,6 +74,34 @@ def _claim_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", type=address, help="which of the locks around (default: the one of the label)"
     )
+    parser.add_argument(
+        "--anchor-serial", metavar="N", type=_serial, default=0,
+        help="of the operator's last `keys anchor` (default: there was none)",
+    )  # fmt: skip
+
+
+def _serial(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**53:
+        raise argparse.ArgumentTypeError("a serial is 0 or more")
+    return int(text)
+
+
+# --- anchor-lock ------------------------------------------------------------------------------
+def _anchor(arguments: argparse.Namespace, output: Output) -> int:
+    statement = common.read_statement(arguments.anchor)
+
+    async def work(site: Site) -> list[str]:
+        from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
+
+        return await setup_app.anchor_lock(site, arguments.door, statement)
+
+    said = common.on_site(arguments, work)
+    return common.changed(said, output, door=arguments.door)
+
+
+def _anchor_arguments(parser: argparse.ArgumentParser) -> None:
+    common.door_argument(parser)
+    parser.add_argument("anchor", metavar="FILE", type=Path, help="from `gatewayd keys anchor`")
 
 
 # --- release-lock -----------------------------------------------------------------------------
@@ -127,6 +157,20 @@ CLAIM: Final = Command(
     run=_claim,
     arguments=_claim_arguments,
     examples=("gatewayd setup claim-lock street", "gatewayd setup claim-lock street GWL1-AIBE7-…"),
+)
+
+ANCHOR: Final = Command(
+    name="anchor-lock",
+    summary="carry the operator's new keys to the lock of a door",
+    description="""
+    When the operator signs gateway credentials with another key, each lock has to be told, by an
+    anchor that the root has signed. This gives one to the lock that was claimed for a door. A
+    gateway whose credential was signed by the key that goes is refused from then on, so give a new
+    credential to the gateway first, if it is to stay.
+    """,
+    run=_anchor,
+    arguments=_anchor_arguments,
+    examples=("gatewayd setup anchor-lock street anchor-1.cose",),
 )
 
 RELEASE: Final = Command(
