@@ -18,7 +18,7 @@ from tests.support.operator import invite as invited
 from tests.support.operator import operator_in
 
 BROKER = ("--broker", "mqtt://127.0.0.1:1")
-RELAY = '[[door]]\nid = "street"\nrelay = { chip = "pinctrl-rp1", line = "GPIO17" }\n'
+RELAY = 'relay = { chip = "pinctrl-rp1", line = "GPIO17" }\n'
 
 
 @pytest.fixture
@@ -74,6 +74,9 @@ def test_a_gateway_becomes_the_operators(operator: Path, box: Path) -> None:
     assert {name for name, mode in modes.items() if mode == 0o600} == private
     assert "enrolment.state" not in modes
     path = box / "gatewayd.toml"
+    assert [door.id for door in config.load(path, unbound=True).doors] == ["street"]
+    (only,) = config.check(path)
+    assert "gatewayd setup bind-door" in only.hint
     with path.open("a") as file:  # what bind-door would add
         file.write(RELAY)
     assert config.check(path) == []

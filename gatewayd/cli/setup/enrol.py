@@ -141,9 +141,9 @@ COMMAND: Final = Command(
     summary="make this machine an operator's gateway, with a claim",
     description="""
     Makes this gateway's keys, asks the operator named by the claim for a credential, a certificate
-    for the broker, the trust bundle and the time, and writes them, with a configuration that
-    lacks only the doors. Private keys never leave this machine. An existing configuration and
-    existing keys are kept.
+    for the broker, the trust bundle and the time, and writes them, with a configuration in which
+    the doors stand by name; setup claim-lock and bind-door come next. Private keys never leave this
+    machine. An existing configuration and existing keys are kept.
 
     It may be cut off at any moment: said again, without the claim, it goes on with the same keys
     and the same request. A claim serves one device, which may use it again.
