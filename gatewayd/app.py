@@ -26,6 +26,7 @@ from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.reserve import open_reserve
 from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.adapters.sqlite.errors import storage_errors
+from gatewayd.adapters.wear import Wear
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
@@ -174,6 +175,11 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     extra.append(Work("log", around.log.keep))
+    wear = Wear(config.gateway.state)
+
+    def storage() -> dict[str, object]:
+        return around.log.report() | wear.report(around.log.counts["openings"])
+
     if config.uplink is not None:
         from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
@@ -181,7 +187,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
             uplink_app.uplink(
                 config, config.uplink, secrets, log, timekeeper, grown,
                 lambda: uplink_app.status(
-                    timekeeper, phones, radio.health(), conditions, around.log
+                    timekeeper, phones, radio.health(), conditions, storage()
                 ),
             )
         )  # fmt: skip

@@ -21,7 +21,6 @@ from gatewayd.core.model import GatewayId
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
 from gatewayd.phones import Phones
-from gatewayd.recorder import Recorder
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
 
@@ -73,7 +72,7 @@ def status(
     phones: Phones,
     radio: Mapping[str, str | int | bool],
     conditions: Conditions,
-    recorder: Recorder,
+    storage: Mapping[str, object],
 ) -> bytes:
     """Health without persons."""
     reading = timekeeper.reading()
@@ -86,6 +85,6 @@ def status(
         ),
         faults=phones.counts["our fault"],
         locks=conditions.report(),
-        storage=recorder.report(),
+        storage=storage,
         **radio,
     )
