@@ -28,6 +28,7 @@ from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.reserve import open_reserve
 from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.adapters.sqlite.errors import storage_errors
+from gatewayd.adapters.wear import Wear
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
@@ -237,6 +238,11 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     extra += heard.work
     if retired is None:  # a closed log is not to be made well
         extra.append(Work("log", around.log.keep))
+    wear = Wear(config.gateway.state)
+
+    def storage() -> dict[str, object]:
+        return around.log.report() | wear.report(around.log.counts["openings"])
+
     if config.uplink is not None:
         from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
@@ -245,7 +251,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
                 config, config.uplink, secrets, log, mailbox, times, grown,
                 lambda: uplink_app.status(
                     timekeeper, phones, radio.health(), conditions, around.lists, mailbox.report(),
-                    around.log,
+                    storage(),
                 ),
             )
         )  # fmt: skip

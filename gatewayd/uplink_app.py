@@ -24,7 +24,6 @@ from gatewayd.daemon import Work
 from gatewayd.lists import StatusLists
 from gatewayd.mailbox import Mailbox
 from gatewayd.phones import Phones
-from gatewayd.recorder import Recorder
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def status(  # noqa: PLR0913, PLR0917 - all that there is to tell
     conditions: Conditions,
     lists: StatusLists,
     said: Mapping[str, object],
-    recorder: Recorder,
+    storage: Mapping[str, object],
 ) -> bytes:
     """Health without persons. `said`: what the operator said, as far as it arrived."""
     reading = timekeeper.reading()
@@ -118,6 +117,6 @@ def status(  # noqa: PLR0913, PLR0917 - all that there is to tell
         locks=conditions.report(),
         lists=lists.report(),
         operator=said,
-        storage=recorder.report(),
+        storage=storage,
         **radio,
     )

@@ -57,11 +57,11 @@ class Reserve:
         if self._stuck is not None and not self._stuck.done():
             raise StorageError(f"{self._path}: the disk hangs", reason=Reason.LOG_SLOW)
         future = asyncio.wrap_future(self._thread.submit(self._here, job))
+        future.add_done_callback(_look_at)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 return await asyncio.shield(future)
         except TimeoutError:
-            future.add_done_callback(_look_at)
             self._stuck = future
             raise StorageError(
                 f"{self._path}: not kept within {PATIENCE_S} s",
@@ -75,7 +75,7 @@ class Reserve:
 
 
 def _look_at(future: asyncio.Future[_Result]) -> None:
-    """Nobody waits any more, and that is no reason to warn of it."""
+    """Whoever waited may be gone; that is no reason to warn of what became of it."""
     if not future.cancelled():
         future.exception()
 

@@ -135,7 +135,7 @@ def _about_disk(seen: Disk) -> Iterator[Finding]:
         yield Finding(
             STORAGE,
             Severity.ERROR,
-            f"{seen.place} {how}: no log, and no door opens without one",
+            f"{seen.place} {how}: no log, and without one only emergencies get in",
             "dmesg says why; a card that turned read-only is worn out: replace it",
         )
     elif seen.barred:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from firmware_proto.codes import KeyClass
+from firmware_proto.codes import KeyClass, Reason
 from gatewayd import keyfiles
 from gatewayd.cloud.authority import Authority, GatewayKeys, new_key
 from gatewayd.config import ConfigError, Problem, check, load, load_all
@@ -87,12 +87,15 @@ def test_policies_per_class(site: Site) -> None:
     site.replace(
         "gatewayd.toml",
         CONFIG.encode() + b"\n[door.policy]\nresident = { unknown_time = false }\n"
-        b"guest = { stale_list_days = 0.5, arrival = true, rate = 3 }\n",
+        b"guest = { stale_list_days = 0.5, arrival = true, rate = 3 }\n"
+        b"service = { log_unavailable = ['full', 'slow'] }\n",
     )
     street, cellar = load(site.config).doors
     assert all(street.settings.of(each) == DEFAULTS[each] for each in KeyClass)
     assert cellar.settings.of(KeyClass.GUEST) == ClassSettings(43_200, arrival=True, rate=3)
     assert not cellar.settings.of(KeyClass.RESIDENT).unknown_time
+    disk = frozenset({Reason.LOG_FULL, Reason.LOG_SLOW})
+    assert cellar.settings.of(KeyClass.SERVICE).log_unavailable == disk
     assert cellar.settings.of(KeyClass.DELIVERY) == DEFAULTS[KeyClass.DELIVERY]
 
 
@@ -133,6 +136,8 @@ def test_all_problems_are_reported_with_their_lines() -> None:
             "guest.rate: expected a whole number >= 1",
         ),
         ("[[door]]\npolicy.guest.unknown_time = true", "unknown_time is not a setting"),
+        ("[[door]]\npolicy.guest.log_unavailable = ['never']", "log_unavailable"),
+        ("[[door]]\npolicy.guest.log_unavailable = 'full'", "log_unavailable"),
     ],
 )
 def test_values_of_another_shape(text: str, message: str) -> None:

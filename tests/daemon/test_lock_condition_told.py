@@ -51,7 +51,7 @@ async def kept(site: Site) -> AsyncIterator[None]:
 def status(site: Site) -> dict[str, object]:
     """As it is retained at the broker."""
     running = site.gateway
-    told = uplink_app.status(running.timekeeper, running.phones, {}, running.conditions)
+    told = uplink_app.status(running.timekeeper, running.phones, {}, running.conditions, {})
     return json.loads(told)
 
 

@@ -130,11 +130,11 @@ class SqliteLog:
             # not queued behind it: what piles up there would be written long after its time
             raise StorageError(f"{self._path}: the disk hangs", reason=Reason.LOG_SLOW)
         future = self._submit(method, *args, **kwargs)
+        future.add_done_callback(_look_at)
         try:
             async with asyncio.timeout(self.patience_s):
                 return await (future if self.patience_s is None else asyncio.shield(future))
         except TimeoutError:
-            future.add_done_callback(_look_at)
             self._late = future
             raise StorageError(
                 f"{self._path}: not kept within {self.patience_s} s",
@@ -179,7 +179,7 @@ class SqliteLog:
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
-    """Nobody waits any more, and that is no reason to warn of it."""
+    """Whoever waited may be gone; that is no reason to warn of what became of it."""
     if not future.cancelled():
         future.exception()
 
