@@ -12,10 +12,10 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from gatewayd import __version__, addresses
@@ -31,6 +31,7 @@ from gatewayd.config import model as config_model
 from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, GatewayId, origin_of
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
+from gatewayd.health import NO_AROUND, Around, Health
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
@@ -79,29 +80,25 @@ async def run(config: Config, secrets: Secrets) -> int:
 
 async def _look_around(config: Config, radio: Radio) -> None:
     """Once, beside the daemon that serves already; a bug in it must not close a door."""
-    if radio.adapters is None:
+    if radio.around.adapters is None:
         return  # a simulation
     await asyncio.sleep(SELF_TEST_AFTER_S)
     from gatewayd import self_test  # noqa: PLC0415 - no part of what must be quick
     from gatewayd.adapters.machine import ThisMachine  # noqa: PLC0415 - likewise
 
     try:
-        await self_test.tell(config, ThisMachine(ask=radio.adapters))
+        await self_test.tell(config, ThisMachine(ask=radio.around.adapters))
     except Exception:  # noqa: BLE001 - whatever it is, doors matter more
         _log.exception("this machine could not be looked at")
 
 
 @dataclass(frozen=True, slots=True)
 class Radio:
-    """Both roles of a gateway, on whichever radio; `health` is for the operator's status.
-
-    adapters: asks bluetoothd for its adapters; None where there is no bluetoothd.
-    """
+    """Both roles of a gateway, on whichever radio, and what the operator's status tells of it."""
 
     peripheral: Peripheral
     central: Central
-    health: Callable[[], Mapping[str, str | int | bool]] = dict
-    adapters: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+    around: Around = NO_AROUND
 
 
 @asynccontextmanager
@@ -126,7 +123,8 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
             helper=helper_client.where_there_is_one(),
         )
         async with bluez.open_bluez(options) as radio:
-            yield Radio(radio.peripheral, radio.central, radio.health, radio.adapters)
+            around = Around(radio.health, lambda: radio.central.strengths, radio.adapters)
+            yield Radio(radio.peripheral, radio.central, around)
         return
     from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
 
@@ -168,16 +166,15 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     doors = {DoorId(door.id): _door(door, actuators, around) for door in config.doors}
     receipts = Receipts(secrets.receipt_key, origin_of(GatewayId(config.gateway.id)))
     phones = Phones(identity, receipts, doors, around, cap=config.radio.max_phone_links)
+    health = _health(config, secrets, log, radio, timekeeper, phones, conditions)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
+    extra.append(Work("health", health.keep))
     if config.uplink is not None:
         from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
         extra.append(
-            uplink_app.uplink(
-                config, config.uplink, secrets, log, timekeeper, grown,
-                lambda: uplink_app.status(timekeeper, phones, radio.health(), conditions),
-            )
-        )  # fmt: skip
+            uplink_app.uplink(config, config.uplink, secrets, log, timekeeper, grown, health.status)
+        )
     return Daemon(
         around.log,
         timekeeper,
@@ -190,6 +187,34 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         tuple(extra),
         watchdog_s=systemd.watchdog_interval_s(os.environ) or LOOK_S,
         troubles=conditions.__str__,
+    )
+
+
+def _health(  # noqa: PLR0913, PLR0917 - whatever has something to tell
+    config: Config,
+    secrets: Secrets,
+    log: SqliteLog,
+    radio: Radio,
+    timekeeper: Timekeeper,
+    phones: Phones,
+    conditions: Conditions,
+) -> Health:
+    """How all of it is, for the operator."""
+    return Health(
+        log,
+        config.gateway.state,
+        SystemEntropy(),
+        timekeeper,
+        phones.counts,
+        conditions,
+        secrets.trust.serial,
+        {
+            DoorId(door.id): door.lock.address
+            for door in config.doors
+            if door.lock is not None and door.lock.address is not None
+        },
+        radio.around,
+        has_broker=config.uplink is not None,
     )
 
 

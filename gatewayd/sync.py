@@ -9,10 +9,9 @@ is counted and forgotten.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final
@@ -66,7 +65,7 @@ class Uplink:
     trust: Trust
     log_key: Ed25519PrivateKey = field(repr=False)
     connect: Callable[[], AbstractAsyncContextManager[Upstream]]
-    """A session, subscribed to `GatewayTopics.for_gateway`; its will is `status(online=False)`."""
+    """A session, subscribed to `GatewayTopics.for_gateway`, with a will that is not online."""
     log: LogReader
     memory: Memory
     clock: Clock
@@ -75,7 +74,7 @@ class Uplink:
     seal: Callable[[bytes, bytes, ec.EllipticCurvePublicKey], bytes]
     """(plaintext, info, recipient) -> sealed."""
     status: Callable[[], bytes]
-    """What is retained as `status`; never person fields. See `status`."""
+    """What is retained as `status`; see `gatewayd.status`."""
     floor_s: Callable[[], int]
     """`TimeReading.floor_s` of now."""
     question: Callable[[], bytes | None]
@@ -87,11 +86,6 @@ class Uplink:
     pace: Pace = Pace()
     counts: Counter[str] = field(default_factory=Counter)
     """What came in and what of it was ignored, by reason."""
-
-
-def status(*, online: bool, **fields: str | float | bool | Mapping[str, object] | None) -> bytes:
-    """The retained status: JSON, for people with any MQTT client."""
-    return json.dumps({"online": online, **fields}, sort_keys=True).encode()
 
 
 async def run(uplink: Uplink, wake: asyncio.Event, pulse: Pulse = UNWATCHED) -> None:

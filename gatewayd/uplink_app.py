@@ -6,21 +6,19 @@ What MQTT needs is a fifteenth of the memory of a whole gateway.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from gatewayd import __version__, sync
+from gatewayd import __version__, status, sync
 from gatewayd.adapters import sealing
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog
-from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
 from gatewayd.core.model import GatewayId
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
-from gatewayd.phones import Phones
 from gatewayd.timekeeper import SignedTime, Timekeeper
 
 
@@ -31,7 +29,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     log: SqliteLog,
     timekeeper: Timekeeper,
     grown: asyncio.Event,
-    health: Callable[[], bytes],
+    health: Callable[[], status.Status],
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown."""
     gateway = GatewayId(config.gateway.id)
@@ -45,7 +43,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         port=port,
         client_id=f"gatewayd-{gateway}",
         tls=tls,
-        will=Will(topics.status, sync.status(online=False)),
+        will=Will(topics.status, status.encode(status.Status(online=False, version=__version__))),
         subscriptions=topics.for_gateway,
     )
     time = SignedTime(timekeeper, entropy)
@@ -59,30 +57,9 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         clock=clock,
         jitter=entropy.fraction,
         seal=sealing.seal,
-        status=health,
+        status=lambda: status.encode(health()),
         floor_s=lambda: timekeeper.reading().floor_s,
         question=time.question,
         answered=time.answered,
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
-
-
-def status(
-    timekeeper: Timekeeper,
-    phones: Phones,
-    radio: Mapping[str, str | int | bool],
-    conditions: Conditions,
-) -> bytes:
-    """Health without persons."""
-    reading = timekeeper.reading()
-    return sync.status(
-        online=True,
-        version=__version__,
-        clock=reading.state.name.lower(),
-        strangers=sum(
-            count for name, count in phones.counts.items() if name.startswith("stranger")
-        ),
-        faults=phones.counts["our fault"],
-        locks=conditions.report(),
-        **radio,
-    )

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from firmware_proto import credential
@@ -45,6 +46,7 @@ from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.phone import Patience, Phone
 from gatewayd.emulators.visit import Visit
 from gatewayd.emulators.wallet import Wallet
+from gatewayd.health import Health
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import RemoteLock
@@ -198,6 +200,20 @@ class Gateway:
             extra,
             troubles=self.conditions.__str__,
         )
+
+    def health(self, state: Path, **changes: Any) -> Health:
+        """How it is, as the composition root would ask."""
+        given: dict[str, Any] = {
+            "log": self.log,
+            "state": state,
+            "entropy": Dice(),
+            "timekeeper": self.timekeeper,
+            "counts": self.phones.counts,
+            "conditions": self.conditions,
+            "trust_serial": self.around.trust.serial,
+            "lock_addresses": {door: self.building.locks[door].address for door in self.locks},
+        }
+        return Health(**{**given, **changes})
 
     @property
     def door(self) -> Door:

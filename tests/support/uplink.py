@@ -37,7 +37,8 @@ from gatewayd.core.pull import MAX_SEALED_BYTES, MIN_BATCH_BYTES
 from gatewayd.core.timekeeping import Timekeeping
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.ports import Upstream
-from gatewayd.sync import Pace, Uplink, run, status
+from gatewayd.status import Status, encode
+from gatewayd.sync import Pace, Uplink, run
 from tests.support.memory_log import MemoryLog
 
 GATEWAY = GatewayId("stairwell-7")
@@ -87,7 +88,7 @@ def gateway_mqtt(address: Address, *, client_id: str = GATEWAY, deadline_s: floa
             host=address.host,
             port=address.port,
             client_id=client_id,
-            will=Will(TOPICS.status, status(online=False)),
+            will=Will(TOPICS.status, encode(Status(online=False))),
             subscriptions=TOPICS.for_gateway,
             deadline_s=deadline_s,
         )
@@ -148,7 +149,7 @@ def make_uplink(
         "clock": MachineClock(),
         "jitter": lambda: 0.05,
         "seal": seal,
-        "status": lambda: status(online=True, version="test"),
+        "status": lambda: encode(Status(online=True, version="test")),
         "floor_s": lambda: NOW,
         "question": times.question,
         "answered": times.answered,
