@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from firmware_proto import credential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
-from gatewayd.cli import check
+from gatewayd.cli import brokers, check, fleet
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.cli.keys.common import shown_time
 from gatewayd.cloud.pull import NoAnswerError, Progress, Source
@@ -24,8 +24,6 @@ from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import StorageError, UpstreamError
 
 WITNESS_NAME: Final = "gatewayd-cloud"
-_BROKER: Final = "is the broker running, and is it this address?"
-_CERTIFICATES: Final = "see --authorities, --certificate and --key: PEM files, of this broker"
 _FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
 
 
@@ -70,8 +68,7 @@ def _attempt(action: Callable[[], Progress], arguments: argparse.Namespace) -> P
     except NoAnswerError as error:
         raise CommandError(str(error), _NO_ANSWER[error.online]) from None
     except UpstreamError as error:
-        hint = _CERTIFICATES if "certificate" in str(error) else _BROKER
-        raise CommandError(f"{arguments.broker}: {error}", hint) from None
+        raise brokers.failed(arguments, error) from None
     except StorageError as error:
         hint = check.storage_hint(error, "nothing was acknowledged that is not kept")
         raise CommandError(str(error), hint) from None
@@ -93,7 +90,7 @@ def _time(arguments: argparse.Namespace, output: Output) -> int:
     except KeyboardInterrupt:
         return ExitCode.DONE
     except UpstreamError as error:
-        raise CommandError(f"{arguments.broker}: {error}", _BROKER) from None
+        raise brokers.failed(arguments, error) from None
     raise AssertionError("answers for ever")
 
 
@@ -135,34 +132,13 @@ def _verify(arguments: argparse.Namespace, output: Output) -> int:
 
 # --- files ------------------------------------------------------------------------------
 def _prepare(arguments: argparse.Namespace, output: Output) -> tuple[Source, cloud_app.Cloud]:
-    broker = cloud_app.BrokerFiles(
-        url=arguments.broker,
-        authorities=arguments.authorities,
-        certificate=arguments.certificate,
-        key=arguments.key,
-    )
+    broker = brokers.files(arguments)
     try:
-        broker.where()
-        _tls_files(arguments)
         return _source(arguments), cloud_app.Cloud(
             keys=_keys(arguments.keys, output), broker=broker, store=arguments.store
         )
-    except ValueError as error:
-        raise CommandError(
-            f"--broker: {error}", "as mqtts://broker.example:8883", ExitCode.USAGE
-        ) from None
     except KeyFileError as error:
         raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
-
-
-def _tls_files(arguments: argparse.Namespace) -> None:
-    if arguments.authorities is not None:
-        keyfiles.read_file(arguments.authorities, "--authorities")
-    if (arguments.certificate is None) != (arguments.key is None):
-        raise KeyFileError("--certificate and --key belong together", "name both or neither")
-    if arguments.certificate is not None:
-        keyfiles.read_file(arguments.certificate, "--certificate")
-        keyfiles.read_file(arguments.key, "--key", private=True)
 
 
 def _source(arguments: argparse.Namespace) -> Source:
@@ -210,16 +186,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--store", metavar="FILE", type=Path, default=Path("cloud.sqlite"),
         help="where pulled logs are kept; made when missing (default: cloud.sqlite)",
     )  # fmt: skip
-    parser.add_argument(
-        "--broker", metavar="URL", default="mqtt://127.0.0.1:1883",
-        help="mqtts://host:port, or mqtt:// on this machine (default: mqtt://127.0.0.1:1883)",
-    )  # fmt: skip
-    for name, text in (
-        ("authorities", "certificates to believe (default: the system's)"),
-        ("certificate", "our certificate, for mqtts"),
-        ("key", "private key of our certificate"),
-    ):
-        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=text)
+    brokers.add_arguments(parser)
 
 
 _EXAMPLE: Final = "--keys operator --broker mqtts://broker.example:8883"
@@ -266,5 +233,6 @@ COMMAND: Final = Group(
             arguments=_arguments,
             examples=("gatewayd cloud verify stairwell-7.cwt --keys operator",),
         ),
+        fleet.COMMAND,
     ),
 )

@@ -1,0 +1,66 @@
+"""How commands of the operator are told where the broker is, and what they say when it is not."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from gatewayd import keyfiles
+from gatewayd.cli.command import CommandError, ExitCode
+from gatewayd.cloud_app import BrokerFiles
+from gatewayd.keyfiles import KeyFileError
+from gatewayd.ports import UpstreamError
+
+_BROKER: Final = "is the broker running, and is it this address?"
+_CERTIFICATES: Final = "see --authorities, --certificate and --key: PEM files, of this broker"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its address, and the files for TLS."""
+    parser.add_argument(
+        "--broker", metavar="URL", default="mqtt://127.0.0.1:1883",
+        help="mqtts://host:port, or mqtt:// on this machine (default: mqtt://127.0.0.1:1883)",
+    )  # fmt: skip
+    for name, text in (
+        ("authorities", "certificates to believe (default: the system's)"),
+        ("certificate", "our certificate, for mqtts"),
+        ("key", "private key of our certificate"),
+    ):
+        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=text)
+
+
+def files(arguments: argparse.Namespace) -> BrokerFiles:
+    """What the arguments name, looked at. CommandError."""
+    broker = BrokerFiles(
+        url=arguments.broker,
+        authorities=arguments.authorities,
+        certificate=arguments.certificate,
+        key=arguments.key,
+    )
+    try:
+        broker.where()
+        _tls_files(arguments)
+    except ValueError as error:
+        raise CommandError(
+            f"--broker: {error}", "as mqtts://broker.example:8883", ExitCode.USAGE
+        ) from None
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+    return broker
+
+
+def _tls_files(arguments: argparse.Namespace) -> None:
+    if arguments.authorities is not None:
+        keyfiles.read_file(arguments.authorities, "--authorities")
+    if (arguments.certificate is None) != (arguments.key is None):
+        raise KeyFileError("--certificate and --key belong together", "name both or neither")
+    if arguments.certificate is not None:
+        keyfiles.read_file(arguments.certificate, "--certificate")
+        keyfiles.read_file(arguments.key, "--key", private=True)
+
+
+def failed(arguments: argparse.Namespace, error: UpstreamError) -> CommandError:
+    """The broker is away, or refuses us."""
+    hint = _CERTIFICATES if "certificate" in str(error) else _BROKER
+    return CommandError(f"{arguments.broker}: {error}", hint)
