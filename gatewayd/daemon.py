@@ -25,6 +25,7 @@ from gatewayd.core.model import (
     Verdict,
 )
 from gatewayd.door import Door
+from gatewayd.messages import Message, about
 from gatewayd.phones import Phones
 from gatewayd.ports import AuditLog, Lock, Peripheral, Pulse, StorageError, Supervisor
 from gatewayd.refusals import Refusals
@@ -112,7 +113,11 @@ class Daemon:
         for command in await self.log.unsettled():
             fact = Fact(time, EntryKind.OUTCOME, command.door, INTERRUPTED, command.intent_seq)
             await self.log.append(fact, settles=command.id)
-            _log.warning("door %s: a command was cut short; outcome unknown", command.door)
+            _log.warning(
+                "door %s: a command was cut short; outcome unknown",
+                command.door,
+                extra=about(Message.OUTCOME_UNKNOWN, door=command.door),
+            )
         await self.log.append(Fact(time, EntryKind.STARTED, None, STARTED))
 
     async def _finish(self, running: list[asyncio.Task[None]]) -> None:
@@ -129,11 +134,12 @@ class Daemon:
 
     async def _clock_changed(self, reading: TimeReading) -> None:
         outcome = Outcome.CONFIRMED if reading.state is ClockState.TRUSTED else Outcome.UNKNOWN
-        _log.info("the clock is %s now", reading.state.name.lower())
+        state = reading.state.name.lower()
+        _log.info("the clock is %s now", state, extra=about(Message.CLOCK_CHANGED, clock=state))
         try:
             await self.log.append(Fact(reading, EntryKind.CLOCK, None, Verdict(outcome, Reason.OK)))
         except StorageError as error:
-            _log.error("not recorded: %s", error)
+            _log.error("not recorded: %s", error, extra=about(Message.LOG_FAILED))
 
     async def _resolve(self, door_id: DoorId, pulse: Pulse) -> None:
         """Ask one lock what became of UNKNOWN commands; never send one again.
@@ -172,7 +178,11 @@ class Daemon:
             if not silent:
                 self.supervisor.alive()
             elif silent != told:
-                _log.error("no sign of life, so the watchdog is not fed: %s", ", ".join(silent))
+                _log.error(
+                    "no sign of life, so the watchdog is not fed: %s",
+                    ", ".join(silent),
+                    extra=about(Message.NO_SIGN_OF_LIFE),
+                )
             told = silent
             await asyncio.sleep(self.watchdog_s)
 

@@ -31,6 +31,7 @@ from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.core.trust import Trust
 from gatewayd.groups import only
+from gatewayd.messages import Message, about
 from gatewayd.ports import Clock, LogReader, Memory, PortError, Pulse, StorageError, Upstream
 from gatewayd.vitals import UNWATCHED
 
@@ -121,7 +122,7 @@ def _report(error: BaseException | None) -> None:
         raise error
     outside = None if error is None else only(error, PortError)
     if outside is not None:
-        _log.info("uplink: %s", outside)
+        _log.info("uplink: %s", outside, extra=about(Message.BROKER_AWAY))
     else:
         _log.error("uplink: a fault of ours; trying again", exc_info=error)
 
@@ -284,7 +285,10 @@ class _GatewaySide:
         checkpoint = order.verify(self._verifier, self._uplink.witness)
         if checkpoint.size > await log.size() or checkpoint.root != await log.root(checkpoint.size):
             self._uplink.counts["alarm: other log"] += 1
-            _log.error("uplink: the cloud holds a checkpoint that we signed over another log")
+            _log.error(
+                "uplink: the cloud holds a checkpoint that we signed over another log",
+                extra=about(Message.OTHER_LOG),
+            )
             return
         before = await log.acknowledged()
         if await log.acknowledge(checkpoint.size) > before or before == checkpoint.size:
