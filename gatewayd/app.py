@@ -32,6 +32,7 @@ from gatewayd.core.model import Asked, Command, CommandId, DoorId, Fact, Gateway
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
 from gatewayd.health import NO_AROUND, Around, Health
+from gatewayd.health_files import HealthFiles, runtime_directory
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import AuditLog, Central, Entropy, Memory, Peripheral
@@ -169,11 +170,22 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     health = _health(config, secrets, log, radio, timekeeper, phones, conditions)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     extra.append(Work("health", health.keep))
+    standing = asyncio.Event()
+    files = HealthFiles(
+        health,
+        runtime_directory(os.environ),
+        None if config.metrics is None else config.metrics.file,
+        lambda: standing.is_set() if config.uplink is not None else None,
+    )
+    if files.runtime is not None or files.metrics is not None:
+        extra.append(Work("health files", files.keep))
     if config.uplink is not None:
         from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
         extra.append(
-            uplink_app.uplink(config, config.uplink, secrets, log, timekeeper, grown, health.status)
+            uplink_app.uplink(
+                config, config.uplink, secrets, log, timekeeper, grown, health.status, standing
+            )
         )
     return Daemon(
         around.log,

@@ -41,7 +41,8 @@ class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
         tuple[Word, ...], Meta(max_length=16, description="what stands now: see operator.md")
     ] = ()
     reached: Annotated[
-        bool | None, Meta(description="whether the last dial found the lock; never of relays")
+        bool | None,
+        Meta(description="whether the last dial found the lock, or the relay's line can be had"),
     ] = None
     model: Annotated[Text, Meta(description="as the lock says")] = ""
     firmware: Annotated[Text, Meta(description="as the lock says")] = ""

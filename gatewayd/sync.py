@@ -85,6 +85,8 @@ class Uplink:
     witness: Verifier | None = None
     """Whose cosignature an Ack must bear; None: the command key speaks for the cloud."""
     pace: Pace = Pace()
+    standing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while a session with the broker stands."""
     counts: Counter[str] = field(default_factory=Counter)
     """What came in and what of it was ignored, by reason."""
 
@@ -159,7 +161,11 @@ class _GatewaySide:
         async with self._uplink.connect() as upstream:
             self.up_since_s = self._uplink.clock.instant().boottime_s
             _log.info("connected to the broker")
-            await self._converse(upstream)
+            self._uplink.standing.set()
+            try:
+                await self._converse(upstream)
+            finally:
+                self._uplink.standing.clear()
 
     async def _converse(self, upstream: Upstream) -> None:
         try:

@@ -30,8 +30,12 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     timekeeper: Timekeeper,
     grown: asyncio.Event,
     health: Callable[[], status.Status],
+    standing: asyncio.Event,
 ) -> Work:
-    """The daemon's task that talks to the broker. `grown` is set when the log has grown."""
+    """The daemon's task that talks to the broker. `grown` is set when the log has grown.
+
+    `standing` will be set while a session stands.
+    """
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway)
     clock, entropy = SystemClock(), SystemEntropy()
@@ -61,5 +65,6 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         floor_s=lambda: timekeeper.reading().floor_s,
         question=time.question,
         answered=time.answered,
+        standing=standing,
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))

@@ -139,6 +139,15 @@ class Uplink(Struct, frozen=True, kw_only=True):
     key: Annotated[Path | None, Meta(description="private key of our certificate")] = None
 
 
+class Metrics(Struct, frozen=True, kw_only=True):
+    """How the gateway is, for Prometheus. Without this section nothing is written."""
+
+    file: Annotated[
+        Path,
+        Meta(description="written every ten seconds for node_exporter's textfile collector"),
+    ] = Path("/run/gatewayd/gatewayd.prom")
+
+
 class LockFiles(Struct, frozen=True, kw_only=True):
     """The lock that is bound to a door: by its Bluetooth address, or by its serial line."""
 
@@ -290,6 +299,7 @@ class Config(Struct, frozen=True, kw_only=True):
     keys: Keys = Keys()
     trust: TrustFiles = TrustFiles()
     uplink: Uplink | None = None
+    metrics: Metrics | None = None
 
     @property
     def doors(self) -> tuple[Door, ...]:

@@ -71,6 +71,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("[trust]", model.TrustFiles),
     ("[radio]", model.Radio),
     ("[uplink]", model.Uplink),
+    ("[metrics]", model.Metrics),
     ("[[door]]", model.Door),
     ("[door.lock]", model.LockFiles),
     ("[door.relay]", model.Relay),
