@@ -85,6 +85,8 @@ class Uplink:
     witness: Verifier | None = None
     """Whose cosignature an Ack must bear; None: the command key speaks for the cloud."""
     pace: Pace = Pace()
+    announcement: tuple[str, bytes] | None = None
+    """Topic and payload of what is retained once a session, for other readers of the status."""
     standing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while a session with the broker stands."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -179,6 +181,8 @@ class _GatewaySide:
     async def _tell(self, upstream: Upstream) -> None:
         pace = self._uplink.pace
         told, told_size, told_s = b"", 0, float("-inf")
+        if self._uplink.announcement is not None:
+            await upstream.publish(*self._uplink.announcement, retain=True)
         while True:
             self._pulse.beat(pace.hint_s + STEP_S)
             size = await self._uplink.log.size()

@@ -66,5 +66,15 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         question=time.question,
         answered=time.answered,
         standing=standing,
+        announcement=_announcement(config, broker),
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
+
+
+def _announcement(config: Config, broker: Uplink) -> tuple[str, bytes] | None:
+    if broker.home_assistant is None:
+        return None
+    from gatewayd import home_assistant  # noqa: PLC0415 - few gateways want it
+
+    doors = [door.id for door in config.doors]
+    return home_assistant.announcement(broker.home_assistant, GatewayId(config.gateway.id), doors)

@@ -137,6 +137,17 @@ class Uplink(Struct, frozen=True, kw_only=True):
     ] = None
     certificate: Annotated[Path | None, Meta(description="our certificate, for mqtts")] = None
     key: Annotated[Path | None, Meta(description="private key of our certificate")] = None
+    home_assistant: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[A-Za-z0-9_-]{1,64}$",
+                description="Home Assistant's discovery prefix, as homeassistant: announces "
+                "diagnostics there, and nothing that opens",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Metrics(Struct, frozen=True, kw_only=True):
