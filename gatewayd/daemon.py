@@ -24,6 +24,7 @@ from gatewayd.core.model import (
     Verdict,
 )
 from gatewayd.door import Door
+from gatewayd.messages import Message, about
 from gatewayd.phones import Phones
 from gatewayd.ports import AuditLog, Lock, Peripheral, Pulse, StorageError, Supervisor
 from gatewayd.refusals import Refusals
@@ -110,11 +111,18 @@ class Daemon:
 
     async def _begin(self) -> None:
         if self.retired:
-            _log.error("the operator has retired this gateway: it opens nothing any more")
+            _log.error(
+                "the operator has retired this gateway: it opens nothing any more",
+                extra=about(Message.RETIRED),
+            )
             return
         time = self.timekeeper.reading()
         for command in await settle(self.log, time):
-            _log.warning("door %s: a command was cut short; outcome unknown", command.door)
+            _log.warning(
+                "door %s: a command was cut short; outcome unknown",
+                command.door,
+                extra=about(Message.OUTCOME_UNKNOWN, door=command.door),
+            )
         await self.log.append(Fact(time, EntryKind.STARTED, None, STARTED))
 
     async def _finish(self, running: list[asyncio.Task[None]]) -> None:
@@ -131,11 +139,12 @@ class Daemon:
 
     async def _clock_changed(self, reading: TimeReading) -> None:
         outcome = Outcome.CONFIRMED if reading.state is ClockState.TRUSTED else Outcome.UNKNOWN
-        _log.info("the clock is %s now", reading.state.name.lower())
+        state = reading.state.name.lower()
+        _log.info("the clock is %s now", state, extra=about(Message.CLOCK_CHANGED, clock=state))
         try:
             await self.log.append(Fact(reading, EntryKind.CLOCK, None, Verdict(outcome, Reason.OK)))
         except StorageError as error:
-            _log.error("not recorded: %s", error)
+            _log.error("not recorded: %s", error, extra=about(Message.LOG_FAILED))
 
     async def _resolve(self, door_id: DoorId, pulse: Pulse) -> None:
         """Ask one lock what became of UNKNOWN commands; never send one again.
@@ -174,7 +183,11 @@ class Daemon:
             if not silent:
                 self.supervisor.alive()
             elif silent != told:
-                _log.error("no sign of life, so the watchdog is not fed: %s", ", ".join(silent))
+                _log.error(
+                    "no sign of life, so the watchdog is not fed: %s",
+                    ", ".join(silent),
+                    extra=about(Message.NO_SIGN_OF_LIFE),
+                )
             told = silent
             await asyncio.sleep(self.watchdog_s)
 

@@ -29,6 +29,7 @@ from gatewayd.core.model import (
     Verdict,
 )
 from gatewayd.lists import StatusLists
+from gatewayd.messages import Message, about
 from gatewayd.opening import NOT_LOGGED, Answer, Opening, Reach
 from gatewayd.ports import AuditLog, Entropy, Lock, RadioError, StorageError
 from gatewayd.refusals import Refusals
@@ -276,7 +277,9 @@ class Door:
         try:
             await self._lock.prepare()
         except RadioError as error:
-            _log.warning("door %s: lock not reached: %s", self.identity.id, error)
+            door = self.identity.id
+            known = about(Message.LOCK_NOT_REACHED, door=door)
+            _log.warning("door %s: lock not reached: %s", door, error, extra=known)
             return False
         return True
 

@@ -17,6 +17,7 @@ from firmware_proto.codes import Outcome, Reason
 from gatewayd.core import unlock
 from gatewayd.core.model import Asked, Command, DoorId, EntryKind, Fact, Record, Verdict
 from gatewayd.core.requests import InFlight
+from gatewayd.messages import Message, about
 from gatewayd.ports import AuditLog, Lock, StorageError
 from gatewayd.timekeeper import Timekeeper
 
@@ -146,7 +147,9 @@ class Opening:
         try:
             seq = await self._reach.log.append(intent, command=command, asked=asked)
         except StorageError as error:
-            _log.error("door %s: not opened, the log failed: %s", self._reach.door, error)
+            door = self._reach.door
+            known = about(Message.LOG_FAILED, door=door)
+            _log.error("door %s: not opened, the log failed: %s", door, error, extra=known)
             return unlock.RecordFailed()
         return unlock.Recorded(seq)
 
@@ -162,7 +165,9 @@ class Opening:
         try:
             seq = await self._reach.log.append(fact, settles=self.in_flight.command)
         except StorageError as error:
-            _log.error("door %s: outcome not recorded: %s", self._reach.door, error)
+            door = self._reach.door
+            known = about(Message.LOG_FAILED, door=door)
+            _log.error("door %s: outcome not recorded: %s", door, error, extra=known)
             return unlock.OutcomeNotRecorded()
         return unlock.OutcomeRecorded(seq)
 
