@@ -12,10 +12,10 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from msgspec import structs
@@ -28,7 +28,6 @@ from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.reserve import open_reserve
 from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.adapters.sqlite.errors import storage_errors
-from gatewayd.adapters.wear import Wear
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
@@ -39,9 +38,12 @@ from gatewayd.courier import Courier
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
 from gatewayd.handlers import Desk
+from gatewayd.health import NO_AROUND, Around, Health
+from gatewayd.health_files import HealthFiles, runtime_directory
 from gatewayd.hearing import hear
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
+from gatewayd.mailbox import Mailbox
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import (
     Central,
@@ -101,29 +103,25 @@ async def run(config: Config, secrets: Secrets) -> int:
 
 async def _look_around(config: Config, radio: Radio) -> None:
     """Once, beside the daemon that serves already; a bug in it must not close a door."""
-    if radio.adapters is None:
+    if radio.around.adapters is None:
         return  # a simulation
     await asyncio.sleep(SELF_TEST_AFTER_S)
     from gatewayd import self_test  # noqa: PLC0415 - no part of what must be quick
     from gatewayd.adapters.machine import ThisMachine  # noqa: PLC0415 - likewise
 
     try:
-        await self_test.tell(config, ThisMachine(ask=radio.adapters))
+        await self_test.tell(config, ThisMachine(ask=radio.around.adapters))
     except Exception:  # noqa: BLE001 - whatever it is, doors matter more
         _log.exception("this machine could not be looked at")
 
 
 @dataclass(frozen=True, slots=True)
 class Radio:
-    """Both roles of a gateway, on whichever radio; `health` is for the operator's status.
-
-    adapters: asks bluetoothd for its adapters; None where there is no bluetoothd.
-    """
+    """Both roles of a gateway, on whichever radio, and what the operator's status tells of it."""
 
     peripheral: Peripheral
     central: Central
-    health: Callable[[], Mapping[str, str | int | bool]] = dict
-    adapters: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+    around: Around = NO_AROUND
 
 
 class _Silence:
@@ -164,7 +162,8 @@ async def _radio(config: Config) -> AsyncIterator[Radio]:
             helper=helper_client.where_there_is_one(),
         )
         async with bluez.open_bluez(options) as radio:
-            yield Radio(radio.peripheral, radio.central, radio.health, radio.adapters)
+            around = Around(radio.health, lambda: radio.central.strengths, radio.adapters)
+            yield Radio(radio.peripheral, radio.central, around)
         return
     from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
 
@@ -234,27 +233,29 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         lambda: timekeeper.instant().boottime_s,
     )
     phones = Phones(identity, receipts, doors, around, courier, cap=config.radio.max_phone_links)
+    health = _health(config, log, radio, around, mailbox, phones, conditions)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     extra += heard.work
     if retired is None:  # a closed log is not to be made well
         extra.append(Work("log", around.log.keep))
-    wear = Wear(config.gateway.state)
-
-    def storage() -> dict[str, object]:
-        return around.log.report() | wear.report(around.log.counts["openings"])
-
+    extra.append(Work("health", health.keep))
+    standing = asyncio.Event()
+    files = HealthFiles(
+        health,
+        runtime_directory(os.environ),
+        None if config.metrics is None else config.metrics.file,
+        lambda: standing.is_set() if config.uplink is not None else None,
+    )
+    if files.runtime is not None or files.metrics is not None:
+        extra.append(Work("health files", files.keep))
     if config.uplink is not None:
         from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
         extra.append(
             uplink_app.uplink(
-                config, config.uplink, secrets, log, mailbox, times, grown,
-                lambda: uplink_app.status(
-                    timekeeper, phones, radio.health(), conditions, around.lists, mailbox.report(),
-                    storage(),
-                ),
+                config, config.uplink, secrets, log, mailbox, times, grown, health.status, standing
             )
-        )  # fmt: skip
+        )
     return Daemon(
         around.log,
         timekeeper,
@@ -285,6 +286,36 @@ def _restart(supervisor: Supervisor, stop: asyncio.Event) -> Callable[[], None]:
             asyncio.get_running_loop().call_later(RESTART_AFTER_S, stop.set)
 
     return restart
+
+
+def _health(  # noqa: PLR0913, PLR0917 - whatever has something to tell
+    config: Config,
+    log: SqliteLog,
+    radio: Radio,
+    around: Surroundings,
+    mailbox: Mailbox,
+    phones: Phones,
+    conditions: Conditions,
+) -> Health:
+    """How all of it is, for the operator."""
+    return Health(
+        log,
+        around.log,
+        config.gateway.state,
+        around.entropy,
+        around.timekeeper,
+        phones.counts,
+        conditions,
+        mailbox,
+        around.lists,
+        {
+            DoorId(door.id): door.lock.address
+            for door in config.doors
+            if door.lock is not None and door.lock.address is not None
+        },
+        radio.around,
+        has_broker=config.uplink is not None,
+    )
 
 
 async def _surroundings(  # noqa: PLR0913, PLR0917 - likewise

@@ -10,6 +10,7 @@ from typing import Final
 
 from gatewayd.core.budget import BatteryBudget
 from gatewayd.core.model import DoorId
+from gatewayd.messages import Message, about
 from gatewayd.ports import Clock
 
 _log: Final = logging.getLogger(__name__)
@@ -37,7 +38,11 @@ class Budget:
             self.refused += 1
             if self._left.preparing.wait_s(now_s) and now_s - self._said_s >= SAY_EVERY_S:
                 self._said_s = now_s
-                _log.warning("door %s: battery budget used up, Prepare is refused", self._door)
+                _log.warning(
+                    "door %s: battery budget used up, Prepare is refused",
+                    self._door,
+                    extra=about(Message.BATTERY_BUDGET, door=self._door),
+                )
             return False
         self._left = left
         return True

@@ -10,6 +10,7 @@ from firmware_proto.codes import DoorState
 from firmware_proto.messages import State
 from gatewayd.core.lock_condition import LockCondition, Movements, Trouble
 from gatewayd.core.model import DoorId
+from gatewayd.messages import Message, about
 from gatewayd.ports import Clock
 
 _log: Final = logging.getLogger(__name__)
@@ -23,6 +24,14 @@ TEXTS: Final = {
     Trouble.LOW_VOLTAGE: "lock too weak to turn",
 }
 """Stable: whoever watches the journal may look for them."""
+MESSAGES: Final = {
+    Trouble.TAMPERED: Message.LOCK_TAMPERED,
+    Trouble.FORCED: Message.DOOR_FORCED,
+    Trouble.LOW_BATTERY: Message.LOCK_BATTERY_LOW,
+    Trouble.JAMMED: Message.LOCK_JAMMED,
+    Trouble.UNCALIBRATED: Message.LOCK_UNCALIBRATED,
+    Trouble.LOW_VOLTAGE: Message.LOCK_TOO_WEAK,
+}
 
 
 class Conditions:
@@ -49,7 +58,11 @@ class Conditions:
         if not now.untold:
             _log.info("door %s: its contact says %s", door, leaf.name.lower())
         elif now.untold == 1:
-            _log.warning("door %s: its contact moves too often to be told: is it loose?", door)
+            _log.warning(
+                "door %s: its contact moves too often to be told: is it loose?",
+                door,
+                extra=about(Message.LOOSE_CONTACT, door=door),
+            )
 
     def dialled(self, door: DoorId, reached: bool) -> None:
         """The lock was dialled; `reached` says whether it can be commanded now."""
@@ -69,7 +82,12 @@ class Conditions:
             if each.over:
                 _log.info("door %s: %s: over", door, TEXTS[each.trouble])
             else:
-                _log.warning("door %s: %s", door, TEXTS[each.trouble])
+                _log.warning(
+                    "door %s: %s",
+                    door,
+                    TEXTS[each.trouble],
+                    extra=about(MESSAGES[each.trouble], door=door),
+                )
 
     def _now_s(self) -> float:
         return self._clock.instant().boottime_s

@@ -26,6 +26,7 @@ from gatewayd.core.model import (
     Verdict,
 )
 from gatewayd.door import Door
+from gatewayd.messages import Message, about
 from gatewayd.phones import Phones
 from gatewayd.ports import AuditLog, Lock, Peripheral, Pulse, StorageError, Supervisor
 from gatewayd.refusals import Refusals
@@ -111,12 +112,19 @@ class Daemon:
 
     async def _begin(self) -> None:
         if self.retired:
-            _log.error("the operator has retired this gateway: it opens nothing any more")
+            _log.error(
+                "the operator has retired this gateway: it opens nothing any more",
+                extra=about(Message.RETIRED),
+            )
             return
         time = self.timekeeper.reading()
         for command in await self.log.unsettled():
             fact = Fact(time, EntryKind.OUTCOME, command.door, INTERRUPTED, command.intent_seq)
-            _log.warning("door %s: a command was cut short; outcome unknown", command.door)
+            _log.warning(
+                "door %s: a command was cut short; outcome unknown",
+                command.door,
+                extra=about(Message.OUTCOME_UNKNOWN, door=command.door),
+            )
             await self._say(fact, settles=command.id)
         await self._say(Fact(time, EntryKind.STARTED, None, STARTED))
 
@@ -125,7 +133,7 @@ class Daemon:
         try:
             await self.log.append(fact, settles=settles)
         except StorageError as error:
-            _log.error("not recorded: %s", error)
+            _log.error("not recorded: %s", error, extra=about(Message.LOG_FAILED))
 
     async def _finish(self, running: list[asyncio.Task[None]]) -> None:
         """No new phones; let openings end and be answered; then let everything else go."""
@@ -141,7 +149,8 @@ class Daemon:
 
     async def _clock_changed(self, reading: TimeReading) -> None:
         outcome = Outcome.CONFIRMED if reading.state is ClockState.TRUSTED else Outcome.UNKNOWN
-        _log.info("the clock is %s now", reading.state.name.lower())
+        state = reading.state.name.lower()
+        _log.info("the clock is %s now", state, extra=about(Message.CLOCK_CHANGED, clock=state))
         await self._say(Fact(reading, EntryKind.CLOCK, None, Verdict(outcome, Reason.OK)))
 
     async def _resolve(self, door_id: DoorId, pulse: Pulse) -> None:
@@ -181,7 +190,11 @@ class Daemon:
             if not silent:
                 self.supervisor.alive()
             elif silent != told:
-                _log.error("no sign of life, so the watchdog is not fed: %s", ", ".join(silent))
+                _log.error(
+                    "no sign of life, so the watchdog is not fed: %s",
+                    ", ".join(silent),
+                    extra=about(Message.NO_SIGN_OF_LIFE),
+                )
             told = silent
             await asyncio.sleep(self.watchdog_s)
 

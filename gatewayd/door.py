@@ -30,6 +30,7 @@ from gatewayd.core.model import (
     WithoutLog,
 )
 from gatewayd.lists import StatusLists
+from gatewayd.messages import Message, about
 from gatewayd.opening import Answer, Opening, Reach, not_logged
 from gatewayd.ports import Entropy, Lock, RadioError, StorageError
 from gatewayd.recorder import Recorder
@@ -291,7 +292,9 @@ class Door:
         try:
             await self._lock.prepare()
         except RadioError as error:
-            _log.warning("door %s: lock not reached: %s", self.identity.id, error)
+            door = self.identity.id
+            known = about(Message.LOCK_NOT_REACHED, door=door)
+            _log.warning("door %s: lock not reached: %s", door, error, extra=known)
             return False
         return True
 

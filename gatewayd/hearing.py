@@ -20,6 +20,7 @@ from gatewayd.core.state import StateKind
 from gatewayd.daemon import Work
 from gatewayd.handlers import Desk, handlers, wiring
 from gatewayd.mailbox import Mailbox
+from gatewayd.messages import Message, about
 from gatewayd.ports import Memory, Pulse, StorageError
 from gatewayd.timekeeper import Timekeeper
 
@@ -121,5 +122,8 @@ class Watch:
                 return
             self.made = seen
         if not self.made.holds(time, self.bindings):
-            _log.error("doors that were bound on site were not confirmed in time: they end")
+            _log.error(
+                "doors that were bound on site were not confirmed in time: they end",
+                extra=about(Message.BOUND_ON_SITE_ENDED),
+            )
             self.restart()

@@ -16,6 +16,7 @@ from gatewayd.core import statuslist
 from gatewayd.core.statuslist import Lists, StatusList, believed
 from gatewayd.core.trust import Trust
 from gatewayd.ports import Memory
+from gatewayd.status import ListStatus
 from gatewayd.timekeeper import Timekeeper
 
 _log: Final = logging.getLogger(__name__)
@@ -86,12 +87,12 @@ class StatusLists:
                 self._unsaved.discard(place)
         return is_news
 
-    def report(self) -> list[dict[str, str | int]]:
-        """When each list was signed, in Unix seconds; for the operator's status."""
-        return [
-            {"issuer": each.issuer, "uri": each.uri, "issued_at": each.issued_at}
+    def report(self) -> tuple[ListStatus, ...]:
+        """When each list was signed."""
+        return tuple(
+            ListStatus(issuer=each.issuer, uri=each.uri, issued_at=each.issued_at)
             for each in self.held.values()
-        ]
+        )
 
     def _take(self, place: int, new: StatusList) -> None:
         others = {at: each for at, each in self._places.items() if each.name != new.name}

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from typing import Final, TextIO
 
+from gatewayd import journal
+
 MAX_LINE: Final = 2000
 _PEER_TEXT: Final = 64
 
@@ -57,8 +59,11 @@ class LineFormatter(logging.Formatter):
 def set_up(
     environment: Mapping[str, str], *, verbose: bool = False, stream: TextIO | None = None
 ) -> None:
-    """Send everything to standard error, in journald's form when it reads there."""
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    """Send everything to the journal where it reads standard error, else there."""
+    stream = sys.stderr if stream is None else stream
+    handler: logging.Handler = logging.StreamHandler(stream)
+    if journal.listens(environment, stream):
+        handler = journal.JournalHandler(handler)
     handler.setFormatter(LineFormatter(journal="JOURNAL_STREAM" in environment))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -36,6 +36,7 @@ from gatewayd.core.statuslist import SIGN1_TAG
 from gatewayd.core.trust import Role
 from gatewayd.core.trust_chain import unpack
 from gatewayd.ports import Memory, StorageError
+from gatewayd.status import OperatorStatus
 from gatewayd.trusted import Trusted
 
 REGISTER_NAME: Final = "register"
@@ -224,19 +225,18 @@ class Mailbox:
     def _named(self) -> frozenset[bytes]:
         return frozenset(map(key_id, self.trusted.now.keys(Role.COMMAND)))
 
-    def report(self) -> dict[str, object]:
-        """For the operator's status: what is held, and what may have been kept from us."""
-        return {
-            "trust": self.trusted.now.serial,
-            "states": {
+    def report(self) -> OperatorStatus:
+        """What is held, and what may have been kept from us."""
+        return OperatorStatus(
+            states={
                 " ".join(filter(None, (slot.kind.name.lower(), slot.addressee, slot.subject))): (
                     held.serial
                 )
-                for slot, held in sorted(self._register.held.items())
+                for slot, held in self._register.held.items()
             },
-            "orders": max((count.highest for count in self._orders.counts.values()), default=0),
-            "orders_missing": [list(hole) for hole in self._orders.holes],
-        }
+            orders=max((count.highest for count in self._orders.counts.values()), default=0),
+            orders_missing=self._orders.holes,
+        )
 
 
 def _type(data: bytes) -> cbor.Value:

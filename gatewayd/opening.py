@@ -28,6 +28,7 @@ from gatewayd.core.model import (
     WithoutLog,
 )
 from gatewayd.core.requests import InFlight
+from gatewayd.messages import Message, about
 from gatewayd.ports import Lock, StorageError
 from gatewayd.recorder import Recorder
 from gatewayd.timekeeper import Timekeeper
@@ -196,7 +197,9 @@ class Opening:
         return unlock.Reserved()
 
     def _not_recorded(self, error: StorageError) -> unlock.Event:
-        _log.error("door %s: not opened, the log failed: %s", self._reach.door, error)
+        door = self._reach.door
+        known = about(Message.LOG_FAILED, door=door)
+        _log.error("door %s: not opened, the log failed: %s", door, error, extra=known)
         self._reach.log.abandoned(self._announced, error.reason)
         return unlock.RecordFailed(error.reason)
 
@@ -213,7 +216,9 @@ class Opening:
             seq = await self._reach.log.append(fact, settles=self.in_flight.command)
         except StorageError as error:
             if not self._recorded or not await self._outcome_reserved(fact):
-                _log.error("door %s: outcome not recorded: %s", self._reach.door, error)
+                door = self._reach.door
+                known = about(Message.LOG_FAILED, door=door)
+                _log.error("door %s: outcome not recorded: %s", door, error, extra=known)
             return unlock.OutcomeNotRecorded()
         return unlock.OutcomeRecorded(seq)
 

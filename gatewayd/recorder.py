@@ -74,14 +74,10 @@ class Recorder:
         """OK, or which of `model.LOG_TROUBLES`."""
         return self._trouble
 
-    def report(self) -> dict[str, object]:
-        """For the operator's status."""
-        return {
-            "log": self._trouble.name.lower(),
-            "reserved": len(self._pending),
-            "missing": self._missing,
-            **self.counts,
-        }
+    @property
+    def missing(self) -> int:
+        """Entries that neither the log nor the reserve has, and no GAP entry tells of yet."""
+        return self._missing
 
     def __str__(self) -> str:
         return "" if self._trouble is Reason.OK else _words(self._trouble)

@@ -12,6 +12,7 @@ import logging
 from typing import Final
 
 from firmware_proto.codes import Outcome, Reason
+from gatewayd import messages
 from gatewayd.core.admission import RecentUses, Strangers
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, Fact, Verdict
@@ -72,7 +73,11 @@ class Refusals:
         try:
             await self._audit.append(Fact(self._time.reading(), kind, door, verdict, about))
         except StorageError as error:
-            _log.error("a refusal was not recorded: %s", error)
+            _log.error(
+                "a refusal was not recorded: %s",
+                error,
+                extra=messages.about(messages.Message.LOG_FAILED),
+            )
 
     def _now_s(self) -> float:
         return self._time.instant().boottime_s

@@ -18,6 +18,7 @@ from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import diagnose
 from gatewayd.core.findings import Finding, NotSeen, Severity
+from gatewayd.messages import Message, about
 from gatewayd.ports import Machine, NotSeenError
 
 _log: Final = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ async def tell(config: Config, machine: Machine) -> None:
     """Look, and say each finding with its remedy in one line."""
     for found in await at_start(config, machine):
         remedy = found.remedy and f" -> {found.remedy}"
-        _log.log(LEVELS[found.severity], "%s: %s%s", found.check, found.message, remedy)
+        level = LEVELS[found.severity]
+        known = about(Message.MACHINE_UNFIT) if level >= logging.WARNING else None
+        _log.log(level, "%s: %s%s", found.check, found.message, remedy, extra=known)
 
 
 async def at_start(config: Config, machine: Machine) -> tuple[Finding, ...]:

@@ -9,7 +9,6 @@ does not fit is counted and forgotten.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from gatewayd.core.topics import CERTIFICATE, GatewayTopics
 from gatewayd.core.trust import Trust
 from gatewayd.groups import only
 from gatewayd.mailbox import Mailbox, OrderHandler
+from gatewayd.messages import Message, about
 from gatewayd.ports import (
     Clock,
     LogReader,
@@ -86,7 +86,7 @@ class Uplink:
     mailbox: Mailbox
     log_key: Ed25519PrivateKey = field(repr=False)
     connect: Callable[[], AbstractAsyncContextManager[Upstream]]
-    """A session, subscribed to `GatewayTopics.for_gateway`; its will is `status(online=False)`."""
+    """A session, subscribed to `GatewayTopics.for_gateway`, with a will that is not online."""
     log: LogReader
     memory: Memory
     clock: Clock
@@ -95,19 +95,18 @@ class Uplink:
     seal: Callable[[bytes, bytes, ec.EllipticCurvePublicKey], bytes]
     """(plaintext, info, recipient) -> sealed."""
     status: Callable[[], bytes]
-    """What is retained as `status`; never person fields. See `status`."""
+    """What is retained as `status`; see `gatewayd.status`."""
     question: Callable[[], bytes | None]
     """A fresh nonce when signed time is wanted now, else None."""
     renewal: Renewal | None = None
     """None without a certificate that renews itself."""
     pace: Pace = Pace()
+    announcement: tuple[str, bytes] | None = None
+    """Topic and payload of what is retained once a session, for other readers of the status."""
+    standing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while a session with the broker stands."""
     counts: Counter[str] = field(default_factory=Counter)
     """What came in and what of it was ignored, by reason."""
-
-
-def status(*, online: bool, **fields: object) -> bytes:
-    """The retained status: JSON, for people with any MQTT client."""
-    return json.dumps({"online": online, **fields}, sort_keys=True).encode()
 
 
 async def run(uplink: Uplink, wake: asyncio.Event, pulse: Pulse = UNWATCHED) -> None:
@@ -143,7 +142,7 @@ def _report(error: BaseException | None) -> None:
         raise error
     outside = None if error is None else only(error, PortError)
     if outside is not None:
-        _log.info("uplink: %s", outside)
+        _log.info("uplink: %s", outside, extra=about(Message.BROKER_AWAY))
     else:
         _log.error("uplink: a fault of ours; trying again", exc_info=error)
 
@@ -172,7 +171,11 @@ class _GatewaySide:
             self.up_since_s = self._uplink.clock.instant().boottime_s
             self._believed = self._trust
             _log.info("connected to the broker")
-            await self._converse(upstream)
+            self._uplink.standing.set()
+            try:
+                await self._converse(upstream)
+            finally:
+                self._uplink.standing.clear()
 
     async def _converse(self, upstream: Upstream) -> None:
         try:
@@ -195,6 +198,8 @@ class _GatewaySide:
     async def _tell(self, upstream: Upstream) -> None:
         pace = self._uplink.pace
         told, told_size, told_s = b"", 0, float("-inf")
+        if self._uplink.announcement is not None:
+            await upstream.publish(*self._uplink.announcement, retain=True)
         while True:
             self._pulse.beat(pace.hint_s + STEP_S)
             self._check_trust()
@@ -306,7 +311,10 @@ class _GatewaySide:
         checkpoint = order.verify(self._verifier, _witnesses(self._trust))
         if checkpoint.size > await log.size() or checkpoint.root != await log.root(checkpoint.size):
             self._uplink.counts["alarm: other log"] += 1
-            _log.error("uplink: the cloud holds a checkpoint that we signed over another log")
+            _log.error(
+                "uplink: the cloud holds a checkpoint that we signed over another log",
+                extra=about(Message.OTHER_LOG),
+            )
             return
         before = await log.acknowledged()
         if await log.acknowledge(checkpoint.size) > before or before == checkpoint.size:

@@ -13,6 +13,7 @@ from typing import Final
 from firmware_proto.cose import VerifyingKey
 from gatewayd.core.trust import Trust
 from gatewayd.core.trust_chain import Chain, DamagedChainError, installed
+from gatewayd.messages import Message, about
 from gatewayd.ports import Memory, StorageError
 
 MEMORY_NAME: Final = "trust chain"
@@ -44,7 +45,10 @@ class Trusted:
             raise StorageError(f"the stored trust is damaged: {error}") from error
         chain = installed(held, bundle, root)
         if held is not None and chain.links[0] != held.links[0]:
-            _log.warning("the installed trust bundle does not lead to the one held; it counts")
+            _log.warning(
+                "the installed trust bundle does not lead to the one held; it counts",
+                extra=about(Message.TRUST_REPLACED),
+            )
         if chain is not held:
             await memory.store(MEMORY_NAME, chain.encode())
         return cls(chain.trust, chain, memory)

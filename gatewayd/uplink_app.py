@@ -6,25 +6,22 @@ What MQTT needs is a fifteenth of the memory of a whole gateway.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gatewayd import __version__, sync
+from gatewayd import __version__, status, sync
 from gatewayd.adapters import sealing
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog
-from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
 from gatewayd.core.model import ClockState, GatewayId, TimeReading
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
-from gatewayd.lists import StatusLists
 from gatewayd.mailbox import Mailbox
-from gatewayd.phones import Phones
-from gatewayd.timekeeper import SignedTime, Timekeeper
+from gatewayd.timekeeper import SignedTime
 
 if TYPE_CHECKING:
     from gatewayd.renewal import Renewal
@@ -38,9 +35,13 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     mailbox: Mailbox,
     times: SignedTime,
     grown: asyncio.Event,
-    health: Callable[[], bytes],
+    health: Callable[[], status.Status],
+    standing: asyncio.Event,
 ) -> Work:
-    """The daemon's task that talks to the broker. `grown` is set when the log has grown."""
+    """The daemon's task that talks to the broker. `grown` is set when the log has grown.
+
+    `standing` will be set while a session stands.
+    """
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway, secrets.trust.group)
     clock, entropy = SystemClock(), SystemEntropy()
@@ -54,7 +55,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         port=port,
         client_id=f"gatewayd-{gateway}",
         tls=tls,
-        will=Will(topics.status, sync.status(online=False)),
+        will=Will(topics.status, status.encode(status.Status(online=False, version=__version__))),
         subscriptions=topics.for_gateway,
     )
     wired = sync.Uplink(
@@ -67,9 +68,11 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         clock=clock,
         jitter=entropy.fraction,
         seal=sealing.seal,
-        status=health,
+        status=lambda: status.encode(health()),
         question=times.question,
         renewal=renewal,
+        standing=standing,
+        announcement=_announcement(config, broker),
     )
     return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
 
@@ -95,28 +98,10 @@ def _renewal(
     )
 
 
-def status(  # noqa: PLR0913, PLR0917 - all that there is to tell
-    timekeeper: Timekeeper,
-    phones: Phones,
-    radio: Mapping[str, str | int | bool],
-    conditions: Conditions,
-    lists: StatusLists,
-    said: Mapping[str, object],
-    storage: Mapping[str, object],
-) -> bytes:
-    """Health without persons. `said`: what the operator said, as far as it arrived."""
-    reading = timekeeper.reading()
-    return sync.status(
-        online=True,
-        version=__version__,
-        clock=reading.state.name.lower(),
-        strangers=sum(
-            count for name, count in phones.counts.items() if name.startswith("stranger")
-        ),
-        faults=phones.counts["our fault"],
-        locks=conditions.report(),
-        lists=lists.report(),
-        operator=said,
-        storage=storage,
-        **radio,
-    )
+def _announcement(config: Config, broker: Uplink) -> tuple[str, bytes] | None:
+    if broker.home_assistant is None:
+        return None
+    from gatewayd import home_assistant  # noqa: PLC0415 - few gateways want it
+
+    doors = [door.id for door in config.doors]
+    return home_assistant.announcement(broker.home_assistant, GatewayId(config.gateway.id), doors)

@@ -35,6 +35,10 @@ def test_settings_are_documented() -> None:
     assert written == reference.configuration(), "make docs"
 
 
+def test_the_status_is_documented() -> None:
+    assert (ROOT / "docs/status.md").read_text("utf-8") == reference.status(), "make docs"
+
+
 def test_the_documented_configuration_is_one() -> None:
     config, report = decode(reference.EXAMPLE, model.Config, ROOT)
     assert report.problems == []

@@ -22,6 +22,7 @@ import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.client import MQTT_ERR_SUCCESS, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.client import Client as Paho
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -34,7 +35,10 @@ WINDOW: Final = 16
 """Publishes under way at once; fewer where the server's Receive Maximum says so."""
 
 INBOX_MESSAGES: Final = 64
-"""Messages held unread; more are dropped and counted, because whoever asked asks again."""
+"""Messages held unread, unless the settings say otherwise.
+
+More are dropped and counted, because whoever asked asks again.
+"""
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _GOODBYE_S: Final = 1.0
@@ -85,6 +89,9 @@ class MqttSettings:
     tls: Tls | None = None
     will: Will | None = None
     subscriptions: tuple[str, ...] = ()
+    quality: int = 1
+    """QoS of the subscriptions. With 0 a broker has no queue that could be too short."""
+    inbox: int = INBOX_MESSAGES
     limits: Limits = field(default_factory=Limits)
     deadline_s: float = 20.0
     """For each of: connecting, subscribing, the PUBACK of one publish."""
@@ -128,7 +135,7 @@ class Mqtt:
         session = await self._open()
         try:
             for topic in self._settings.subscriptions:
-                await session.listen(topic)
+                await session.listen(topic, self._settings.quality)
             yield session
         finally:
             self.dropped += session.dropped
@@ -198,8 +205,10 @@ class MqttSession(aiomqtt.Client):
             keepalive=settings.keepalive_s,
             max_inflight_messages=WINDOW,
             logger=_log,
+            properties=_limits(protocol, settings.limits),
         )
         self._will = will
+        self._room = settings.inbox
         self._inbox: deque[tuple[str, bytes]] = deque()
         self._news = asyncio.Event()
         self.dropped = 0
@@ -217,10 +226,10 @@ class MqttSession(aiomqtt.Client):
         except (aiomqtt.MqttError, OSError) as error:
             raise _SilentError(f"no CONNACK: {error}") from error
 
-    async def listen(self, topic: str) -> None:
-        """Subscribe at QoS 1. UpstreamError when the broker refuses."""
+    async def listen(self, topic: str, quality: int = 1) -> None:
+        """Subscribe. UpstreamError when the broker refuses."""
         try:
-            codes = await self.subscribe(topic, qos=1)
+            codes = await self.subscribe(topic, qos=quality)
         except (aiomqtt.MqttError, ValueError) as error:
             raise UpstreamError(f"cannot subscribe to {topic}: {error}") from error
         for code in codes:
@@ -313,11 +322,23 @@ class MqttSession(aiomqtt.Client):
         except UnicodeDecodeError:
             self.dropped += 1
             return
-        if len(self._inbox) >= INBOX_MESSAGES:
+        if len(self._inbox) >= self._room:
             self.dropped += 1
             return
         self._inbox.append((topic, bytes(message.payload)))
         self._news.set()
+
+
+def _limits(protocol: aiomqtt.ProtocolVersion, limits: Limits) -> Properties | None:
+    """What the guard would end the session for, an honest MQTT 5 broker then never sends.
+
+    One stranger's large message would otherwise end the sessions of all who listen.
+    """
+    if protocol != aiomqtt.ProtocolVersion.V5:
+        return None
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # of the library
+    properties.MaximumPacketSize = limits.packet_bytes
+    return properties
 
 
 def _refusal(error: MqttConnectError) -> UpstreamError:

@@ -28,6 +28,7 @@ TABLE: Final[dict[str, Row]] = {
     "check": Row("report every problem in a configuration at once", "gatewayd.cli.check"),
     "doctor": Row("say whether this machine is fit for a door", "gatewayd.cli.doctor"),
     "setup": Row("set a gateway up on site: enrol, locks, doors, trials", "gatewayd.cli.setup"),
+    "selftest": Row("say whether an updated gateway may stay as it is", "gatewayd.cli.selftest"),
     "keys": Row("make, issue and inspect keys (operator)", "gatewayd.cli.keys"),
     "phone": Row("be a phone: open a door with a key from a wallet", "gatewayd.cli.phone"),
     "lock": Row("be a lock, on the bench", "gatewayd.cli.lock"),

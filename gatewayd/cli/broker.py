@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def files(arguments: argparse.Namespace) -> cloud_app.BrokerFiles:
-    """The same, looked at. CommandError for an address that is none; KeyFileError for a file."""
+    """The same, looked at. CommandError for an address that is none, or a file."""
     broker = cloud_app.BrokerFiles(
         url=arguments.broker,
         authorities=arguments.authorities,
@@ -39,10 +39,17 @@ def files(arguments: argparse.Namespace) -> cloud_app.BrokerFiles:
     )
     try:
         broker.where()
+        _tls_files(arguments)
     except ValueError as error:
         raise CommandError(
             f"--broker: {error}", "as mqtts://broker.example:8883", ExitCode.USAGE
         ) from None
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+    return broker
+
+
+def _tls_files(arguments: argparse.Namespace) -> None:
     if arguments.authorities is not None:
         keyfiles.read_file(arguments.authorities, "--authorities")
     if (arguments.certificate is None) != (arguments.key is None):
@@ -50,7 +57,6 @@ def files(arguments: argparse.Namespace) -> cloud_app.BrokerFiles:
     if arguments.certificate is not None:
         keyfiles.read_file(arguments.certificate, "--certificate")
         keyfiles.read_file(arguments.key, "--key", private=True)
-    return broker
 
 
 def away(arguments: argparse.Namespace, error: UpstreamError) -> CommandError:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from firmware_proto import cbor
 from firmware_proto.codes import ID_BYTES
 from firmware_proto.errors import RemoteProtocolError
+from gatewayd import status
 from gatewayd.cloud.store import CloudStore, OutrunError
 from gatewayd.core import checkpoint as notes
 from gatewayd.core import envelope
@@ -240,4 +241,7 @@ class Puller:
 
 def _says_online(payload: bytes) -> bool:
     """A hint for the error message; anybody may have published it."""
-    return b'"online": true' in payload
+    try:
+        return status.decode(payload).online
+    except RemoteProtocolError:
+        return False

@@ -26,6 +26,12 @@ def check(config: Config, report: Report, *, unbound: bool = False) -> None:
     check_doors(config.doors, report, unbound=unbound)
     if config.uplink is not None:
         _uplink(config.uplink, report)
+    if config.metrics is not None and config.metrics.file.suffix != ".prom":
+        report.add(
+            ("metrics", "file"),
+            f"metrics.file: {config.metrics.file} does not end in .prom",
+            "node_exporter reads no other files: /run/gatewayd/gatewayd.prom",
+        )
 
 
 @contextmanager

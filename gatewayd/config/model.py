@@ -142,6 +142,26 @@ class Uplink(Struct, frozen=True, kw_only=True):
     ] = None
     certificate: Annotated[Path | None, Meta(description="our certificate, for mqtts")] = None
     key: Annotated[Path | None, Meta(description="private key of our certificate")] = None
+    home_assistant: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[A-Za-z0-9_-]{1,64}$",
+                description="Home Assistant's discovery prefix, as homeassistant: announces "
+                "diagnostics there, and nothing that opens",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Metrics(Struct, frozen=True, kw_only=True):
+    """How the gateway is, for Prometheus. Without this section nothing is written."""
+
+    file: Annotated[
+        Path,
+        Meta(description="written every ten seconds for node_exporter's textfile collector"),
+    ] = Path("/run/gatewayd/gatewayd.prom")
 
 
 class LockFiles(Struct, frozen=True, kw_only=True):
@@ -310,6 +330,7 @@ class Config(Struct, frozen=True, kw_only=True):
     keys: Keys = Keys()
     trust: TrustFiles = TrustFiles()
     uplink: Uplink | None = None
+    metrics: Metrics | None = None
 
     @property
     def doors(self) -> tuple[Door, ...]:

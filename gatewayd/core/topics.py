@@ -16,6 +16,16 @@ PREFIX: Final = "gatewayd/v1"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
+EVERY_STATUS: Final = f"{PREFIX}/gateway/+/status"
+_STATUS: Final = re.compile(rf"{PREFIX}/gateway/({_NAME.pattern})/status")
+
+
+def status_of(topic: str) -> str | None:
+    """Whose status a topic is for; None when it is none."""
+    found = _STATUS.fullmatch(topic)
+    return None if found is None else found[1]
+
+
 def _checked(name: str) -> str:
     """ValueError for a name that would reach into other topics."""
     if not _NAME.fullmatch(name):

@@ -25,6 +25,7 @@ from tests.support.bluez_radio import (
 )
 from tests.support.fake_bluez import CHARACTERISTIC, DEVICE, SERVICE
 from tests.support.fake_bluez_world import (
+    ADAPTER_ADDRESS,
     OLD_UUID,
     FakeBluezWorld,
     path_of,
@@ -279,3 +280,30 @@ async def test_noise_does_not_wake_anybody(world: FakeBluezWorld):
     await settled(world)
     assert world.bluez.calls == before
     assert not radio.peripheral.anybody
+
+
+class Meter:
+    """A radio helper whose answers are at hand."""
+
+    def __init__(self, *answers: int | RadioError | None) -> None:
+        self.answers, self.asked = list(answers), []
+
+    async def strength_dbm(self, adapter, peer, *, public):
+        self.asked.append((adapter, peer, public))
+        answer = self.answers.pop(0)
+        if isinstance(answer, RadioError):
+            raise answer
+        return answer
+
+
+async def test_the_strength_of_a_lock_that_was_dialled(world: FakeBluezWorld):
+    meter = Meter(-63, None, RadioError("no helper"), -70)
+    radio = await world.open(GATEWAY, replace(QUICK, helper=meter))
+    await world.lock(LOCK_1)
+    for told in (-63, -63, -63, -70):
+        link = await dial(radio, LOCK_1)
+        await until(lambda told=told: radio.central.strengths.get(LOCK_1) == told)
+        asked = len(meter.asked)
+        await until(lambda asked=asked: asked == 4 - len(meter.answers))
+        await link.close()
+    assert meter.asked == [(ADAPTER_ADDRESS, LOCK_1, False)] * 4

@@ -24,6 +24,7 @@ from tests.bench import (
     bench_log,
     bench_pause,
     bench_start,
+    bench_status,
     bench_token,
 )
 from tests.bench.number import Number, table
@@ -37,6 +38,7 @@ PARTS: Final[Sequence[tuple[str, Callable[[], list[Number]]]]] = (
     ("forty phones", bench_crowd.run),
     ("start and memory", bench_start.run),
     ("1600 unlocks", bench_endurance.run),
+    ("status traffic", bench_status.run),
 )
 MEASURED, NOT_MEASURED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 

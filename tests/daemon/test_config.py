@@ -118,7 +118,7 @@ def test_all_problems_are_reported_with_their_lines() -> None:
     assert shown[11].message == "door[2].id is missing"
     assert shown[12].hint == "how long the latch is held, 500 to 30000 ms"
     assert shown[13].message == "door[2].lock.key is missing"
-    assert shown[14].hint == "one of: gateway, radio, door, keys, trust, uplink"
+    assert shown[14].hint == "one of: gateway, radio, door, keys, trust, uplink, metrics"
 
 
 @pytest.mark.parametrize(

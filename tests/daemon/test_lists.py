@@ -19,6 +19,7 @@ from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.core.statuslist import StatusList
 from gatewayd.lists import OF_ONE_ISSUER, PLACES, StatusLists, memory_name
 from gatewayd.ports import Memory, StorageError
+from gatewayd.status import ListStatus
 from gatewayd.timekeeper import Timekeeper
 from tests.daemon.test_timekeeper import HandClock, trusted
 from tests.support.gateway import STREET, gateway
@@ -170,7 +171,7 @@ async def test_a_dropped_issuer_gives_his_places_up() -> None:
 async def test_the_report_names_lists_and_nobody() -> None:
     lists = await load(MemoryLog())
     await lists.deliver(signed(revoked=(1, 2)))
-    assert lists.report() == [{"issuer": "housing", "uri": URI, "issued_at": NOW - 60}]
+    assert lists.report() == (ListStatus(issuer="housing", uri=URI, issued_at=NOW - 60),)
 
 
 # --- doors ---------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.door import Ask
 from gatewayd.ports import StorageError
 from gatewayd.recorder import Recorder
+from gatewayd.status import StorageStatus
 from tests.support.gateway import STREET, DoorLog, gateway
 from tests.support.household import until
 
@@ -152,13 +153,15 @@ async def test_an_emergency_opens_where_no_disk_takes_anything_and_a_gap_says_so
         assert (await site.gateway.door.open(ask)).verdict in {OPENED, INTERRUPTED}
         assert site.openings == 1
         assert "an emergency opens unrecorded" in caplog.text
+        told = site.gateway.health(tmp_path).status().storage
+        assert told == StorageStatus(log="log_io_error", log_troubles=1, missing=3, unrecorded=1)
         site.log.failing = False
         recorder.reserve_file = None
         assert await recorder.recover()
         (gap,) = site.log.entries
         assert (gap.kind, gap.about, gap.verdict.outcome) == (KINDS.GAP, 3, Outcome.UNKNOWN)
-        assert recorder.report()["missing"] == 0
-        assert recorder.report()["missed"] == 3
+        assert recorder.missing == 0
+        assert recorder.counts["missed"] == 3
 
 
 async def test_who_joins_without_a_reserve_of_his_own_shares_nothing(tmp_path: Path) -> None:

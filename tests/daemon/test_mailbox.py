@@ -110,7 +110,7 @@ async def test_a_state_is_told_once_and_again_at_the_next_start(tmp_path) -> Non
         assert box.holds(StateKind.SETTINGS) == b"later"
         assert box.holds(StateKind.BINDINGS) is None
         assert await refused(box, says(3, b"later")) is Fault.REPLAYED
-        assert box.report()["states"] == {"settings stairwell-7": 3}
+        assert box.report().states == {"settings stairwell-7": 3}
 
 
 async def test_only_what_wins_is_told() -> None:
@@ -167,7 +167,7 @@ async def test_an_order_is_carried_out_once_also_after_a_restart(tmp_path) -> No
         box = await mailbox(log, Desk())
         assert await refused(box, order) is Fault.REPLAYED
         assert await refused(box, retire(1)) is Fault.ID_REUSED
-        assert box.report()["orders"] == 1
+        assert box.report().orders == 1
 
 
 async def test_an_order_that_was_cut_short_is_carried_out_again() -> None:
@@ -188,10 +188,10 @@ async def test_suppressed_and_reordered_orders_are_noticed_and_lose_nothing() ->
     orders = [retire(number) for number in (1, 2, 3, 4)]
     for at in (3, 1):
         await box.deliver(orders[at])
-    assert box.report()["orders_missing"] == [[1, 1], [3, 3]]
+    assert box.report().orders_missing == ((1, 1), (3, 3))
     for at in (2, 0):
         await box.deliver(orders[at])
-    assert box.report()["orders_missing"] == []
+    assert box.report().orders_missing == ()
     assert len(desk.obeyed) == 4
 
 
@@ -225,7 +225,7 @@ async def test_a_chain_is_followed_and_survives_and_an_old_file_does_not_bring_t
     async with open_log(tmp_path / "log.db") as log:  # the bundle on file is still the first
         box = await mailbox(log, Desk())
         assert box.trusted.now == later
-        assert box.report()["trust"] == 3
+        assert box.trusted.now.serial == 3
 
 
 async def test_a_stolen_command_key_loses_to_its_successor_whatever_it_said() -> None:
@@ -239,7 +239,7 @@ async def test_a_stolen_command_key_loses_to_its_successor_whatever_it_said() ->
     await box.deliver(says(1, b"owner", key=heir, addressee="vestergade-7"))
     assert desk.told == [("", b"thief"), ("", b"owner")]
     await box.deliver(retire(1, key=heir))
-    assert box.report()["orders_missing"] == []
+    assert box.report().orders_missing == ()
 
 
 async def test_a_bundle_that_cannot_be_stored_does_not_count() -> None:

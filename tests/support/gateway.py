@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from firmware_proto import credential
@@ -48,6 +49,7 @@ from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.phone import Patience, Phone
 from gatewayd.emulators.visit import Visit
 from gatewayd.emulators.wallet import Wallet
+from gatewayd.health import Health
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_timing import LockTiming
@@ -202,6 +204,7 @@ class Gateway:
     tasks: asyncio.TaskGroup
     conditions: Conditions
     budgets: Mapping[DoorId, Budget]
+    mailbox: Mailbox
 
     def daemon(self, supervisor: Supervisor | None = None, extra: tuple[Work, ...] = ()) -> Daemon:
         return Daemon(
@@ -216,6 +219,22 @@ class Gateway:
             extra,
             troubles=self.conditions.__str__,
         )
+
+    def health(self, state: Path, **changes: Any) -> Health:
+        """How it is, as the composition root would ask."""
+        given: dict[str, Any] = {
+            "log": self.log,
+            "recorder": self.around.log,
+            "state": state,
+            "entropy": Dice(),
+            "timekeeper": self.timekeeper,
+            "counts": self.phones.counts,
+            "conditions": self.conditions,
+            "mailbox": self.mailbox,
+            "lists": self.around.lists,
+            "lock_addresses": {door: self.building.locks[door].address for door in self.locks},
+        }
+        return Health(**{**given, **changes})
 
     @property
     def door(self) -> Door:
@@ -299,7 +318,7 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
     )
     phones = Phones(identity, receipts, doors, around, courier, cap=cap)
     return Gateway(
-        building, log, timekeeper, around, locks, doors, phones, tasks, conditions, budgets
+        building, log, timekeeper, around, locks, doors, phones, tasks, conditions, budgets, mailbox
     )
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/commands.md and docs/configuration.md from the code: `make docs`."""
+"""Writes docs/{commands,configuration,status}.md from the code: `make docs`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from gatewayd import status as statuses
 from gatewayd.cli import TABLE, load
 from gatewayd.cli.command import Command, ExitCode, Group
 from gatewayd.config import model
@@ -73,6 +74,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("[trust]", model.TrustFiles),
     ("[radio]", model.Radio),
     ("[uplink]", model.Uplink),
+    ("[metrics]", model.Metrics),
     ("[[door]]", model.Door),
     ("[door.lock]", model.LockFiles),
     ("[door.relay]", model.Relay),
@@ -168,12 +170,48 @@ def _row(field: msgspec.structs.FieldInfo) -> str:
 
 def describe(kind: typing.Any) -> str:
     options = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
-    return str(options[0].__metadata__[0].description)
+    return str(options[0].__metadata__[-1].description)
+
+
+# --- status ----------------------------------------------------------------------------
+STATUS = f"""{NOTE}
+# The status of a gateway
+
+`gatewayd/v1/gateway/ID/status`, retained by the broker: JSON of at most
+{statuses.MAX_STATUS_BYTES} bytes, published when it changes and at most once a minute. When the
+session ends, the broker puts the gateway's last will in its place, which says no more than
+`online` and `version`. Nobody signs it: it is as true as the broker's access lists are tight.
+
+It holds nothing of persons, and nothing that moves when somebody comes: where bolt, latch and
+leaf are stays on the gateway, and counts are cut to the power of two below them. What is not
+known is left out; `false`, `0` and what is empty may be left out, too. A reader passes over
+what it does not know, and refuses a status with a known field of another kind.
+`gatewayd cloud fleet` is such a reader.
+"""
+
+
+def status() -> str:
+    parts = [STATUS]
+    for title, cls in (
+        ("The gateway", statuses.Status),
+        ("Under `storage`", statuses.StorageStatus),
+        ("Under `operator`", statuses.OperatorStatus),
+        ("Under `lists`, for each", statuses.ListStatus),
+        ("Under `locks`, by door", statuses.LockStatus),
+    ):
+        rows = "".join(
+            f"| `{each.encode_name}` | {describe(each.type)} |\n"
+            for each in msgspec.structs.fields(cls)
+            if hasattr(each.type, "__metadata__") and each.encode_name not in {"lists", "locks"}
+        )
+        parts.append(f"## {title}\n\n| field | |\n|---|---|\n{rows}")
+    return "\n".join(parts)
 
 
 def main() -> None:
     (DOCS / "commands.md").write_text(commands(), "utf-8")
     (DOCS / "configuration.md").write_text(configuration(), "utf-8")
+    (DOCS / "status.md").write_text(status(), "utf-8")
 
 
 if __name__ == "__main__":

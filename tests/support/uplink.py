@@ -41,7 +41,8 @@ from gatewayd.core.timekeeping import Timekeeping
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.mailbox import Handlers, Mailbox
 from gatewayd.ports import Upstream
-from gatewayd.sync import Pace, Uplink, run, status
+from gatewayd.status import Status, encode
+from gatewayd.sync import Pace, Uplink, run
 from gatewayd.trusted import Trusted
 from tests.support.memory_log import MemoryLog
 
@@ -92,7 +93,7 @@ def gateway_mqtt(address: Address, *, client_id: str = GATEWAY, deadline_s: floa
             host=address.host,
             port=address.port,
             client_id=client_id,
-            will=Will(TOPICS.status, status(online=False)),
+            will=Will(TOPICS.status, encode(Status(online=False))),
             subscriptions=TOPICS.for_gateway,
             deadline_s=deadline_s,
         )
@@ -174,7 +175,7 @@ def make_uplink(  # noqa: PLR0913 - all but two have a default
         "clock": MachineClock(),
         "jitter": lambda: 0.05,
         "seal": seal,
-        "status": lambda: status(online=True, version="test"),
+        "status": lambda: encode(Status(online=True, version="test")),
         "question": times.question,
         "pace": pace,
         "counts": Counter(),

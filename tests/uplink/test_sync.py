@@ -352,10 +352,6 @@ async def test_the_status_is_published_when_it_changes():
     assert told == [b"one", b"two"]
 
 
-def test_the_status_is_json():
-    assert sync.status(online=True, version="1") == b'{"online": true, "version": "1"}'
-
-
 # --- the session --------------------------------------------------------------------------
 class Aging:
     """A clock on which each reading is told by the test."""

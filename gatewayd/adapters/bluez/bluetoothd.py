@@ -17,6 +17,7 @@ from typing import Any, Final
 from gatewayd.adapters.bluez import names
 from gatewayd.adapters.bluez.bus import BUS_NAME, Bus, BusError, Call, Reply, Signal, Variant
 from gatewayd.adapters.bluez.objects import Objects
+from gatewayd.messages import Message, about
 
 _log: Final = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ class Bluetoothd:
 
     def _owned_by(self, owner: str) -> None:
         if self.owner:
-            _log.warning("bluetoothd is gone")
+            _log.warning("bluetoothd is gone", extra=about(Message.BLUETOOTHD_GONE))
             self.owner, self.swept = "", False
             self.objects.replace({})
             self._tell(News.OWNER_LOST, "")

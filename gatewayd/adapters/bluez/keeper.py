@@ -22,6 +22,7 @@ from gatewayd.adapters.bluez.options import BluezOptions
 from gatewayd.adapters.bluez.phones import PhoneSide, Spawn
 from gatewayd.adapters.bluez.remedies import Remedies
 from gatewayd.core.recovery import Ladder, Rung
+from gatewayd.messages import Message, about
 from gatewayd.ports import RadioError
 
 _log: Final = logging.getLogger(__name__)
@@ -323,13 +324,15 @@ class Keeper:
         """Take the rung that is due; after how many seconds to try again. RadioError at the top."""
         self._ladders[task], rung = self._ladders[task].failed(time.monotonic())
         self._counts[f"recovery: {rung.name.lower().replace('_', ' ')}"] += 1
-        _log.warning("cannot %s (%s): %s", task, reason, rung.name.lower().replace("_", " "))
+        step = rung.name.lower().replace("_", " ")
+        known = about(Message.RADIO_RECOVERY)
+        _log.warning("cannot %s (%s): %s", task, reason, step, extra=known)
         if rung is Rung.GIVE_UP:
             raise RadioError(f"cannot {task}: {reason}")
         try:
             await self._remedies.take(rung, self._address(task))
         except (BusError, RadioError) as error:
-            _log.error("%s did not help: %s", rung.name.lower().replace("_", " "), error)
+            _log.error("%s did not help: %s", step, error)
         return self._options.retry_s * self._ladders[task].failures
 
     def _address(self, task: Task) -> str | None:

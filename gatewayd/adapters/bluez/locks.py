@@ -19,6 +19,7 @@ from typing import Final
 
 from bleak.exc import BleakDBusError
 
+from gatewayd import addresses
 from gatewayd.adapters.bluez import lock_client, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd, News
 from gatewayd.adapters.bluez.bus import BusError
@@ -82,6 +83,8 @@ class LockSide:
         self._ears = Ears(self._deaf, self._stuck)
         self._device_news = asyncio.Event()
         self._lost: RadioError | None = None
+        self.strengths: dict[str, int] = {}
+        """How strongly each lock was received when it was last dialled, in dBm, by its address."""
         bluetoothd.listen(self._happened)
 
     async def dial(self, address: str) -> GattLink:
@@ -94,6 +97,7 @@ class LockSide:
                     if link is not None:
                         self._ears.dialled(address, worked=True)
                         self._keeper.dialled()
+                        self._spawn(f"strength of {address}", self._measure(address))
                         return link
                     await asyncio.sleep(max(tries.pause_s, RETRY_S))
         except TimeoutError:
@@ -240,6 +244,18 @@ class LockSide:
             tries.alone = True
             self._counts["phones that yielded to a lock"] += 1
             self._phones.hang_up_all()
+
+    async def _measure(self, address: str) -> None:
+        """Of a lock that is connected; where there is no helper, or no answer, nothing is known."""
+        helper, adapter = self._options.helper, self._keeper.lock_adapter
+        about = adapter and self._bluetoothd.objects.get(adapter, names.ADAPTER)
+        if helper is None or not about:
+            return
+        peer, public = addresses.plain(address), address.endswith(addresses.PUBLIC)
+        with contextlib.suppress(RadioError):
+            dbm = await helper.strength_dbm(str(about["Address"]), peer, public=public)
+            if dbm is not None:
+                self.strengths[address] = dbm
 
     # --- finding and forgetting -------------------------------------------------------------
     def _known(self, path: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Final
 from firmware_proto.codes import DoorState, Outcome, Reason
 from gatewayd.adapters.relay.line import RelaySettings
 from gatewayd.core.model import INTERRUPTED, CommandId, Verdict
+from gatewayd.messages import Message, about
 from gatewayd.ports import Pulse, RadioError
 from gatewayd.vitals import UNWATCHED
 
@@ -151,7 +152,7 @@ class Relay:
     def _tell(self, trouble: str) -> None:
         """In the journal, once."""
         if trouble and trouble != self._trouble:
-            _log.error("%s: %s", self, trouble)
+            _log.error("%s: %s", self, trouble, extra=about(Message.RELAY_LINE))
         elif self._trouble and not trouble:
             _log.info("%s: it can be had again", self)
         self._trouble = trouble
@@ -256,7 +257,10 @@ class _Keeper:
     async def _end_unless_it_answers(self) -> None:
         """Whoever answers has ended his pulse before; a successor ends that of one who does not."""
         if not self.gone.is_set() and not await self.look():
-            _log.error("a relay's pulse has no end: its process stands still, and is ended")
+            _log.error(
+                "a relay's pulse has no end: its process stands still, and is ended",
+                extra=about(Message.RELAY_PROCESS),
+            )
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
@@ -271,7 +275,11 @@ class _Keeper:
             while line := await self._process.stdout.readline():
                 self._heard(line.decode("ascii", "replace").strip())
         except ValueError as error:  # or a line without end
-            _log.error("a relay's process says what no keeper says, and is ended: %s", error)
+            _log.error(
+                "a relay's process says what no keeper says, and is ended: %s",
+                error,
+                extra=about(Message.RELAY_PROCESS),
+            )
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()  # upon which it makes the line inactive
         self.gone.set()

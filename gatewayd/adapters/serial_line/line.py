@@ -11,6 +11,7 @@ from typing import Final
 
 from firmware_proto.codes import MAX_ATT_MTU, MAX_MESSAGE_BYTES
 from gatewayd.adapters.serial_line.port import Port, open_port
+from gatewayd.messages import Message, about
 from gatewayd.ports import LinkClosedError, RadioError
 
 _log: Final = logging.getLogger(__name__)
@@ -119,7 +120,8 @@ class Line(ABC):
         """In the journal, once, and again when it is another or is over."""
         text = "" if trouble is None else str(trouble)
         if trouble is not None and text != self._told:
-            _log.warning("%s%s", text, f"; {trouble.remedy}" if trouble.remedy else "")
+            remedy = f"; {trouble.remedy}" if trouble.remedy else ""
+            _log.warning("%s%s", text, remedy, extra=about(Message.SERIAL_LINE))
         elif self._told and not text:
             _log.info("%s: the lock answers", self.path)
         self._told = text
