@@ -4,10 +4,11 @@
 #   make test    all tests, with coverage floors      make bench   build/bench.json and a table
 #   make system-test    the same against the real bluetoothd: root, Debian 12, docs/system-tests.md
 #   make deb     a package for this Debian release, and a wheel for laptops: build/deb
+#   make bench-fleet    5000 gateways against one mosquitto; five minutes, needs mosquitto
 #   make prove-tests    takes each remedy out in turn: its test must then fail; takes a while
 #
 # PYTHON=python3.12 make test    chooses another interpreter
-# make docs                      rewrites docs/commands.md and docs/configuration.md
+# make docs                      rewrites docs/{commands,configuration,status}.md
 # make lock                      renews the pinned versions (needs uv)
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test system-test prove-tests lint bench deb format docs lock clean
+.PHONY: help demo test system-test prove-tests lint bench bench-fleet deb format docs lock clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -50,6 +51,10 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@mkdir -p build
 	$(BIN)/python -m tests.bench build/bench.json
+
+bench-fleet: $(VENV)/.dev
+	@mkdir -p build
+	$(BIN)/python -m tests.bench.bench_fleet build/bench-fleet.json
 
 deb: $(VENV)/.demo
 	systemd/debian/build
