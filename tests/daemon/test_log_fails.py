@@ -154,7 +154,7 @@ async def test_an_emergency_opens_where_no_disk_takes_anything_and_a_gap_says_so
         assert site.openings == 1
         assert "an emergency opens unrecorded" in caplog.text
         told = site.gateway.health(tmp_path).status().storage
-        assert told == StorageStatus(log="log_io_error", log_troubles=1, missing=3, unrecorded=1)
+        assert told == StorageStatus(log="log_full", log_troubles=1, missing=3, unrecorded=1)
         site.log.failing = False
         recorder.reserve_file = None
         assert await recorder.recover()
