@@ -14,8 +14,8 @@ from gatewayd.core.enrolment_progress import Progress
 from gatewayd.core.invitation import Claim
 from tests.support import commands
 from tests.support.commands import Ran
-from tests.support.operator import invite as invited
-from tests.support.operator import operator_in
+from tests.support.operator_side import invite as invited
+from tests.support.operator_side import operator_in
 
 BROKER = ("--broker", "mqtt://127.0.0.1:1")
 RELAY = 'relay = { chip = "pinctrl-rp1", line = "GPIO17" }\n'

@@ -13,7 +13,7 @@ from gatewayd.core.enrolment_progress import Step
 from gatewayd.core.invitation import Claim
 from gatewayd.core.topics import EnrolTopics
 from tests.support import commands
-from tests.support.operator import invite, operator_in
+from tests.support.operator_side import invite, operator_in
 
 
 @pytest.fixture

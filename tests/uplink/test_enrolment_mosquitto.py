@@ -15,7 +15,7 @@ from gatewayd.cloud.authority import new_key
 from gatewayd.ports import UpstreamError
 from tests.support import commands
 from tests.support.mosquitto import PROGRAM, documented_mosquitto
-from tests.support.operator import invite, operator_in
+from tests.support.operator_side import invite, operator_in
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="mosquitto is not installed")
 
