@@ -200,6 +200,7 @@ async def release(fitting: Fitting, lock: BoxedLock) -> list[str]:
 @pytest.fixture
 def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
     """Kills before or after anything that is kept and anything that a lock is asked."""
+    monkeypatch.setattr(setup_app, "SCAN_S", 1.0)  # one lock is soon heard
     fuse = Fuse(2**31)
     keep, ask = Site.keep, Commissioner._ask
 
