@@ -235,7 +235,7 @@ class Session(ABC):
             event = self._step(self._inbox.popleft())
             if event is not None:
                 return event
-        if self._broken is not None:
+        if self._broken is not None and self._state is not SessionState.CLOSED:
             raise self._broken
         return None
 

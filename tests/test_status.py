@@ -46,7 +46,7 @@ WHOLE = Status(
     radio_repairs=1,
     storage=StorageStatus(
         free_percent=80, free_mb=16384, kept=True, read_only=True, written_gb=3,
-        life_used_percent=20,
+        life_used_percent=20, own_mb=8, log="log_full", log_troubles=2, missing=3, unrecorded=1,
     ),
     operator=OperatorStatus(
         states={"settings stairwell-7": 3}, orders=9, orders_missing=((1, 1), (4, 6))

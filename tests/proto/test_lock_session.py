@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -610,6 +611,14 @@ def test_a_captured_lock_cannot_be_played_to_a_gateway(make):
 
 
 # --- anything at all ------------------------------------------------------------------------------
+def test_a_session_that_we_have_ended_has_nothing_to_say_about_odd_fragments():
+    session = line_server(nonce=5, ephemeral=55)
+    session.receive_data(b"")
+    session.refuse()
+    assert session.next_event() is None
+    assert session.state is SessionState.CLOSED
+
+
 FRAMES = [
     *(CAPTURED_RESUME, CAPTURED_COMMAND, MESSAGE_1, MESSAGE_2, MESSAGE_3),
     *(CAPTURED_RECORD, HELLO, CAPTURED_ANSWER, ERROR_FRAME, ATTACH, b"\x00"),
@@ -641,6 +650,7 @@ def test_whatever_frames_come_only_remote_errors_come_out(frames, as_lock, resum
 
 
 @given(st.lists(st.sampled_from(FRAMES) | st.binary(max_size=60), max_size=6))
+@hypothesis.example([ERROR_FRAME, b""])  # what follows the peer's last word is no news, however odd
 @settings(max_examples=60, deadline=None)
 def test_whatever_comes_down_a_line_only_remote_errors_come_out(frames):
     session = line_server(nonce=5, ephemeral=55)
