@@ -70,10 +70,14 @@ async def test_tampering_is_told_to_the_journal_the_status_and_the_supervisor(
     watcher = SimpleNamespace(
         ready=lambda: None, alive=lambda: None, stopping=lambda: None, status=heard.append
     )
-    async with gateway(tmp_path, serving=False) as site, kept(site):
+    async with (
+        gateway(tmp_path, serving=False) as site,
+        kept(site),
+        asyncio.TaskGroup() as group,  # a check that fails ends the daemon, and is heard of
+    ):
         daemon = site.gateway.daemon(watcher)
         daemon.watchdog_s = 0.01
-        serving = asyncio.create_task(daemon.serve(site.air.peripheral(GATEWAY_ADDRESS)))
+        serving = group.create_task(daemon.serve(site.air.peripheral(GATEWAY_ADDRESS)))
         await until(lambda: heard == ["serving 1 doors"])
         assert "troubles" not in status(site)["locks"][STREET]
         body(site).tamper(opened=True)
