@@ -20,7 +20,7 @@ from firmware_proto.credential import GatewayCredential, unverified, verify
 from firmware_proto.edhoc import ccs
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.lock_session import LockServerSession
-from firmware_proto.messages import Hello, Message
+from firmware_proto.messages import Anchor, Hello, Message
 from firmware_proto.session import (
     CredentialReceived,
     MessageReceived,
@@ -178,10 +178,14 @@ class LockEmulator:
         session.trust(gateway.key)
         if generation > memory.generation:
             self.body.keep(memory.raised(generation, self.body.now_ms))
+            self._changed()
 
     async def answer(self, message: Message, introduced: Introduction) -> list[Message]:
         """The answers to one message, in order."""
+        standing = self.body.memory.standing
         answer = self.owner.answer(message, introduced)
+        if self.body.memory.standing != standing:
+            self._changed()
         return [answer] if answer is not None else await self.body.answer(message)
 
     def subscribe(self, push: Callable[[], None]) -> None:
@@ -212,7 +216,8 @@ class _Connection:
     def __init__(self, lock: LockEmulator, link: FaultyLink) -> None:
         self._lock = lock
         self._talk = Conversation(link, lock.session(link))
-        self._epoch = lock.body.memory.epoch
+        self._standing = lock.body.memory.standing
+        self._answering = False
         self._shown: bytes | None = None
         self._requests: asyncio.Queue[Message] = asyncio.Queue(_MAX_REQUESTS)
         self._changed = asyncio.Event()
@@ -255,11 +260,12 @@ class _Connection:
             case CredentialReceived(credential=shown):
                 self._shown = shown
                 self._lock.judge(self._talk.session, shown)
+                self._standing = self._lock.body.memory.standing
             case MessageReceived(message):
                 self._requests.put_nowait(message)
             case SecretEstablished(secret):
                 memory = self._lock.body.memory
-                if memory.claimed and memory.epoch == self._epoch:
+                if memory.claimed and not self._overtaken:
                     self._lock.body.keep(replace(memory, secret=secret))
             case PeerRefused():
                 raise LinkClosedError("the gateway refused this lock")
@@ -270,21 +276,37 @@ class _Connection:
         faults = self._lock.faults
         while True:
             message = await self._requests.get()
+            self._stand()
+            self._answering = True
             introduced = Introduction(self._shown, self._talk.session.binding)
             for answer in await self._lock.answer(message, introduced):
                 await asyncio.sleep(faults.answer_after_s)
                 if not faults.mute:
                     await self._send(answer)
-            if self._lock.body.memory.epoch != self._epoch:
+            if isinstance(message, Anchor):  # who brings it stays until the next handshake
+                self._standing = self._lock.body.memory.standing
+            if self._overtaken:
                 await asyncio.sleep(HANG_UP_S)
-                raise LinkClosedError("it belongs to somebody else now")
+            self._stand()
+            self._answering = False
 
     async def _push(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            if self._talk.session.state is SessionState.ESTABLISHED and not self._answering:
+                self._stand()
             if self._may_report:
                 await self._send(self._lock.body.state(None))
+
+    @property
+    def _overtaken(self) -> bool:
+        """Whether another connection has changed whose the lock is, or which gateways it obeys."""
+        return self._lock.body.memory.standing != self._standing
+
+    def _stand(self) -> None:
+        if self._overtaken:
+            raise LinkClosedError("it obeys somebody else now")
 
     @property
     def _may_report(self) -> bool:

@@ -86,6 +86,11 @@ class LockMemory:
         """Whether it belongs to somebody."""
         return self.door != NOBODYS
 
+    @property
+    def standing(self) -> tuple[int, int, int]:
+        """Who is obeyed; a connection from before this changed is obeyed no more."""
+        return self.epoch, self.generation, self.serial
+
     # --- commands -----------------------------------------------------------------
     def command(self, command_id: bytes) -> StoredCommand | None:
         """What is known of a command; the oldest beyond `RESULTS_KEPT` are forgotten."""

@@ -97,6 +97,8 @@ class Owner:
             memory = self._changed(message, introduced)
         except _RefusedError as error:
             return self._done(message.request, error.verdict)
+        if memory.epoch != body.memory.epoch:
+            self._pressed_ms = None  # a press serves once
         body.faults.cut(PowerCut.BEFORE_STORING)
         body.keep(memory)
         body.faults.cut(PowerCut.AFTER_STORING)
@@ -133,7 +135,6 @@ class Owner:
         generation = gateway.doors.get(claim.door)
         if generation is None:
             raise _RefusedError(Reason.WRONG_GATEWAY_DOOR)
-        self._pressed_ms = None
         return memory.taken(claim, generation, self._body.now_ms)
 
     def _prove(self, proof: bytes, introduced: Introduction, purpose: Purpose) -> None:

@@ -35,6 +35,7 @@ from gatewayd.core.model import Verdict
 from gatewayd.emulators.lock import lock_credential
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.emulators.lock_memory import LockMemory, StoredCommand
+from gatewayd.emulators.lock_owner import Introduction
 from gatewayd.emulators.lock_state import Turn
 from gatewayd.lock_connection import GatewayIdentity, LockConnection, LockIdentity, connect
 from gatewayd.ports import LinkClosedError, RadioError
@@ -42,6 +43,7 @@ from tests.support import strangers
 from tests.support.household import (
     DOOR,
     LOCK_ADDRESS,
+    QUICK,
     LockSite,
     Operator,
     new_key,
@@ -369,3 +371,88 @@ async def test_the_store_keeps_an_owner(site: NewLock) -> None:
     found = site.memory
     assert found.root_key == site.root.public_key()
     assert found.command_key == site.command.public_key()
+
+
+# --- several links at once ----------------------------------------------------------------------
+TWO = replace(QUICK, links=2)
+
+
+async def moved_nothing(connection: LockConnection, lock_site: LockSite) -> bool:
+    """Whether a command on this connection comes to nothing, and the lock hangs up."""
+    with contextlib.suppress(LinkClosedError, TimeoutError):
+        await connection.ask(Unlatch(b"x" * 16, LATER, 1), 5.0)
+    async with asyncio.timeout(3):
+        await connection.gone()
+    return lock_site.machine.openings == 0
+
+
+async def test_whoever_came_before_the_claim_commands_nothing_after_it(site: NewLock) -> None:
+    thief = Operator().gateway()
+    async with (
+        site.power(TWO) as lock, connected(site, thief) as early, connected(site) as link,
+    ):  # fmt: skip
+        assert await told(early, Unlatch(ASKED, LATER, 1)) == refused(Reason.UNCLAIMED)
+        lock.owner.press()
+        assert await told(link, site.claim(binding(link))) == CONFIRMED
+        assert await moved_nothing(early, site)
+
+
+async def test_two_at_once_claim_it_once(site: NewLock) -> None:
+    async with site.power(TWO) as lock, connected(site) as one, connected(site) as two:
+        lock.owner.press()
+        both = (told(each, site.claim(binding(each))) for each in (one, two))
+        ends = await asyncio.gather(*both, return_exceptions=True)
+    assert ends.count(CONFIRMED) == 1
+    assert site.memory.epoch == 2
+
+
+async def test_a_lower_generation_loses_its_open_link_and_its_new_session(site: NewLock) -> None:
+    site.claimed()
+    old, new = site.operator.gateway(), site.operator.gateway(doors={DOOR: 4})
+    async with site.power(TWO), connected(site, old) as stolen:
+        assert isinstance(await stolen.ask(GetState(ASKED), 5.0), State)
+        async with connected(site, new) as link:
+            assert isinstance(await link.ask(GetState(ASKED), 5.0), State)
+            secret = site.memory.secret
+            assert await moved_nothing(stolen, site)
+            assert site.memory.secret == secret
+    assert site.memory.generation == 4
+
+
+async def test_a_session_of_a_lower_generation_is_not_remembered(site: NewLock) -> None:
+    site.claimed()
+    old, new = site.operator.gateway(), site.operator.gateway(doors={DOOR: 4})
+    async with site.power(TWO), connected(site, old) as slow:
+        site.faults.answer_after_s = 0.5
+        asking = asyncio.create_task(slow.ask(GetState(ASKED), 5.0))
+        await until(lambda: site.memory.generation == 3)  # it is believed, and not answered yet
+        await asyncio.sleep(0.05)
+        site.faults.answer_after_s = 0
+        async with connected(site, new) as link:
+            assert isinstance(await link.ask(GetState(ASKED), 5.0), State)
+            secret = site.memory.secret
+            with contextlib.suppress(LinkClosedError):
+                await asking
+            assert link.remembered is not None
+            assert secret == site.memory.secret == link.remembered.secret
+
+
+async def test_an_anchor_ends_the_links_of_the_old_keys(site: NewLock) -> None:
+    site.claimed()
+    async with site.power(TWO), connected(site) as thief, connected(site) as link:
+        assert isinstance(await thief.ask(GetState(ASKED), 5.0), State)
+        anchor = Anchor(ASKED, site.anchor(5, new_key()).sign(site.root))
+        assert await told(link, anchor) == CONFIRMED
+        assert await moved_nothing(thief, site)
+        assert isinstance(await link.ask(GetState(ASKED), 5.0), State)
+
+
+async def test_one_press_serves_once(site: NewLock) -> None:
+    site.claimed()
+    async with site.power() as lock, connected(site) as link:
+        lock.owner.press()
+        reset = FactoryReset(ASKED, proof(SECRET, binding(link), Purpose.RESET))
+        assert await told(link, reset) == CONFIRMED
+        introduced = Introduction(site.gateway.credential, b"b" * 32)
+        again = lock.owner.answer(site.claim(b"b" * 32), introduced)
+        assert again == Done(ASKED, *refused(Reason.BUTTON_NEEDED), lock.body.now_ms)
