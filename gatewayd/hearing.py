@@ -56,52 +56,53 @@ async def hear(config: Config, desk: Desk) -> Heard:
         each.in_force = mailbox.holds(kind)
     bindings = wired[StateKind.BINDINGS].in_force
     made = await _provisional(desk.memory)
-    holds = made is not None and made.holds(timekeeper.reading(), bindings)
+    held = made.holding(timekeeper.reading(), bindings)
     said = Said(
         bindings=bindings,
         settings=wired[StateKind.SETTINGS].in_force,
         credential=wired[StateKind.CREDENTIAL].in_force,
-        provisional=made.body if made is not None and holds else None,
+        provisional=tuple(each.body for each in held),
     )
     config, secrets = overridden(config, desk.secrets, desk.trusted.now, said, _log.error)
     config = extras.usable(config, _log.error)
     await mailbox.start()
-    if made is None or not holds:
+    if not held:
         return Heard(mailbox, config, secrets)
-    _log.warning("doors were bound on site; the operator has not confirmed them yet")
-    watching = Watch(made, bindings, desk.memory, timekeeper, desk.restart)
+    mailbox.unconfirmed = tuple(each.name for each in held)
+    _log.warning(
+        "bound on site, and not confirmed by the operator yet: %s", ", ".join(mailbox.unconfirmed)
+    )
+    watching = Watch(Provisional(held, bindings), desk.memory, timekeeper, desk.restart)
     return Heard(mailbox, config, secrets, (Work("provisional bindings", watching.run),))
 
 
-async def bind_on_site(memory: Memory, body: bytes, timekeeper: Timekeeper, box: Mailbox) -> None:
-    """Doors bound by an installer (a body as of BINDINGS) hold from the next start on."""
-    made = Provisional.made(body, timekeeper.reading(), box.holds(StateKind.BINDINGS))
-    await memory.store(MEMORY_NAME, made.encode())
+async def bind_on_site(
+    memory: Memory, door: str, body: bytes | None, timekeeper: Timekeeper, box: Mailbox
+) -> None:
+    """A door as an installer bound it (a body as of BINDINGS), or not, from the next start on."""
+    stated = box.holds(StateKind.BINDINGS)
+    made = await _provisional(memory)
+    now = made.bound(door, body, timekeeper.reading(), stated)
+    await memory.store(MEMORY_NAME, now.encode())
 
 
-async def unbind_on_site(memory: Memory) -> None:
-    """Nothing is bound by an installer any more, from the next start on."""
-    never = b""  # no bindings of the operator are empty, so these hold beside none
-    await memory.store(MEMORY_NAME, Provisional(b"", None, never).encode())
-
-
-async def _provisional(memory: Memory) -> Provisional | None:
+async def _provisional(memory: Memory) -> Provisional:
     stored = await memory.load(MEMORY_NAME)
     try:
-        return None if stored is None else Provisional.decode(stored)
+        return Provisional() if stored is None else Provisional.decode(stored)
     except DamagedBindingsError as error:
         raise StorageError(f"the stored bindings are damaged: {error}") from error
 
 
 @dataclass(slots=True)
 class Watch:
-    """Counts the week of bindings made on site, and ends them."""
+    """Counts the weeks of what was bound on site, and ends each. made: what holds at the start."""
 
     made: Provisional
-    bindings: bytes | None
     memory: Memory
     timekeeper: Timekeeper
     restart: Callable[[], None]
+    _looked_s: float | None = None
 
     async def run(self, pulse: Pulse) -> None:
         """Until cancelled."""
@@ -112,16 +113,16 @@ class Watch:
 
     async def look(self) -> None:
         """Once."""
-        time = self.timekeeper.reading()
-        seen = self.made.seen(time)
-        if seen != self.made:
-            try:
-                await self.memory.store(MEMORY_NAME, seen.encode())
-            except StorageError as error:
-                _log.error("since when doors are bound could not be kept: %s", error)
-                return
-            self.made = seen
-        if not self.made.holds(time, self.bindings):
+        time, now_s = self.timekeeper.reading(), self.timekeeper.instant().boottime_s
+        before_s = now_s if self._looked_s is None else self._looked_s
+        ran_s = int(now_s - before_s)
+        self._looked_s = before_s + ran_s
+        self.made = self.made.seen(time, ran_s)
+        try:
+            await self.memory.store(MEMORY_NAME, self.made.encode())
+        except StorageError as error:
+            _log.error("since when doors are bound could not be kept: %s", error)
+        if len(self.made.holding(time, self.made.stated)) < len(self.made.doors):
             _log.error(
                 "doors that were bound on site were not confirmed in time: they end",
                 extra=about(Message.BOUND_ON_SITE_ENDED),

@@ -95,6 +95,8 @@ class Mailbox:
         handlers: Handlers,
     ) -> None:
         self.trusted = trusted
+        self.unconfirmed: tuple[str, ...] = ()
+        """Doors that run as they were bound on site, until the operator states his."""
         self._register = register
         self._orders = orders
         self._memory = memory
@@ -236,6 +238,7 @@ class Mailbox:
             },
             orders=max((count.highest for count in self._orders.counts.values()), default=0),
             orders_missing=self._orders.holes,
+            unconfirmed=self.unconfirmed,
         )
 
 

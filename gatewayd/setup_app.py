@@ -24,7 +24,7 @@ from gatewayd.commissioning import Commissioner, Met, OperatorKeys, identity
 from gatewayd.config import Report, checks, on_site
 from gatewayd.config.lines import Lines
 from gatewayd.config.model import LockFiles, Relay
-from gatewayd.config.on_site import Binding, ClaimedLock, Setup
+from gatewayd.config.on_site import Binding, ClaimedLock
 from gatewayd.config.provisional import HOLDS_S
 from gatewayd.core.model import Verdict
 from gatewayd.logs import printable
@@ -205,7 +205,7 @@ async def forget_lock(site: Site, door: str) -> list[str]:
     bound = binding is not None and binding.lock is not None
     left = site.setup.with_lock(door, None)
     if bound:
-        await site.bind(left.with_binding(door, None))
+        await site.bind(left.with_binding(door, None), door)
     else:
         site.keep(left)
     with storage_errors(str(lock.key)):
@@ -237,22 +237,21 @@ async def bind_relay(site: Site, door: str, relay: Relay) -> list[str]:
 
 async def _bind(site: Site, door: str, lock: LockFiles | None, relay: Relay | None) -> list[str]:
     site.door(door)
-    now_s = site.now_s
+    now_s, known = site.now_s, site.setup.binding_of(door)
     new = Binding(door=door, since_s=now_s, until_s=now_s + HOLDS_S, lock=lock, relay=relay)
+    same = known is not None and (known.lock, known.relay) == (lock, relay)
+    if known is not None and same and door in site.mailbox.unconfirmed:
+        new = known  # its week goes on
     setup = site.setup.with_binding(door, new)
     report = Report(Lines({}), [])
     checks.check_doors(on_site.place(site.config, setup).doors, report, unbound=True)
     if report.problems:
         raise SetupError(report.problems[0].message, report.problems[0].hint)
-    await site.bind(_from_now(setup, now_s))
+    await site.bind(setup, door)
+    if new is known:
+        return []
     moves = lock.address if lock is not None else f"relay {relay.line}" if relay else ""
     return [f"{door} is moved by {moves}, for 7 days unless the operator confirms it"]
-
-
-def _from_now(setup: Setup, now_s: int) -> Setup:
-    """The daemon counts one week for all that was bound on site, from the last time."""
-    bound = (replace(each, since_s=now_s, until_s=now_s + HOLDS_S) for each in setup.binding)
-    return replace(setup, binding=tuple(bound))
 
 
 async def unbind(site: Site, door: str) -> list[str]:
@@ -260,7 +259,7 @@ async def unbind(site: Site, door: str) -> list[str]:
     site.door(door)
     if site.setup.binding_of(door) is None:
         raise SetupError(f"{door} was not bound on site", "setup bind-door binds it")
-    await site.bind(site.setup.with_binding(door, None))
+    await site.bind(site.setup.with_binding(door, None), door)
     return [f"{door} is not bound on site any more"]
 
 

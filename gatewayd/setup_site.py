@@ -27,7 +27,7 @@ from gatewayd.config import model as config_model
 from gatewayd.config.on_site import Setup
 from gatewayd.core.trust import Trust
 from gatewayd.handlers import Desk
-from gatewayd.hearing import bind_on_site, hear, unbind_on_site
+from gatewayd.hearing import bind_on_site, hear
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
@@ -88,14 +88,11 @@ class Site:
         known = ", ".join(door.id for door in self.config.doors)
         raise SetupError(f"this gateway has no door '{name[:40]}'", f"it has {known}")
 
-    async def bind(self, setup: Setup) -> None:
-        """Keep it, and have the daemon run with what is bound in it. StorageError, KeyFileError."""
-        body = on_site.body(self.config, setup) if setup.binding else None
+    async def bind(self, setup: Setup, door: str) -> None:
+        """Keep it, and have the daemon run with that door so. StorageError, KeyFileError."""
+        body = on_site.body(self.config, setup, door)
         self.keep(setup)
-        if body is None:
-            await unbind_on_site(self.log)
-        else:
-            await bind_on_site(self.log, body, self.timekeeper, self.mailbox)
+        await bind_on_site(self.log, door, body, self.timekeeper, self.mailbox)
 
     @property
     def now_s(self) -> int:

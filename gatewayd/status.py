@@ -127,6 +127,13 @@ class OperatorStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
             description="runs of numbers that were passed over: first and last of each",
         ),
     ] = ()
+    unconfirmed: Annotated[
+        tuple[Name, ...],
+        Meta(
+            max_length=MAX_LOCKS,
+            description="doors bound on site, which end within a week unless bindings are stated",
+        ),
+    ] = ()
 
 
 class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -221,6 +228,7 @@ def _cut_operator(said: OperatorStatus, states: int) -> OperatorStatus:
         states={name: said.states[name] for name in names},
         states_left_out=said.states_left_out + len(said.states) - len(names),
         orders_missing=said.orders_missing[:MAX_HOLES],
+        unconfirmed=said.unconfirmed[:MAX_LOCKS],
     )
 
 

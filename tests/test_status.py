@@ -49,7 +49,8 @@ WHOLE = Status(
         life_used_percent=20, own_mb=8, log="log_full", log_troubles=2, missing=3, unrecorded=1,
     ),
     operator=OperatorStatus(
-        states={"settings stairwell-7": 3}, orders=9, orders_missing=((1, 1), (4, 6))
+        states={"settings stairwell-7": 3}, orders=9, orders_missing=((1, 1), (4, 6)),
+        unconfirmed=("street",),
     ),
     lists=(ListStatus(issuer="housing", uri="https://housing.example/keys", issued_at=1750000000),),
     locks={

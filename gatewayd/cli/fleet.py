@@ -236,8 +236,9 @@ COMMAND: Final = Command(
     Reads what every gateway says of itself from the broker, and remembers when each was last
     connected. Nobody signs these statuses: whoever may publish on the broker may invent them, and
     nothing here opens a door or believes a log. Alarms: offline, missing, unreadable, clock
-    unknown, no radio, low battery, lock trouble, lock not reached, log not pulled, storage low,
-    storage worn, storage failed, other version, no place; docs/operator.md has what each means.
+    unknown, no radio, low battery, lock trouble, lock not reached, log not pulled, not
+    confirmed, storage low, storage worn, storage failed, other version, no place; docs/operator.md
+    has what each means.
 
     Changes reach gateways in rings: ring 1 is one percent of them, ring 5 four more, ring 100 all
     others. Which gateway is in which follows from its name alone and never changes. `--ring 1`

@@ -92,6 +92,8 @@ def _alarms(told: Status) -> Iterable[tuple[str, str]]:
     if told.operator is not None and told.operator.orders_missing:
         runs = told.operator.orders_missing
         yield "orders_missing", _joined([f"{first} to {last}" for first, last in runs])
+    if told.operator is not None and told.operator.unconfirmed:
+        yield "not_confirmed", _joined(list(told.operator.unconfirmed))
     if told.storage is not None:
         yield from _storage_alarms(told.storage)
     low = [

@@ -180,12 +180,14 @@ def _placed(door: Door, setup: Setup) -> Door:
     return door if binding is None else replace(door, lock=binding.lock, relay=binding.relay)
 
 
-def body(config: Config, setup: Setup) -> bytes:
-    """What was bound, in the form of an operator's BINDINGS, for the daemon.
+def body(config: Config, setup: Setup, name: str) -> bytes | None:
+    """A door that was bound, in the form of an operator's BINDINGS, for the daemon; None: not.
 
-    KeyFileError for a lock's key that cannot be read, and for doors that cannot be so.
+    KeyFileError for a lock's key that cannot be read, and for a door that cannot be so.
     """
-    doors = [door for door in place(config, setup).doors if setup.binding_of(door.id)]
+    if setup.binding_of(name) is None:
+        return None
+    doors = [door for door in place(config, setup).doors if door.id == name]
     text = "".join(f"[[door]]\n{_table(door, config.gateway.state)}" for door in doors)
     keys = {
         door.lock.key.name: keyfiles.read_p256_public(door.lock.key, "lock key")

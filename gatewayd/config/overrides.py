@@ -6,7 +6,7 @@ to start: the other doors open.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -30,8 +30,8 @@ class Said:
     bindings: bytes | None = None
     settings: bytes | None = None
     credential: bytes | None = None
-    provisional: bytes | None = None
-    """Bindings made on site, as long as they hold."""
+    provisional: tuple[bytes, ...] = ()
+    """Bindings made on site, as long as they hold; each of one door."""
 
 
 def credential(data: bytes, secrets: Secrets, trust: Trust) -> GatewayCredential:
@@ -54,8 +54,8 @@ def overridden(
     bound = Bindings(config.doors, secrets.lock_keys)
     if said.bindings is not None:
         bound = _parsed("bindings", said.bindings, bound, tell)
-    if said.provisional is not None:
-        bound = _with_provisional(bound, _parsed("bindings", said.provisional, bound, tell), tell)
+    if said.provisional:
+        bound = _with_provisional(bound, said.provisional, tell)
     doors = _with_policies(bound.doors, said, tell)
     bare = [door for door in doors if door.lock is None and door.relay is None]
     for door in bare:
@@ -90,16 +90,21 @@ def _parsed(name: str, body: bytes, otherwise: Bindings, tell: Callable[[str], N
         return otherwise
 
 
-def _with_provisional(bound: Bindings, made: Bindings, tell: Callable[[str], None]) -> Bindings:
+def _with_provisional(
+    bound: Bindings, bodies: Iterable[bytes], tell: Callable[[str], None]
+) -> Bindings:
     """Doors made on site go before others of the same names."""
-    names = {door.id for door in made.doors}
-    doors = (*(door for door in bound.doors if door.id not in names), *made.doors)
+    nothing = Bindings((), {})
+    parsed = [_parsed("provisional bindings", body, nothing, tell) for body in bodies]
+    made = {door.id: door for each in parsed for door in each.doors}
+    keys = {door: key for each in parsed for door, key in each.lock_keys.items()}
+    doors = (*(door for door in bound.doors if door.id not in made), *made.values())
     report = Report(lines.Lines({}), [])
     checks.check_doors(doors, report)
     if report.problems:
         tell(f"the provisional bindings are not used: {report.problems[0].message}")
         return bound
-    return Bindings(doors, {**bound.lock_keys, **made.lock_keys})
+    return Bindings(doors, {**bound.lock_keys, **keys})
 
 
 def _with_policies(

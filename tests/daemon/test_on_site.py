@@ -117,14 +117,22 @@ def test_what_was_bound_goes_before_the_configuration(tmp_path: Path) -> None:
     installed, _ = config.load_all(fitting.config, as_installed=True)
     assert installed.doors[0].lock is None
     assert installed.doors[1].relay == Relay(chip="gpiochip9", line=3)
-    bound = stated.bindings(on_site.body(installed, full(fitting.state)))
-    assert bound.lock_keys == {"street": key}
-    assert [(door.id, door.latch_ms) for door in bound.doors] == [("street", 500), ("cellar", 500)]
-    assert bound.doors[1].relay == cellar.relay
+    setup = full(fitting.state)
+    one, two = (
+        stated.bindings(on_site.body(installed, setup, door) or b"")
+        for door in ("street", "cellar")
+    )
+    assert (one.lock_keys, two.lock_keys) == ({"street": key}, {})
+    assert [(door.id, door.latch_ms) for door in (*one.doors, *two.doors)] == [
+        ("street", 500),
+        ("cellar", 500),
+    ]
+    assert two.doors[0].relay == cellar.relay
+    assert on_site.body(installed, setup.with_binding("cellar", None), "cellar") is None
 
 
 def test_a_binding_without_its_key_is_not_told(tmp_path: Path) -> None:
     fitting = make_fitting(tmp_path)
     installed, _ = config.load_all(fitting.config, as_installed=True)
     with pytest.raises(KeyFileError, match="does not exist"):
-        on_site.body(installed, full(fitting.state))
+        on_site.body(installed, full(fitting.state), "street")

@@ -19,7 +19,13 @@ from gatewayd import extras, retirement
 from gatewayd.cloud.authority import Authority, GatewayKeys, new_key
 from gatewayd.config import Config, Secrets, load_all, stated
 from gatewayd.config.overrides import Said, overridden
-from gatewayd.config.provisional import HOLDS_S, MEMORY_NAME, DamagedBindingsError, Provisional
+from gatewayd.config.provisional import (
+    HOLDS_S,
+    MEMORY_NAME,
+    DamagedBindingsError,
+    OneDoor,
+    Provisional,
+)
 from gatewayd.core import envelope, state
 from gatewayd.core.envelope import Floor, Kind, Retire, Statement, TimeAnswer
 from gatewayd.core.model import ClockState, EntryKind, Fact, Instant, TimeReading, Verdict
@@ -148,7 +154,7 @@ def test_any_body_is_read_or_refused(text: str, keys: dict[str, bytes]) -> None:
 
 
 # --- what a start makes of them ---------------------------------------------------------------
-def made_of(site: Site, **said: bytes) -> tuple[Config, Secrets, list[str]]:
+def made_of(site: Site, **said: Any) -> tuple[Config, Secrets, list[str]]:
     told: list[str] = []
     config, secrets = load_all(site.config)
     trust = site.authority.trust()
@@ -199,7 +205,7 @@ def test_what_does_not_fit_is_told_and_the_rest_opens(site: Site) -> None:
         {"credential": b""},
         {"bindings": b""},
         {"settings": b""},
-        {"provisional": b""},
+        {"provisional": (b"",)},
     ):
         config, secrets, told = made_of(site, **said)
         before = load_all(site.config)
@@ -212,12 +218,12 @@ def test_what_does_not_fit_is_told_and_the_rest_opens(site: Site) -> None:
 
 def test_doors_bound_on_site_go_before_others_of_their_names(site: Site) -> None:
     one = DOORS.partition('[[door]]\nid = "cellar"')[0]
-    config, secrets, told = made_of(site, provisional=bindings_of(site, one))
+    config, secrets, told = made_of(site, provisional=(bindings_of(site, one),))
     assert {door.id for door in config.doors} == {"street", "cellar"}
     assert secrets.lock_keys["street"] == LOCK  # type: ignore[index] # a door's name
     assert not told
     clash = one.replace("F4:77", "F4:02")  # the address of the cellar's lock
-    config, _, told = made_of(site, provisional=bindings_of(site, clash))
+    config, _, told = made_of(site, provisional=(bindings_of(site, clash),))
     assert config == load_all(site.config)[0]
     assert "already" in told[0]
 
@@ -237,28 +243,56 @@ def reading(now_s: int, state_: ClockState = ClockState.TRUSTED, floor_s: int = 
     return TimeReading(state_, now_s, 1.0, floor_s or now_s)
 
 
+def made(now: TimeReading, stated: bytes | None = None) -> Provisional:
+    return Provisional().bound("street", b"body", now, stated)
+
+
+def held(now: Provisional, time: TimeReading, stated: bytes | None = None) -> list[str]:
+    return [each.name for each in now.holding(time, stated)]
+
+
 def test_a_week_is_counted_by_what_has_certainly_passed() -> None:
-    made = Provisional.made(b"body", reading(NOW), None)
-    assert made.holds(reading(NOW + HOLDS_S - 1), None)
-    assert made.holds(reading(NOW + HOLDS_S, floor_s=NOW), None)
-    assert not made.holds(reading(NOW + HOLDS_S), None)
-    assert not made.holds(reading(NOW), b"stated since")
+    site = made(reading(NOW))
+    assert held(site, reading(NOW + HOLDS_S - 1)) == ["street"]
+    assert held(site, reading(NOW + HOLDS_S, floor_s=NOW)) == ["street"]
+    assert held(site, reading(NOW + HOLDS_S)) == []
+    assert held(site, reading(NOW), b"stated since") == []
 
 
-def test_a_week_begins_when_the_time_is_known() -> None:
-    made = Provisional.made(b"body", reading(5, ClockState.UNKNOWN), b"stated")
-    assert made.since_s is None
-    assert made.holds(reading(NOW, ClockState.UNKNOWN), b"stated")
-    seen = made.seen(reading(NOW))
-    assert seen.since_s == NOW
-    assert seen.seen(reading(NOW + 9)) is seen
+@pytest.mark.parametrize("state_", [ClockState.UNKNOWN, ClockState.HOLDOVER])
+def test_a_clock_that_was_set_makes_no_week_longer(state_: ClockState) -> None:
+    late = NOW + 400 * 86_400  # a battery-backed clock that was set before the start
+    site = made(reading(late, state_, floor_s=NOW))
+    for _ in range(6):
+        site = site.seen(reading(late, state_, floor_s=NOW), HOLDS_S // 7)
+    assert held(site, reading(late, state_, floor_s=NOW)) == ["street"]
+    known = site.seen(reading(NOW), 0)  # the time is known at last, and six days have passed
+    assert held(known, reading(NOW + HOLDS_S // 7 + 6)) == []
+    site = site.seen(reading(5, state_, floor_s=1), HOLDS_S // 7 + 7)
+    assert held(site, reading(5, state_, floor_s=1)) == []
+
+
+def test_binding_again_prolongs_nothing_and_brings_nothing_back() -> None:
+    site = made(reading(NOW))
+    day = 86_400
+    site = site.bound("cellar", b"other", reading(NOW + 3 * day), None)
+    site = site.bound("street", b"body", reading(NOW + 6 * day), None)
+    assert held(site, reading(NOW + 7 * day)) == ["cellar"]
+    site = site.bound("street", b"body", reading(NOW + 8 * day), None)  # it had ended
+    assert held(site, reading(NOW + 8 * day)) == ["cellar", "street"]
+    site = site.bound("street", b"another", reading(NOW + 9 * day), b"stated")
+    assert held(site, reading(NOW + 9 * day), b"stated") == ["street"]  # the cellar is stated
+    assert held(site.bound("street", None, reading(NOW), b"stated"), reading(NOW), b"stated") == []
 
 
 def test_it_is_stored_and_read_strictly() -> None:
-    for made in (Provisional(b"b", None, None), Provisional(b"b", NOW, b"s")):
-        data = made.encode()
-        assert Provisional.decode(data) == made
-        for wrong in (b"", data[:-1], cbor.encode([]), cbor.encode([1, b"", True, b""])):
+    doors = (OneDoor("a", b"b"), OneDoor("b", b"", NOW, 7))
+    for site in (Provisional(), Provisional(doors, b"s")):
+        data = site.encode()
+        assert Provisional.decode(data) == site
+        cut = [data[:at] for at in range(len(data))]
+        odd = ([], [2, {"a": [b"", True, 0]}, None], [2, {1: [b"", 0, 0]}, None], [1, {}, None])
+        for wrong in (*cut, data + b"\0", *map(cbor.encode, odd)):
             with pytest.raises(DamagedBindingsError):
                 Provisional.decode(wrong)
 
@@ -366,44 +400,68 @@ async def test_a_state_that_cannot_be_meant_is_refused_at_the_door(site: Site) -
     assert gateway.restarts == 0
 
 
+async def bound(gateway: Gateway, heard: Heard, body: bytes) -> None:
+    await bind_on_site(gateway.memory, "street", body, gateway.timekeeper, heard.mailbox)
+
+
 async def test_what_was_bound_on_site_holds_until_the_operator_speaks(site: Site) -> None:
     gateway = Gateway(site)
     heard = await gateway.start()
-    await bind_on_site(gateway.memory, bindings_of(site), gateway.timekeeper, heard.mailbox)
+    await bound(gateway, heard, bindings_of(site))
     heard = await gateway.start()
     assert heard.config.doors[0].latch_ms == 2500
     assert [work.name for work in heard.work] == ["provisional bindings"]
+    assert heard.mailbox.report().unconfirmed == ("street",)
     await heard.mailbox.deliver(says(site, StateKind.BINDINGS, bindings_of(site, DOORS + "\n")))
     heard = await gateway.start()
     assert (heard.work, heard.config.doors[0].latch_ms) == ((), 2500)
+    assert heard.mailbox.report().unconfirmed == ()
 
 
 async def test_what_nobody_confirmed_ends_after_a_week(site: Site) -> None:
     gateway = Gateway(site)
     heard = await gateway.start()
-    await bind_on_site(gateway.memory, bindings_of(site), gateway.timekeeper, heard.mailbox)
+    await bound(gateway, heard, bindings_of(site))
     await gateway.start()
     gateway.clock.boottime_s += HOLDS_S + 3600
     heard = await gateway.start()
     assert (heard.work, heard.config.doors[0].latch_ms) == ((), 5000)
 
 
-async def test_the_watch_begins_the_week_keeps_it_and_ends_it(site: Site) -> None:
+async def test_the_watch_counts_the_week_and_ends_it(site: Site) -> None:
     gateway = Gateway(site)
     await gateway.start()
-    made = Provisional(b"body", None, None)
-    watch = Watch(made, None, gateway.memory, gateway.timekeeper, gateway._restart)
+    begun = Provisional((OneDoor("street", b"body"),))
+    watch = Watch(begun, gateway.memory, gateway.timekeeper, gateway._restart)
     gateway.memory.failing = True
     await watch.look()
-    assert watch.made == made
     gateway.memory.failing = False
     await watch.look()
-    assert await gateway.memory.load(MEMORY_NAME) == watch.made.encode() != made.encode()
+    assert await gateway.memory.load(MEMORY_NAME) == watch.made.encode() != begun.encode()
+    gateway.clock.boottime_s += 0.7
     await watch.look()
-    assert gateway.restarts == 0
-    gateway.clock.boottime_s += HOLDS_S + 3600
+    gateway.clock.boottime_s += 0.7
+    await watch.look()
+    assert (watch.made.doors[0].ran_s, gateway.restarts) == (1, 0)
+    gateway.clock.boottime_s += HOLDS_S
     await watch.look()
     assert gateway.restarts == 1
+
+
+async def test_who_never_learns_the_time_counts_what_it_ran(site: Site) -> None:
+    gateway = Gateway(site)
+    gateway.clock.wall_s = NOW - 86_400  # provisioning is not believed
+    heard = await gateway.start()
+    await bound(gateway, heard, bindings_of(site))
+    days = 0
+    while (heard := await gateway.start()).work:
+        days += 1
+        watch = heard.work[0].run.__self__  # type: ignore[attr-defined]
+        await watch.look()
+        gateway.clock.boottime_s += 86_400
+        await watch.look()
+    assert (days, gateway.restarts) == (7, 1)
+    assert gateway.timekeeper.reading().state is ClockState.UNKNOWN
 
 
 async def test_damage_on_disk_is_said(site: Site) -> None:
@@ -529,9 +587,8 @@ async def test_the_watch_runs_until_it_is_cancelled(site: Site) -> None:
 
     gateway = Gateway(site)
     await gateway.start()
-    watch = Watch(
-        Provisional(b"", NOW, b"other"), None, gateway.memory, gateway.timekeeper, gateway._restart
-    )
+    over = Provisional((OneDoor("street", b"", NOW - 2 * HOLDS_S),))
+    watch = Watch(over, gateway.memory, gateway.timekeeper, gateway._restart)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await watch.run(UNWATCHED)

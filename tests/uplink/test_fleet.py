@@ -72,6 +72,11 @@ def test_a_fleet_that_is_well_has_no_alarms() -> None:
             "orders_missing",
             "1 to 1, 4 to 6",
         ),
+        (
+            changed(operator=OperatorStatus(unconfirmed=("street", "cellar"))),
+            "not_confirmed",
+            "street, cellar",
+        ),
         (changed(radio="no adapter"), "no_radio", "no adapter"),
         (changed(unpulled_days=7), "log_not_pulled", "7 days"),
         (changed(storage=StorageStatus(free_percent=9)), "storage_low", "9 % free"),

@@ -171,9 +171,9 @@ BIND: Final = Command(
     description="""
     Binds a door to the lock that was claimed for it, or with --relay to a GPIO line of this
     machine, whatever the configuration says of it. The binding is provisional: it ends after 7
-    days, or when the operator states what moves the doors of this gateway. Doing it again begins
-    anew, for all doors bound on site; `setup unbind-door` undoes it. The daemon takes it up when it
-    is started.
+    days, or when the operator states what moves the doors of this gateway. Doing it again changes
+    nothing, and does not prolong it; `setup unbind-door` undoes it. The daemon takes it up when it
+    is started, and tells the operator that the door awaits his word.
     """,
     run=_bind,
     arguments=_bind_arguments,
