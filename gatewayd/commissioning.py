@@ -114,11 +114,8 @@ class Commissioner:
             if connection is not None:
                 await asyncio.shield(connection.close())
 
-    async def whose_label(self, label: Label, heard: Sequence[Sighting]) -> str:
-        """Which of the locks that were heard has this label; the strongest are asked first.
-
-        RadioError when none of them has.
-        """
+    async def whose_label(self, label: Label, heard: Sequence[Sighting]) -> str | None:
+        """Which of the locks that were heard has this label; the strongest are asked first."""
         for sighting in heard:
             lock = identity(label.key, NOBODYS, sighting.address)
             try:
@@ -127,10 +124,7 @@ class Commissioner:
             except RadioError:
                 continue
             return sighting.address
-        raise RadioError(
-            f"none of {len(heard)} lock(s) that belong to nobody has this label",
-            "is it the label of this very lock, and is the lock's radio awake? press its button",
-        )
+        return None
 
     async def blink(self, met: Met) -> None:
         """Let people see which lock it is."""

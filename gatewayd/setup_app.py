@@ -7,6 +7,7 @@ the lock, never assumed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from gatewayd.ports import Lookout, RadioError, Sighting
 from gatewayd.setup_site import SetupError, Site, entropy, open_radio
 
 SCAN_S: Final = 5.0
+ROUND_S: Final = 1.0
+"""Who was heard so far is asked then; a lock that is near is among the first."""
 _HINTS: Final = {
     Reason.BAD_CLAIM: "read the label again: its secret is not this lock's",
     Reason.BUTTON_NEEDED: "press the button of the lock, then try again within two minutes",
@@ -84,8 +87,7 @@ async def claim_lock(
     key_file = site.state / f"lock-{key_id(label.key).hex()}.pub.pem"
     async with open_radio(site, unclaimed=True) as central:
         party = _party(site, central, sees)
-        seen = [Sighting(address, None)] if address else await central.look(SCAN_S, sees.heard)
-        found = await party.whose_label(label, seen)
+        found = await _with_label(party, central, label, address, sees)
         async with party.meet(identity(label.key, NOBODYS, found)) as met:
             lock = ClaimedLock(door=door, address=found, key=key_file, stage="claiming")
             _keep_key(key_file, label.key)
@@ -103,6 +105,23 @@ async def claim_lock(
             "the same command again goes on",
         )
     return _claimed(site, lock, ours)
+
+
+async def _with_label(
+    party: Commissioner, central: Lookout, label: Label, address: str | None, sees: Installer
+) -> str:
+    """The address of the lock with a label. Everybody is asked once, after `SCAN_S` nobody more."""
+    asked: set[str] = set()
+    for _ in range(1 if address else math.ceil(SCAN_S / ROUND_S)):
+        around = [Sighting(address, None)] if address else await central.look(ROUND_S, sees.heard)
+        heard = [each for each in around if each.address not in asked]
+        if (found := await party.whose_label(label, heard)) is not None:
+            return found
+        asked.update(each.address for each in heard)
+    raise RadioError(
+        f"none of {len(asked)} lock(s) that belong to nobody has this label",
+        "is it the label of this very lock, and is the lock's radio awake? press its button",
+    )
 
 
 async def _goes_on(site: Site, known: ClaimedLock, label: Label | None) -> list[str] | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from firmware_proto.claiming import Label
 from firmware_proto.statements import Reset
 from gatewayd import config, setup_app
 from gatewayd.adapters.sqlite import open_log
@@ -14,7 +16,8 @@ from gatewayd.commissioning import Commissioner
 from gatewayd.config import on_site
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.keyfiles import create_files, private_pem, public_pem
-from gatewayd.ports import RadioError
+from gatewayd.lock_connection import GatewayIdentity
+from gatewayd.ports import RadioError, Sighting
 from gatewayd.setup_app import Installer
 from gatewayd.setup_site import SetupError, Site, open_site
 from tests.support.commands import Ran, completed, finished, run, running
@@ -186,6 +189,31 @@ def test_a_damaged_file_is_named_with_its_line(fitting: Fitting) -> None:
     assert any("setup.toml:3" in problem.message for problem in caught.value.problems)
 
 
+class Rounds:
+    """Locks that are heard round by round, and dialled in vain."""
+
+    def __init__(self, *rounds: str) -> None:
+        self.rounds = list(rounds)
+        self.dialled = ""
+
+    async def look(self, seconds: float, heard: object) -> list[Sighting]:
+        return [Sighting(name, None) for name in self.rounds.pop(0)]
+
+    async def dial(self, address: str) -> NoReturn:
+        self.dialled += address
+        raise RadioError("away")
+
+
+async def test_each_lock_is_asked_for_the_label_once_and_as_soon_as_it_was_heard() -> None:
+    central = Rounds("b", "ba", "", "abc", "c")
+    identity = GatewayIdentity(new_key(), b"")
+    party = Commissioner(central, identity, setup_app.entropy())  # type: ignore[arg-type] # as much
+    label = Label(new_key().public_key(), bytes(16))
+    with pytest.raises(RadioError, match=r"none of 3 lock\(s\)"):
+        await setup_app._with_label(party, central, label, None, Installer())  # type: ignore[arg-type]
+    assert (central.dialled, central.rounds) == ("bac", [])
+
+
 # --- cut off anywhere -------------------------------------------------------------------------
 async def claim(fitting: Fitting, lock: BoxedLock) -> list[str]:
     async with open_site(fitting.config) as site:
@@ -200,7 +228,6 @@ async def release(fitting: Fitting, lock: BoxedLock) -> list[str]:
 @pytest.fixture
 def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
     """Kills before or after anything that is kept and anything that a lock is asked."""
-    monkeypatch.setattr(setup_app, "SCAN_S", 1.0)  # one lock is soon heard
     fuse = Fuse(2**31)
     keep, ask = Site.keep, Commissioner._ask
 

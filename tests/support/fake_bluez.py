@@ -213,7 +213,11 @@ class FakeBluez:
             self.on_notification(changed["Value"])
 
     def _spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+        async def until_the_bus_ends() -> None:
+            with contextlib.suppress(ConnectionError):
+                await work
+
+        task = asyncio.create_task(until_the_bus_ends())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

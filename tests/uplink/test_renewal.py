@@ -134,7 +134,9 @@ def test_what_is_not_ours_to_renew_is_used_as_it_is(box: Path, caplog) -> None: 
 
 
 @pytest.mark.parametrize(
-    ("state", "known_s"), [(ClockState.TRUSTED, START + 61), (ClockState.UNKNOWN, START)]
+    ("state", "known_s"),
+    [(ClockState.TRUSTED, START + 61), (ClockState.UNKNOWN, START)],
+    ids=("trusted", "unknown"),
 )
 def test_the_daemon_asks_by_its_own_time_and_without_one_by_its_floor(
     box: Path, state: ClockState, known_s: int
