@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -31,7 +31,8 @@ from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
-from gatewayd.core.envelope import Retire
+from gatewayd.core.answers import Opened
+from gatewayd.core.envelope import Retire, Statement
 from gatewayd.core.model import DoorId, GatewayId, origin_of
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
@@ -253,7 +254,16 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
 
         extra.append(
             uplink_app.uplink(
-                config, config.uplink, secrets, log, mailbox, times, grown, health.status, standing
+                config,
+                config.uplink,
+                secrets,
+                log,
+                mailbox,
+                times,
+                grown,
+                health.status,
+                standing,
+                await _helpdesk(config, doors, around, receipts, log),
             )
         )
     return Daemon(
@@ -361,6 +371,22 @@ def _door(
     identity = DoorIdentity(DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.settings)
     actuator = actuators[identity.id]
     return Door(identity, actuator.lock, around, actuator.budget)
+
+
+async def _helpdesk(
+    config: Config,
+    doors: Mapping[DoorId, Door],
+    around: Surroundings,
+    receipts: Receipts,
+    memory: Memory,
+) -> Callable[[Statement], Awaitable[Opened | None]] | None:
+    """Who may open from afar; nobody, unless this machine's own configuration says so."""
+    if config.helpdesk is None:
+        return None
+    from gatewayd.helpdesk import Helpdesk  # noqa: PLC0415 - few gateways have one
+
+    enabled = map(DoorId, config.helpdesk.doors)
+    return (await Helpdesk.load(doors, tuple(enabled), around, receipts, memory)).obey
 
 
 async def _request_secret(memory: Memory, entropy: Entropy) -> bytes:

@@ -11,15 +11,18 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from firmware_proto import cbor
 from gatewayd.adapters.broker_guard import Limits
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
 from gatewayd.adapters.sealing import SealingError, unseal
 from gatewayd.adapters.sqlite_cloud import open_cloud
+from gatewayd.cloud import ask as asking
 from gatewayd.cloud.outbox import Message
 from gatewayd.cloud.pull import PATIENCE, Operator, Patience, Progress, Puller, Source, UnsealError
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.checkpoint import SignatureType, Verifier
+from gatewayd.core.envelope import Statement
 from gatewayd.core.merkle import CompactRange, leaf_hash
 from gatewayd.core.pull import MAX_SEALED_BYTES
 from gatewayd.core.topics import GatewayTopics
@@ -138,6 +141,28 @@ class Cloud:
         )
         async with Mqtt(settings).connect() as session:
             yield Puller(session, source, operator)
+
+
+async def ask(  # noqa: PLR0913, PLR0917 - see cloud.ask.ask
+    broker: BrokerFiles,
+    source: Source,
+    order: Statement,
+    signed: bytes,
+    seal: ec.EllipticCurvePrivateKey,
+    patience_s: float,
+) -> cbor.Value:
+    """What a gateway answers to an order. NoAnswerError, UpstreamError."""
+    host, port, tls = broker.where()
+    settings = MqttSettings(
+        host=host,
+        port=port,
+        tls=tls,
+        client_id=f"cloud-{SystemEntropy().token_bytes(4).hex()}",
+        subscriptions=GatewayTopics(source.gateway).for_cloud,
+        limits=Limits(packet_bytes=2 * MAX_SEALED_BYTES, bytes_per_minute=2**30),
+    )
+    async with Mqtt(settings).connect() as session:
+        return await asking.ask(session, source, order, signed, _unsealer(seal), patience_s)
 
 
 async def publish(broker: BrokerFiles, messages: Sequence[Message]) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from firmware_proto.codes import ID_BYTES, Action, Outcome, Presence, Reason
+from gatewayd import joining
 from gatewayd.budget import Budget
 from gatewayd.core import requests, unlock
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import (
     INTERRUPTED,
+    NEVER,
     Asked,
     Command,
     CommandId,
@@ -25,7 +27,6 @@ from gatewayd.core.model import (
     EntryKind,
     Fact,
     PastRequest,
-    Record,
     Verdict,
     WithoutLog,
 )
@@ -57,6 +58,17 @@ class Ask:
     request_id: bytes
     action: Action
     presence: Presence
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What the operator asks of this door, who has decided already that it may be.
+
+    `name` is the order's (`Statement.name`): for the log, and the scope of the id.
+    """
+
+    id: bytes
+    name: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,28 +171,62 @@ class Door:
             raise RequestConflictError
         return await answering.answered()
 
+    async def obey(self, order: Ordered) -> Answer:
+        """Record, act: as `open`, for the operator, and by the log alone.
+
+        The entry that names the order comes first; what follows is about it.
+        """
+        asked = self._ordered(order)
+        async with self._gate:
+            try:
+                past = await self._around.log.past_request(asked.key)
+                admission = self._admission(asked, past)
+                if isinstance(admission, requests.Replay):
+                    return past_answer(past)
+                verdict = Verdict(Outcome.UNKNOWN, Reason.OK)
+                fact = replace(self._fact(EntryKind.ORDERED, verdict), order=order.name)
+                seq = await self._around.log.append(fact)
+            except StorageError as error:
+                return Answer(Verdict(Outcome.REFUSED, error.reason))
+            answering = self._answer(asked, admission, NEVER, seq)
+        return await answering.answered()
+
+    async def became_of(self, order: Ordered) -> Answer:
+        """What the log knows of an order that was heard before. StorageError."""
+        return past_answer(await self._around.log.past_request(self._ordered(order).key))
+
     def _answer(
-        self, asked: requests.Request, admission: requests.Admission, without_log: WithoutLog
+        self,
+        asked: requests.Request,
+        admission: requests.Admission,
+        without_log: WithoutLog,
+        ordered: int = 0,
     ) -> Answering:
         """A task of the door's own: whoever asks the same again waits for the same answer.
 
-        Until that is on disk nobody else could know that this was asked.
+        Until that is on disk nobody else could know that this was asked. `ordered`: the
+        entry with the operator's order.
         """
         if isinstance(admission, requests.New):
-            self._begin(asked, without_log)
+            self._begin(asked, without_log, ordered)
         task = self._around.tasks.create_task(
-            self._share(asked, self._opening, without_log), name=f"answer {self.identity.id}"
+            self._share(asked, self._opening, without_log, ordered),
+            name=f"answer {self.identity.id}",
         )
         self._answering[asked.key] = Answering(asked, task)
         task.add_done_callback(lambda _: self._answering.pop(asked.key))
         return self._answering[asked.key]
 
     async def _share(
-        self, asked: requests.Request, opening: Opening | None, without_log: WithoutLog
+        self,
+        asked: requests.Request,
+        opening: Opening | None,
+        without_log: WithoutLog,
+        ordered: int,
     ) -> Answer:
         """The answer of the opening that `asked` began, joined, or came just after."""
         if opening is None:
-            return await self._note(asked, self._confirmed_by, ALREADY_OPEN, without_log)
+            return await self._note(asked, self._confirmed_by, ALREADY_OPEN, without_log, ordered)
         answer = await opening.answered()
         while not_logged(answer.verdict):  # there is no command to share in
             mine = opening.in_flight.request == asked
@@ -191,7 +237,8 @@ class Door:
             answer = await opening.answered()
         if opening.in_flight.request == asked:
             return answer
-        return await self._note(asked, opening.in_flight.command, answer.verdict, without_log)
+        command = opening.in_flight.command
+        return await self._note(asked, command, answer.verdict, without_log, ordered)
 
     def running(self, request_key: bytes) -> Answering | None:
         """The answer that is being made for this request, whoever began the opening."""
@@ -234,25 +281,38 @@ class Door:
             presence=ask.presence,
         )
 
-    def _admit(
-        self, ask: Ask, asked: requests.Request, past: PastRequest | None
-    ) -> tuple[requests.Admission, Decision]:
-        admission = requests.admit(
+    def _ordered(self, order: Ordered) -> requests.Request:
+        return requests.request(
+            self._around.secret,
+            order.name,
+            order.id,
+            door=self.identity.id,
+            action=Action.OPEN,
+            presence=Presence.TAP,
+        )
+
+    def _admission(self, asked: requests.Request, past: PastRequest | None) -> requests.Admission:
+        return requests.admit(
             asked,
             past=past,
             in_flight=None if self._opening is None else self._opening.in_flight,
             last_confirmed=self._confirmed,
             now_s=self._around.timekeeper.instant().boottime_s,
         )
+
+    def _admit(
+        self, ask: Ask, asked: requests.Request, past: PastRequest | None
+    ) -> tuple[requests.Admission, Decision]:
+        admission = self._admission(asked, past)
         decision = self._rights.decide(ask.token, ask.action, ask.presence)
         if not isinstance(admission, requests.Replay | requests.Conflict):
             self._rights.asked(ask.token)
         return admission, decision
 
     # --- acting -------------------------------------------------------------------------
-    def _begin(self, asked: requests.Request, without_log: WithoutLog) -> Opening:
+    def _begin(self, asked: requests.Request, without_log: WithoutLog, ordered: int = 0) -> Opening:
         command = CommandId(self._around.entropy.token_bytes(ID_BYTES))
-        opening = Opening(requests.InFlight(asked, command), self._reach, without_log)
+        opening = Opening(requests.InFlight(asked, command), self._reach, without_log, ordered)
         self._opening = opening
         self._running = self._around.tasks.create_task(
             self._run(opening), name=f"opening {self.identity.id}"
@@ -305,28 +365,11 @@ class Door:
         command: CommandId,
         verdict: Verdict,
         without_log: WithoutLog,
+        ordered: int,
     ) -> Answer:
-        """This holder shares an opening that another one began; it is recorded all the same."""
         shared = Asked(asked.key, asked.content, command)
-        fact = self._fact(EntryKind.JOINED, verdict)
-        try:
-            seq = await self._around.log.append(fact, asked=shared)
-        except StorageError as error:
-            if error.reason not in without_log.reserve:
-                return Answer(Verdict(Outcome.REFUSED, error.reason))
-            return await self._note_in_reserve(fact, shared, without_log)
-        record = Record(seq, self.identity.id, self._around.timekeeper.reading().now_s)
-        return Answer(verdict, record)
-
-    async def _note_in_reserve(self, fact: Fact, shared: Asked, without_log: WithoutLog) -> Answer:
-        emergency = without_log.unrecorded
-        try:
-            await self._around.log.reserve(fact, asked=shared, emergency=emergency)
-        except StorageError as error:
-            if not emergency:
-                return Answer(Verdict(Outcome.REFUSED, error.reason))
-            self._around.log.unrecorded(shared)
-        return Answer(fact.verdict)
+        fact = self._fact(EntryKind.JOINED, verdict, ordered)
+        return await joining.note(self._around.log, fact, shared, without_log)
 
     def _fact(self, kind: EntryKind, verdict: Verdict, about: int = 0) -> Fact:
         return Fact(self._around.timekeeper.reading(), kind, self.identity.id, verdict, about)

@@ -21,7 +21,7 @@ from firmware_proto.codes import Fault
 from firmware_proto.cose import key_id
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import envelope, state
-from gatewayd.core.envelope import NUMBERED, Kind, Statement
+from gatewayd.core.envelope import ANSWERED_AGAIN, NUMBERED, Kind, Statement
 from gatewayd.core.orders import DamagedOrdersError, Orders
 from gatewayd.core.register import (
     DamagedRegisterError,
@@ -207,6 +207,8 @@ class Mailbox:
             await self._memory.store(ORDERS_NAME, orders.encode())
             self._orders = orders
             return None
+        if order.kind in ANSWERED_AGAIN:
+            return handler(order)
         if order.id in self._repeatable:
             raise RemoteProtocolError(Fault.REPLAYED, "it was carried out")
         self._repeatable[order.id] = None

@@ -42,6 +42,8 @@ class Message(Enum):
     TRUST_REPLACED = "6819e681beea42bd9de9e86fc85cdc39"
     RETIRED = "2a967cb9cffc45159fc852eaf5e5f107"
     BOUND_ON_SITE_ENDED = "7268a9b9e15b4adaa52ba4d7c3e6f1bf"
+    ORDERED_OPEN = "da94183ade7240cbb101af4cbf0e8cc3"
+    ORDER_REFUSED = "13275b72a7804d1c8d46fe874eb6e840"
 
 
 def about(message: Message, *, door: DoorId | None = None, clock: str = "") -> dict[str, object]:

@@ -87,7 +87,9 @@ class Stopwatch:
 class Opening:
     """One opening that runs, and the answer that everybody who joined it waits for."""
 
-    def __init__(self, in_flight: InFlight, reach: Reach, without_log: WithoutLog = NEVER) -> None:
+    def __init__(
+        self, in_flight: InFlight, reach: Reach, without_log: WithoutLog = NEVER, ordered: int = 0
+    ) -> None:
         self.in_flight = in_flight
         self._without_log = without_log
         self._recorded = True
@@ -95,7 +97,7 @@ class Opening:
         self._announced = Command(in_flight.command, reach.door)
         self._asked = Asked(request.key, request.content, in_flight.command)
         self._reach = reach
-        self._intent = self._fact(EntryKind.INTENT, Verdict(Outcome.UNKNOWN, Reason.OK))
+        self._intent = self._fact(EntryKind.INTENT, Verdict(Outcome.UNKNOWN, Reason.OK), ordered)
         self._watch = Stopwatch(reach.timekeeper)
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 

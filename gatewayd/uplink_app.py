@@ -6,7 +6,7 @@ What MQTT needs is a fifteenth of the memory of a whole gateway.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from gatewayd import __version__, status, sync
@@ -17,6 +17,8 @@ from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
+from gatewayd.core.answers import Opened
+from gatewayd.core.envelope import Statement
 from gatewayd.core.model import ClockState, GatewayId, TimeReading
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
@@ -37,6 +39,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     grown: asyncio.Event,
     health: Callable[[], status.Status],
     standing: asyncio.Event,
+    helpdesk: Callable[[Statement], Awaitable[Opened | None]] | None,
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown.
 
@@ -70,6 +73,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         seal=sealing.seal,
         status=lambda: status.encode(health()),
         question=times.question,
+        helpdesk=helpdesk,
         renewal=renewal,
         standing=standing,
         announcement=_announcement(config, broker),

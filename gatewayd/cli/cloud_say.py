@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,8 @@ from firmware_proto.codes import ID_BYTES
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
-from gatewayd.cli import broker
+from gatewayd.cli import broker, cloud_order
+from gatewayd.cli.cloud_order import Sender
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cloud.outbox import Message, messages
@@ -80,11 +81,21 @@ def _trust(directory: Path) -> tuple[Trust, ec.EllipticCurvePublicKey]:
 
 # --- send -------------------------------------------------------------------------------
 def _send(arguments: argparse.Namespace, output: Output) -> int:
+    needed = _NEEDED[arguments.order]
+    if getattr(arguments, needed) is None:
+        raise CommandError(
+            f"send {arguments.order}: --{needed} is missing",
+            "gatewayd cloud send --help",
+            ExitCode.USAGE,
+        )
     with common.files_are_arguments():
         trust, root = _trust(arguments.keys)
         signer = common.read_signer(arguments.keys / "command.pem", "command key")
         broker.files(arguments)
         gateway = _credential(arguments.credential, trust)
+        if arguments.order != "retire":
+            sender = Sender(gateway=gateway, keys=arguments.keys, command=signer)
+            return _ASKED[arguments.order](sender, arguments, output)
         sent = arguments.keys / SENT / gateway.gateway
         sent.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = 1 + max(map(_number, sent.iterdir()), default=0)
@@ -101,6 +112,12 @@ def _send(arguments: argparse.Namespace, output: Output) -> int:
         # Before it leaves: a number is given to one order only.
         common.write(output, {}, {sent / f"{number:06}-retire.cose": data})
         return _leave(found, arguments, output)
+
+
+_NEEDED: Final = {"retire": "kept", "open": "door"}
+_ASKED: Final[dict[str, Callable[[Sender, argparse.Namespace, Output], int]]] = {
+    "open": cloud_order.send_open
+}
 
 
 def _credential(path: Path, trust: Trust) -> GatewayCredential:
@@ -149,15 +166,26 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
         help="the gateway's credential: of several boxes that had its name, which",
     )  # fmt: skip
     parser.add_argument(
-        "order", metavar="ORDER", choices=["retire"], help="retire: open nothing any more, for good"
-    )
-    parser.add_argument(
-        "--kept", metavar="N", type=_whole, required=True,
-        help="how many entries of its log are kept (gatewayd cloud verify)",
+        "order", metavar="ORDER", choices=list(_NEEDED),
+        help="retire: open nothing any more, for good; open: a door, now",
     )  # fmt: skip
     parser.add_argument(
-        "--days", type=common.days, default=365, help="how long it may be late (default: 365)"
-    )
+        "--kept", metavar="N", type=_whole,
+        help="retire: how many entries of its log are kept (gatewayd cloud verify)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--days", type=common.days, default=365,
+        help="retire: how long it may be late (default: 365)",
+    )  # fmt: skip
+    parser.add_argument("--door", metavar="DOOR", type=common.name, help="open: which")
+    parser.add_argument(
+        "--lives", metavar="SECONDS", type=cloud_order.lives, default=30,
+        help="open: how late it may be, at most 60 (default: 30)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--receipt", metavar="FILE", type=Path,
+        help="open: where to keep what the gateway signed about it, for the holder",
+    )  # fmt: skip
     _shared(parser)
 
 
@@ -182,18 +210,28 @@ PUBLISH: Final = Command(
 )
 SEND: Final = Command(
     name="send",
-    summary="send a gateway an order that lasts: retire it",
+    summary="send a gateway an order: retire it, or open a door",
     description="""
-    Signs a numbered order with the command key, keeps it in the operator's directory under
-    sent/GATEWAY, and publishes it. A gateway carries an order out once and tells which numbers it
-    missed; `gatewayd cloud publish` sends a kept order again.
+    Signs an order with the command key, keeps it in the operator's directory under sent/GATEWAY,
+    and sends it. A gateway carries an order out once. One that lasts is numbered and waits at the
+    broker for a gateway that is away, which tells the numbers that it missed; `gatewayd cloud
+    publish` sends it again.
 
     retire: the gateway closes its log with a last entry, goes off the air and opens nothing any
     more, also after a restart; its log can still be pulled. Another box with the same name is not
     meant. Entries beyond --kept that nobody
     pulls are the gap that is declared by it. There is no way back but installing it anew.
+
+    open: the helpdesk opens a door for somebody who has called. Only where [helpdesk] in the
+    gateway's own configuration names the door, while its clock is trusted, and for --lives
+    seconds. The gateway writes an entry that names the order before it commands the lock, and
+    answers: opened (0), refused (1), or unknown (3), as when no answer comes. Nobody is named in
+    the log; --receipt keeps a statement of the gateway about the entry, for the holder's own log.
     """,
     run=_send,
     arguments=_send_arguments,
-    examples=(f"gatewayd cloud send stairwell-7.cwt retire --kept 4711 {_EXAMPLE}",),
+    examples=(
+        f"gatewayd cloud send stairwell-7.cwt retire --kept 4711 {_EXAMPLE}",
+        f"gatewayd cloud send stairwell-7.cwt open --door street {_EXAMPLE}",
+    ),
 )

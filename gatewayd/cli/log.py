@@ -31,6 +31,8 @@ _CLOCK_MARKS: Final = {
 _ABOUT_A_COUNT: Final = {EntryKind.STRANGERS}
 _MISSING: Final = {EntryKind.GAP}
 _ABOUT_AN_ENTRY: Final = {EntryKind.OUTCOME, EntryKind.RESOLVED}
+_MAY_BE_ORDERED: Final = {EntryKind.INTENT, EntryKind.JOINED}
+_NOTHING_YET: Final = {EntryKind.INTENT, EntryKind.ORDERED}
 _ROW: Final = "{:>8}  {:<18} {:<10} {:<16} {:<9}  {:<18} {}"
 
 
@@ -74,8 +76,8 @@ def _as_row(entry: Entry) -> str:
         f"{_time(leaf).strftime('%Y-%m-%d %H:%M')}{mark}",
         _word(leaf.kind),
         leaf.door or "-",
-        "-" if leaf.kind is EntryKind.INTENT else _word(leaf.verdict.outcome),
-        "-" if leaf.kind is EntryKind.INTENT else _word(leaf.verdict.reason),
+        "-" if leaf.kind in _NOTHING_YET else _word(leaf.verdict.outcome),
+        "-" if leaf.kind in _NOTHING_YET else _word(leaf.verdict.reason),
         _about(leaf),
     ).rstrip()
 
@@ -85,6 +87,8 @@ def _about(leaf: Leaf) -> str:
         return f"{leaf.about} in this minute"
     if leaf.kind in _MISSING:
         return f"{leaf.about} entries are missing" if leaf.about else "no entry is missing"
+    if leaf.kind in _MAY_BE_ORDERED and leaf.about:
+        return f"by the order of entry {leaf.about}"
     return f"of entry {leaf.about}" if leaf.kind in _ABOUT_AN_ENTRY else ""
 
 
@@ -101,6 +105,7 @@ def _as_object(entry: Entry) -> dict[str, object]:
         "outcome": _word(leaf.verdict.outcome),
         "reason": _word(leaf.verdict.reason),
         "about": leaf.about,
+        "commitment": leaf.commitment.hex(),
     }
 
 

@@ -26,6 +26,12 @@ def check(config: Config, report: Report, *, unbound: bool = False) -> None:
     check_doors(config.doors, report, unbound=unbound)
     if config.uplink is not None:
         _uplink(config.uplink, report)
+    if config.helpdesk is not None and config.uplink is None:
+        report.add(
+            ("helpdesk",),
+            "helpdesk has no use without [uplink]: no order would arrive",
+            "name the broker, or leave the section out",
+        )
     if config.metrics is not None and config.metrics.file.suffix != ".prom":
         report.add(
             ("metrics", "file"),

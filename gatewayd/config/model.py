@@ -164,6 +164,18 @@ class Metrics(Struct, frozen=True, kw_only=True):
     ] = Path("/run/gatewayd/gatewayd.prom")
 
 
+class Helpdesk(Struct, frozen=True, kw_only=True):
+    """What the operator may open from afar, by signed orders. Without this section nothing."""
+
+    doors: Annotated[
+        tuple[Name, ...],
+        Meta(
+            min_length=1,
+            description="these; only this file says so, so that a stolen command key cannot",
+        ),
+    ]
+
+
 class LockFiles(Struct, frozen=True, kw_only=True):
     """The lock that is bound to a door: by its Bluetooth address, or by its serial line."""
 
@@ -331,6 +343,7 @@ class Config(Struct, frozen=True, kw_only=True):
     trust: TrustFiles = TrustFiles()
     uplink: Uplink | None = None
     metrics: Metrics | None = None
+    helpdesk: Helpdesk | None = None
 
     @property
     def doors(self) -> tuple[Door, ...]:

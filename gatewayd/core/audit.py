@@ -4,7 +4,8 @@ A leaf is the deterministic CBOR array `[version, seq, time, clock, kind, door,
 outcome, reason, about, salt, commitment]`. It names nobody. The salt keeps a
 pruned leaf from being guessed back out of its hash. The commitment hides
 whether anything personal lies beside the leaf: where nothing does, it is
-random.
+random. An entry about an order of the operator's has the order's name there: whoever has the
+order finds the entry, and nobody else learns which it was.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Leaf:
             verdict=fact.verdict,
             about=fact.about,
             salt=salt,
-            commitment=commitment,
+            commitment=commitment if fact.order is None else fact.order,
         )
 
     def encode(self) -> bytes:

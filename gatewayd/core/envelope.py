@@ -7,8 +7,9 @@ was kept from it (`core.orders`). What is to hold from now on is `core.state`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -27,6 +28,7 @@ LATEST_S: Final = 253_402_300_799
 """9999-12-31T23:59:59Z: beyond it there is no calendar to hold a schedule against."""
 
 _FORMAT: Final = 2
+_NAME_LABEL: Final = "gatewayd order"
 _MAX_NUMBER: Final = 2**63 - 1
 _HEADERS: Final = {cose.HEADER_ALG, cose.HEADER_TYP}
 
@@ -39,14 +41,21 @@ class Kind(IntEnum):
     TIME = 3  # time key: the answer to a nonce
     RETIRE = 4  # command key, numbered: open nothing any more, the log is closed
     FLOOR = 5  # root or recovery key: the time that has passed was signed wrongly
+    OPEN = 6  # command key: open a door now, where this gateway lets a helpdesk do that
 
 
 NUMBERED: Final = frozenset({Kind.RETIRE})
 """What must not be done twice, nor be kept from a gateway unnoticed.
 
 Of the others each is harmless when repeated: a pull reads, an acknowledgement
-raises a cursor, a time answers one nonce, a floor names the one that it mends.
+raises a cursor, a time answers one nonce, a floor names the one that it mends. An opening is
+not numbered, because one that came too late is none that is missing: it has a
+memory of its own (`core.helpdesk`).
 """
+
+
+ANSWERED_AGAIN: Final = frozenset({Kind.OPEN})
+"""What is carried out once, and whose repetition gets the same answer: its handler sees to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,14 @@ class Statement:
     """Its form depends on the kind; what is parsed here is only that it is deterministic CBOR."""
     number: int | None = None
     """1, then one more for each of `NUMBERED` to this addressee; None for every other kind."""
+    signer: bytes = field(default=b"", compare=False)
+    """Key id of who signed it; set by `opened`."""
+
+    @property
+    def name(self) -> bytes:
+        """32 bytes that stand for this order and the key that signed it, and tell neither."""
+        named: list[cbor.Encodable] = [_NAME_LABEL, self.signer, _encode(self)]
+        return hashlib.sha256(cbor.encode(named)).digest()
 
 
 class TimeAnswer(NamedTuple):
@@ -166,7 +183,8 @@ def opened(data: bytes, trust: Trust) -> tuple[Statement, bytes]:
         raise _refused(Fault.MALFORMED, "another format")
     for key in signers(statement.kind, trust):
         if signed_by(signed, key):
-            return statement, cose.key_id(key)
+            signer = cose.key_id(key)
+            return replace(statement, signer=signer), signer
     raise _refused(Fault.AUTHENTICATION_FAILED, "nobody signed it who may")
 
 

@@ -115,6 +115,7 @@ class EntryKind(IntEnum):
     CLOCK = 8  # the clock state changed
     RETIRED = 9  # the last entry of a log; `about` is how many the operator had when he closed it
     GAP = 10  # the log took nothing for a while; `about` is how many entries are missing
+    ORDERED = 11  # the operator ordered an opening: the INTENT or JOINED about it follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,8 @@ class Fact:
     door: DoorId | None
     verdict: Verdict
     about: int = 0
+    order: bytes | None = None
+    """`envelope.Statement.name` of the order that it carries out: the leaf's commitment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,27 @@ def verified(capsys, path, *arguments):
     return document
 
 
+def test_what_was_ordered_says_so(capsys, tmp_path):
+    time = TimeReading(ClockState.TRUSTED, NOW_S, 1.0, NOW_S)
+    facts = [
+        *story(),
+        Fact(time, EntryKind.ORDERED, STREET, RUNNING, order=b"n" * 32),
+        Fact(time, EntryKind.INTENT, STREET, RUNNING, 5),
+    ]
+
+    async def written():
+        async with open_log(tmp_path / "log.db") as log:
+            for fact in facts:
+                await log.append(fact)
+
+    asyncio.run(written())
+    _, out, _ = run(capsys, "show", "--file", tmp_path / "log.db", "--last", 2)
+    ordered, intent = (line.split() for line in out.splitlines()[1:])
+    assert ordered[3:] == ["ordered", "street", "-", "-"]
+    assert intent[3:] == ["intent", "street", "-", "-", *["by", "the", "order", "of", "entry", "5"]]
+    assert shown(capsys, tmp_path / "log.db", "--last", 2)[0]["commitment"] == "6e" * 32
+
+
 # --- show ---------------------------------------------------------------------------------------
 def test_a_person_reads_a_table(capsys, path):
     code, out, _ = run(capsys, "show", "--file", path)
@@ -111,7 +132,9 @@ def test_a_program_reads_a_line_for_each_entry(capsys, path):
         "outcome": "confirmed",
         "reason": "ok",
         "about": 1,
+        "commitment": lines[2]["commitment"],
     }
+    assert len({line["commitment"] for line in lines}) == 5
     assert [line["seq"] for line in lines] == [0, 1, 2, 3, 4]
 
 

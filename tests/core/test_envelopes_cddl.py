@@ -7,12 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pycddl import Schema, ValidationError
 
 from firmware_proto import cbor, cose
+from firmware_proto.codes import Outcome, Reason
 from gatewayd.cloud.authority import Authority, IssuerKey, new_key
-from gatewayd.core import envelope, state
+from gatewayd.core import answers, envelope, state
+from gatewayd.core.answers import Opened
 from gatewayd.core.envelope import Floor, Kind, Retire, Statement, TimeAnswer
+from gatewayd.core.helpdesk import Open
+from gatewayd.core.model import DoorId, Verdict
 from gatewayd.core.pull import Ack, Pull
 from gatewayd.core.state import State, StateKind
 from gatewayd.core.trust import Role, sign_bundle
@@ -27,6 +32,7 @@ ORDERS = {
     Kind.TIME: TimeAnswer(bytes(16), 1_800_000_000).body(),
     Kind.RETIRE: Retire(7, bytes(32)).body(),
     Kind.FLOOR: Floor(9, 5).body(),
+    Kind.OPEN: Open(DoorId("street"), 5).body(),
 }
 
 
@@ -82,6 +88,18 @@ def test_orders(kind: Kind) -> None:
     for wrong in changed(data)[:-1]:  # the last is the body, which may be anything here
         with pytest.raises(ValidationError):
             schema("order").validate_cbor(wrong)
+
+
+def test_answers() -> None:
+    key = Ed25519PrivateKey.generate()
+    opened = Opened(Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT), 7, b"receipt").body()
+    for body in (opened, [2, 1, None, None]):
+        data = answers.sign(Kind.OPEN, bytes(16), body, "gatewayd/gw", key)
+        schema("answer").validate_cbor(payload(data))
+        schema("open-answer").validate_cbor(cbor.encode(body))
+    for wrong in changed(cbor.encode(opened)):
+        with pytest.raises(ValidationError):
+            schema("open-answer").validate_cbor(wrong)
 
 
 def test_every_kind_is_in_the_page() -> None:

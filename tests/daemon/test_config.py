@@ -118,7 +118,7 @@ def test_all_problems_are_reported_with_their_lines() -> None:
     assert shown[11].message == "door[2].id is missing"
     assert shown[12].hint == "how long the latch is held, 500 to 30000 ms"
     assert shown[13].message == "door[2].lock.key is missing"
-    assert shown[14].hint == "one of: gateway, radio, door, keys, trust, uplink, metrics"
+    assert shown[14].hint == "one of: gateway, radio, door, keys, trust, uplink, metrics, helpdesk"
 
 
 @pytest.mark.parametrize(
@@ -185,6 +185,7 @@ def test_what_is_not_toml(text: str, line: int) -> None:
         ("mqtt://127.0.0.1:1883", 'mqtts://b"\nkey = "gateway.pem', 7, "belong together"),
         ('id = "stairwell-7"', 'id = "x"\nstate = "gateway.pem"', 3, "is not a directory"),
         ('id = "stairwell-7"', 'id = "x"\nstate = "no/where"', 3, "does not exist"),
+        ("[uplink]\nbroker", "[helpdesk]\ndoors = ['street']\n#", 7, "no use without [uplink]"),
     ],
 )
 def test_what_no_field_can_say_alone(

@@ -75,6 +75,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("[radio]", model.Radio),
     ("[uplink]", model.Uplink),
     ("[metrics]", model.Metrics),
+    ("[helpdesk]", model.Helpdesk),
     ("[[door]]", model.Door),
     ("[door.lock]", model.LockFiles),
     ("[door.relay]", model.Relay),

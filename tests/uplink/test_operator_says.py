@@ -14,21 +14,26 @@ import pytest
 
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.sealing import unseal
 from gatewayd.app import radio_address
 from gatewayd.cli import main
 from gatewayd.cli.command import ExitCode
 from gatewayd.cloud.authority import Authority, IssuerKey
-from gatewayd.core.model import EntryKind
+from gatewayd.core import answers, envelope, receipt
+from gatewayd.core.answers import Opened
+from gatewayd.core.checkpoint import Verifier
+from gatewayd.core.envelope import Kind
+from gatewayd.core.model import EntryKind, origin_of
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.demo.child import Child
-from gatewayd.demo.world import GATEWAY, STREET, World, build
+from gatewayd.demo.world import GATEWAY, STAIRS, STREET, World, build
 from gatewayd.emulators.carry import deliver
 from gatewayd.emulators.phone import Report
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.keyfiles import private_pem, public_pem
 from gatewayd.logbook import entries, open_logbook
 from tests.support.brokers import free_port
-from tests.support.commands import run
+from tests.support.commands import Ran, run, spawn
 
 OTHERS = """\
 group = "{group}"
@@ -284,3 +289,98 @@ def test_what_is_no_chain_is_not_made(tmp_path) -> None:
         assert "hint: " in ran.err
         assert not (tmp_path / "chain").exists()
     assert run("keys", "chain", tmp_path / "1", tmp_path / "2", *root, *out).code == 0
+
+
+# --- the helpdesk ---------------------------------------------------------------------------
+async def orders_open(at: Place, *more: object, door: str = STREET) -> Ran:
+    where = ("--broker", f"mqtt://127.0.0.1:{at.port}", "--keys", at.operator)
+    words = ("cloud", "send", at.world.directory / "gateway.cwt", "open", "--door", door)
+    return await asyncio.to_thread(spawn, *map(str, (*words, *where, *more)))
+
+
+async def brings_again(at: Place, order: bytes) -> Opened:
+    """The broker delivers an order that was sent before; what the gateway answers."""
+    topics, trust = GatewayTopics(GATEWAY), at.world.authority.trust()
+    stated, _ = envelope.opened(order, trust)
+    where = {"host": "127.0.0.1", "port": at.port, "client_id": "broker"}
+    log = Verifier(origin_of(GATEWAY), (at.world.keys.log.public_key()).public_bytes_raw())
+    answer = topics.answer(stated.id)
+    async with (
+        asyncio.timeout(15),
+        Mqtt(MqttSettings(**where, subscriptions=(answer,))).connect() as session,
+    ):  # type: ignore[arg-type] # all is one mapping
+        await session.publish(topics.down("open"), order)
+        topic = ""
+        while topic != answer:  # amqtt hands on what is retained elsewhere, too
+            topic, sealed = await session.receive()
+    plain = unseal(sealed, answers.seal_info(log.name, stated.id), at.world.authority.seal)
+    return Opened.of(answers.verify(plain, Kind.OPEN, stated.id, log))
+
+
+async def test_the_helpdesk_opens_the_doors_that_the_configuration_names(
+    broker, tmp_path, monkeypatch
+) -> None:
+    async with place(tmp_path, broker.address.port, monkeypatch) as at:
+        machine = at.world.locks[STREET].machine
+        with at.world.config.open("a") as config:
+            config.write('\n[helpdesk]\ndoors = ["street"]\n')
+        await at.child.start()
+        await at.status('"online":true')
+        receipt_file = tmp_path / "receipt"
+        ran = await orders_open(at, "--json", "--receipt", receipt_file)
+        assert ran.code == ExitCode.DONE, ran
+        assert (ran.json["outcome"], ran.json["reason"], ran.json["door"]) == (
+            "confirmed",
+            "ok",
+            STREET,
+        )
+        assert machine.openings == 1
+        certified = receipt.verify(receipt_file.read_bytes(), at.world.keys.receipt.public_key())
+        kept = (at.operator / "sent" / GATEWAY / Path(ran.json["kept"]).name).read_bytes()
+        stated, _ = envelope.opened(kept, at.world.authority.trust())
+        assert (certified.token, certified.seq) == (stated.name, ran.json["entry"])
+        # the broker once more, also after a power cut
+        again = await brings_again(at, kept)
+        assert (again.verdict.outcome, again.seq) == (Outcome.CONFIRMED, ran.json["entry"])
+        await at.begins()
+        await at.status('"online":true')
+        assert (await brings_again(at, kept)).seq == ran.json["entry"]
+        assert machine.openings == 1
+        # a door that is not named, and a lock that is silent
+        ran = await orders_open(at, door=STAIRS)
+        assert (ran.code, "action not granted" in ran.out) == (ExitCode.FAILED, True)
+        at.world.locks[STREET].faults.mute = True
+        ran = await orders_open(at)
+        assert (ran.code, "it may have opened" in ran.out) == (ExitCode.UNKNOWN, True)
+        with open_logbook(at.world.database) as book:
+            found = [entry.leaf for entry in entries(book) if entry.leaf]
+        ordered = [leaf for leaf in found if leaf.kind is EntryKind.ORDERED]
+        assert [leaf.commitment == stated.name for leaf in ordered] == [True, False]
+        assert any(leaf.about == ordered[0].seq for leaf in found if leaf.kind is EntryKind.INTENT)
+
+
+async def test_a_daemon_killed_while_it_opens_says_unknown_and_opens_no_second_time(
+    broker, tmp_path, monkeypatch
+) -> None:
+    async with place(tmp_path, broker.address.port, monkeypatch) as at:
+        with at.world.config.open("a") as config:
+            config.write('\n[helpdesk]\ndoors = ["street"]\n')
+        await at.child.start()
+        await at.opens()  # from here on the link to the lock stands
+        await at.status('"online":true')
+        await asyncio.sleep(1.0)  # the latch is home
+        at.world.locks[STREET].faults.mute = True
+        asking = asyncio.create_task(orders_open(at, "--lives", 20))
+        await at.child.line(lambda line: "orders it open" in line, 15.0)
+        async with asyncio.timeout(10):
+            while at.world.locks[STREET].machine.openings < 2:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+        at.world.locks[STREET].faults.mute = False
+        await at.begins()
+        await at.status('"online":true')
+        (kept,) = (at.operator / "sent" / GATEWAY).iterdir()
+        told = await brings_again(at, kept.read_bytes())
+        assert told.verdict.outcome is not Outcome.REFUSED
+        ran = await asking
+        assert ran.code in {ExitCode.UNKNOWN, ExitCode.DONE}  # it may have heard the second one
+        assert at.world.locks[STREET].machine.openings == 2
