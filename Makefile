@@ -107,6 +107,6 @@ lock:
 	$(COMPILE) --upgrade --extra demo --group dev --output-file requirements-dev.txt
 	$(COMPILE) --upgrade --extra demo --group build --constraint requirements-dev.txt \
 	    --output-file requirements-demo.txt
-	$(COMPILE) --upgrade --extra bluez --extra serial --extra relay \
+	$(COMPILE) --upgrade --extra bluez --extra serial --extra relay --extra pkcs11 \
 	    --constraint requirements-dev.txt --output-file requirements-gateway.txt
 	uv pip compile --group bench --no-deps $(PINNED) --upgrade --output-file requirements-bench.txt

@@ -10,11 +10,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import CHANNEL_BYTES, UNASSIGNED_CHANNEL
 from firmware_proto.messages import Message
 from firmware_proto.session import Session, SessionEvent
 from firmware_proto.session_tables import SessionState
+from gatewayd.device_keys import apart
 from gatewayd.ports import Entropy, Link, LinkClosedError
 
 _S = TypeVar("_S", bound=Session)
@@ -67,12 +70,15 @@ class WatchedLink:
 class Conversation(Generic[_S]):
     """One connection. One task reads (`next_event`); any task may `send`.
 
-    `round_trips` counts how often this side wrote and then had to wait.
+    `round_trips` counts how often this side wrote and then had to wait. `key`: the session's own.
     """
 
-    def __init__(self, link: Link, session: _S) -> None:
+    def __init__(
+        self, link: Link, session: _S, key: ec.EllipticCurvePrivateKey | None = None
+    ) -> None:
         self.link = link
         self.session = session
+        self._key = key
         self.round_trips = 0
         self._writing = asyncio.Lock()
         self._wrote = False
@@ -137,7 +143,7 @@ class Conversation(Generic[_S]):
 
     async def _session_event(self) -> SessionEvent | None:
         try:
-            event = self.session.next_event()
+            event = await self._advanced()
         except RemoteProtocolError:
             await self.flush()
             raise
@@ -145,6 +151,12 @@ class Conversation(Generic[_S]):
             self.started()
         self._state = self.session.state
         return event
+
+    async def _advanced(self) -> SessionEvent | None:
+        """A responder's key is used by what it hears first, and never again."""
+        if self.session.state is SessionState.AWAITING_MESSAGE_1:
+            return await apart(self._key, self.session.next_event)
+        return self.session.next_event()
 
     def _deadline(self) -> float | None:
         seconds = self.session.deadline_s

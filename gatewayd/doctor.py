@@ -60,7 +60,7 @@ def _configuration(path: Path) -> tuple[config.Config | None, object]:
         settings = config.load(path, unbound=True)  # so that all else can be looked at
     except config.ConfigError as error:
         return None, _problems(path, error.problems)
-    return settings, _problems(path, config.check(path, extras.check))
+    return settings, _problems(path, config.check(path, extras.check, extras.KeyDevices().open))
 
 
 def _problems(path: Path, problems: list[config.Problem]) -> host.Configuration:

@@ -23,7 +23,9 @@ from gatewayd.core.certificates import Certificate
 from gatewayd.core.enrolment import Enrolled, EnrolmentRefusedError, Request
 from gatewayd.core.enrolment_progress import DamagedProgressError, Event, Progress, Step
 from gatewayd.core.invitation import Claim
+from gatewayd.core.key_uri import SCHEME, KeyUri
 from gatewayd.core.topics import EnrolTopics
+from gatewayd.device_keys import KeyDeviceError, KeyDevices, KeyUse
 from gatewayd.keyfiles import PRIVATE_MODE, PUBLIC_MODE, KeyFileError
 from gatewayd.ports import Upstream
 
@@ -31,6 +33,9 @@ STATE_NAME: Final = "enrolment.state"
 CONFIGURATION: Final = "gatewayd.toml"
 AGAIN_S: Final = 5.0
 """A request is sent again after so long: brokers keep nothing, and the cloud may come later."""
+
+IN_ELEMENTS: Final = {"gateway.pem": KeyUse.EXCHANGE, "receipt.pem": KeyUse.SIGN}
+"""The others cannot be: what elements and Python's ssl know does not reach (decision 36)."""
 
 Unseal = Callable[[bytes, bytes, ec.EllipticCurvePrivateKey], bytes]
 """(sealed, info, key) -> plaintext; RemoteProtocolError."""
@@ -42,6 +47,7 @@ class Enrolment:
 
     directory: Path
     unseal: Unseal
+    devices: KeyDevices
 
     @property
     def _state(self) -> Path:
@@ -60,19 +66,22 @@ class Enrolment:
                 "take it away and ask the operator for another claim",
             ) from None
 
-    def begin(self, claim: Claim) -> Progress:
-        """The request for this claim, kept; the same again when it was begun before."""
+    def begin(self, claim: Claim, element: KeyUri | None = None) -> Progress:
+        """The request for this claim, kept; the same again when it was begun before.
+
+        `element`: where those keys are made that can be in a secure element. KeyFileError.
+        """
         progress = self.progress()
         if progress.step is not Step.NOTHING and progress.claim == claim.text():
             return progress
-        keys = {name: self._key(name, progress.keys) for name in _MAKERS}
+        keys = {name: self._key(name, progress.keys, element) for name in _MAKERS}
         answer_key = _new_p256()
         request = Request(
             claim=claim.id,
             certificate_request=certificates.request(claim.gateway, _p256(keys["tls.key"])),
-            key=_p256(keys["gateway.pem"]).public_key(),
+            key=self._public("gateway.pem", keys),
             log_key=_ed25519(keys["log.pem"]).public_key().public_bytes_raw(),
-            receipt_key=_p256(keys["receipt.pem"]).public_key(),
+            receipt_key=self._public("receipt.pem", keys),
             answer_key=_p256(answer_key).public_key(),
         )
         begun = progress.begun(claim.text(), keys, answer_key, request.sign(claim))
@@ -117,15 +126,46 @@ class Enrolment:
         opened = self.unseal(answer, enrolment.seal_info(claim.id), _p256(progress.answer_key))
         return enrolment.verify_answer(opened, claim, request)
 
-    def _key(self, name: str, begun: Mapping[str, bytes]) -> bytes:
+    def _key(self, name: str, begun: Mapping[str, bytes], element: KeyUri | None) -> bytes:
         """The key there is, so that one claim after another is for the same gateway; else new."""
         path = self.directory / name
-        if name in begun:
-            return begun[name]
-        if not path.exists():
-            return _MAKERS[name]()
-        read = keyfiles.read_ed25519_private if name == "log.pem" else keyfiles.read_p256_private
+        use = IN_ELEMENTS.get(name) if element is not None else None
+        there = name in begun or path.exists()
+        kept = begun.get(name) or (self._kept(path) if there else b"")
+        if element is None or use is None:
+            return kept or _MAKERS[name]()
+        if kept and not kept.startswith(SCHEME.encode()):
+            raise KeyFileError(
+                f"{path} is there already, in a file, and a gateway keeps its keys",
+                "take gateway.pem and receipt.pem away first, and ask for another claim",
+            )
+        return kept or self._in_element(element, name, use)
+
+    def _kept(self, path: Path) -> bytes:
+        if path.name in IN_ELEMENTS and (uri := keyfiles.device_uri(path, "key")) is not None:
+            return f"{uri.text()}\n".encode()
+        read = (
+            keyfiles.read_ed25519_private if path.name == "log.pem" else keyfiles.read_p256_private
+        )
         return keyfiles.private_pem(read(path, "key"))
+
+    def _in_element(self, element: KeyUri, name: str, use: KeyUse) -> bytes:
+        try:
+            uri = self.devices.make(element, f"gatewayd {name.removesuffix('.pem')}", use)
+        except KeyDeviceError as error:
+            raise KeyFileError(str(error), error.remedy) from None
+        return f"{uri.text()}\n".encode()
+
+    def _public(self, name: str, keys: Mapping[str, bytes]) -> ec.EllipticCurvePublicKey:
+        data = keys[name]
+        if not data.startswith(SCHEME.encode()):
+            return _p256(data).public_key()
+        try:
+            return self.devices.open(
+                KeyUri.parse(data.decode().strip()), IN_ELEMENTS[name]
+            ).public_key()
+        except KeyDeviceError as error:
+            raise KeyFileError(str(error), error.remedy) from None
 
 
 async def ask(

@@ -14,7 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto.errors import RemoteProtocolError
-from gatewayd import enrolment
+from gatewayd import enrolment, extras
 from gatewayd.adapters import sealing
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
@@ -44,7 +44,7 @@ def now_s() -> int:
 # --- the gateway --------------------------------------------------------------------
 def enrolment_in(directory: Path) -> Enrolment:
     """The enrolment of the gateway whose files are there."""
-    return Enrolment(directory, _unseal)
+    return Enrolment(directory, _unseal, extras.KeyDevices())
 
 
 async def ask(begun: Progress, accept: Callable[[bytes], Progress]) -> Progress:

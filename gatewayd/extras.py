@@ -1,18 +1,25 @@
 """Whether the libraries that a configuration asks for are installed on this machine.
 
-Those of radios, wires and relays are extras, loaded only where a door needs them.
+Those of radios, wires, relays and secure elements are extras, loaded only where they are needed.
 Part of the composition: it names adapters, and tries to import them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
 
-from gatewayd.config import Config, Report
+from gatewayd import keyfiles
+from gatewayd.config import Config, Report, credentials
+from gatewayd.core.key_uri import KeyUri
+from gatewayd.device_keys import DeviceKey, KeyDeviceError, KeyUse
+from gatewayd.keyfiles import KeyFileError
 
 ADAPTERS: Final[Mapping[str, str]] = {
     "bluez": "gatewayd.adapters.bluez",
@@ -64,6 +71,51 @@ def usable(config: Config, tell: Callable[[str], None]) -> Config:
         tell(said)
     doors = tuple(door for index, door in enumerate(config.doors) if index not in missing)
     return replace(config, door=doors)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDevices:
+    """See `device_keys.KeyDevices`. PINs are credentials of systemd's, or files, like keys."""
+
+    handed_over: Path | None = None
+    """As `config.credentials.directory`."""
+    try_pin: bool = False
+    """Also a PIN after a wrong one; for a person who knows that it is right."""
+
+    def open(self, uri: KeyUri, use: KeyUse) -> DeviceKey:
+        """See `device_keys.OpenKey`."""
+        with _library_of_elements():
+            from gatewayd.adapters import element  # noqa: PLC0415 - an extra
+        return element.open_key(uri, use, self._pin(uri), try_pin=self.try_pin)
+
+    def make(self, uri: KeyUri, label: str, use: KeyUse) -> KeyUri:
+        """See `device_keys.KeyDevices`."""
+        with _library_of_elements():
+            from gatewayd.adapters import element  # noqa: PLC0415 - an extra
+        return element.make_key(uri, label, use, self._pin(uri))
+
+    def _pin(self, uri: KeyUri) -> str | None:
+        if uri.pin_source is None:
+            return None
+        path = credentials.placed(Path(uri.pin_source), self.handed_over)
+        try:
+            pin = keyfiles.read_file(path, "PIN", private=True)
+            return pin.decode("utf-8").rstrip("\r\n")
+        except KeyFileError as error:
+            raise KeyDeviceError(error.message, error.hint) from None
+        except UnicodeDecodeError:
+            raise KeyDeviceError(f"PIN {path} is not UTF-8", "write it again") from None
+
+
+@contextmanager
+def _library_of_elements() -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise KeyDeviceError(
+            "secure elements need a library that is not installed",
+            "pip install 'gatewayd[pkcs11]'",
+        ) from None
 
 
 def _importable(extra: str) -> bool:

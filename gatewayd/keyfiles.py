@@ -1,8 +1,10 @@
 """Key files: PEM as every tool knows it, strict about who may read them.
 
 Private keys are PKCS #8 without a passphrase, mode 0600 or stricter; public
-keys are SubjectPublicKeyInfo. What a person names is only ever created; what
-enrolment keeps is replaced whole, so that a power cut leaves the old or the new.
+keys are SubjectPublicKeyInfo. A file may also hold the PKCS#11 URI of a private
+key that never leaves its device (`core.key_uri`). What a person names is only ever
+created; what enrolment keeps is replaced whole, so that a power cut leaves the
+old or the new.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+
+from gatewayd.core.key_uri import SCHEME, KeyUri
+from gatewayd.device_keys import KeyDeviceError, KeyUse, OpenKey
 
 MAX_FILE_BYTES: Final = 64 * 1024
 PRIVATE_MODE: Final = 0o600
@@ -111,6 +116,32 @@ def read_p256_private(path: Path, what: str, hint: str = "") -> ec.EllipticCurve
     raise _wrong_type(path, what, "P-256", key)
 
 
+def read_gateway_key(
+    path: Path, what: str, use: KeyUse, open_key: OpenKey, hint: str = ""
+) -> ec.EllipticCurvePrivateKey:
+    """A P-256 private key, or one in a device that the file names. KeyFileError."""
+    uri = device_uri(path, what, hint)
+    if uri is None:
+        return read_p256_private(path, what, hint)
+    try:
+        return open_key(uri, use)
+    except KeyDeviceError as error:
+        raise KeyFileError(f"{what} {path}: {error}", error.remedy) from None
+
+
+def device_uri(path: Path, what: str, hint: str = "") -> KeyUri | None:
+    """Where the key is, when the file holds no key but says so. KeyFileError."""
+    data = read_file(path, what, hint, private=True)
+    if not data.startswith(SCHEME.encode()):
+        return None
+    try:
+        return KeyUri.parse(data.decode("utf-8").strip())
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise KeyFileError(
+            f"{what} {path} is no PKCS#11 URI: {error}", "see docs/setup.md, secure elements"
+        ) from None
+
+
 def read_ed25519_private(path: Path, what: str, hint: str = "") -> ed25519.Ed25519PrivateKey:
     """An Ed25519 private key. KeyFileError says what is wrong with the file."""
     key = _load_private(path, what, hint)
@@ -159,6 +190,11 @@ def _load_private(path: Path, what: str, hint: str) -> PrivateKeyTypes:
     except (ValueError, UnsupportedAlgorithm):
         if b"PUBLIC KEY" in data:
             raise _public(path, what) from None
+        if data.startswith(SCHEME.encode()):
+            raise KeyFileError(
+                f"{what} {path} is in a secure element, and this one has to be in a file",
+                "only the gateway's key and its receipt key can be in one",
+            ) from None
         raise KeyFileError(
             f"{what} {path} is not a private key in PEM form, or is damaged",
             hint or "restore it from where it was made",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -27,6 +28,7 @@ from firmware_proto.session import (
     SessionEvent,
 )
 from gatewayd.conversation import Conversation, NotSentError, open_for_sending
+from gatewayd.device_keys import KeyDeviceError, apart
 from gatewayd.ports import Entropy, Link, LinkClosedError, RadioError
 
 
@@ -197,8 +199,8 @@ async def connect(  # noqa: PLR0913 - both ends' identities and what was remembe
         if known is not None:
             session.resume(known.secret)
         else:
-            await _shake_hands(talk, lock)
-    except (LinkClosedError, RemoteProtocolError, TimeoutError) as error:
+            await _shake_hands(talk, lock, gateway)
+    except (LinkClosedError, RemoteProtocolError, TimeoutError, KeyDeviceError) as error:
         await asyncio.shield(link.close())
         raise RadioError(f"no session with the lock: {error}") from error
     except BaseException:
@@ -214,7 +216,9 @@ async def _hello(talk: Conversation[LockClientSession]) -> Hello:
     return event.hello
 
 
-async def _shake_hands(talk: Conversation[LockClientSession], lock: LockIdentity) -> None:
+async def _shake_hands(
+    talk: Conversation[LockClientSession], lock: LockIdentity, gateway: GatewayIdentity
+) -> None:
     """message_1 out, message_2 judged; message_3 leaves with the first request."""
     talk.session.handshake()
     event = await talk.next_event()
@@ -224,4 +228,5 @@ async def _shake_hands(talk: Conversation[LockClientSession], lock: LockIdentity
         talk.session.refuse()
         await talk.flush()
         raise LinkClosedError("this is another lock")
-    talk.session.trust(lock.public_key, lock.credential)
+    prove = partial(talk.session.trust, lock.public_key, lock.credential)
+    await apart(gateway.key, prove)

@@ -38,6 +38,7 @@ from gatewayd.core.model import DoorId, Verdict
 from gatewayd.core.receipt import Receipt
 from gatewayd.core.requests import request_key
 from gatewayd.courier import Bag, Carried, Courier
+from gatewayd.device_keys import KeyDeviceError, apart
 from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.opening import Answer
@@ -182,6 +183,8 @@ class Phones:
             self._refused(strange.reason)
         except TimeoutError:
             self.counts["too slow"] += 1
+        except KeyDeviceError:  # the device itself has told the journal, once
+            self.counts["our key cannot be used"] += 1
         except Exception:  # noqa: BLE001 - a bug of ours must not close the door to everybody
             self.counts["our fault"] += 1
             _log.exception("phone %d: a fault of ours", number)
@@ -212,7 +215,8 @@ class Phones:
             static_key=self._identity.key,
             credential=self._identity.credential,
         )
-        talk = Conversation(WatchedLink(link, lambda: self._active(number, session)), session)
+        watched = WatchedLink(link, lambda: self._active(number, session))
+        talk = Conversation(watched, session, self._identity.key)
         token = await self._identify(talk)
         if token is None:
             return
@@ -283,7 +287,7 @@ class Phones:
             case Open():
                 return await self._open(token, message)
             case GetResult(request):
-                return self._result(token, request, await self._result_of(token, request))
+                return await self._result(token, request, await self._result_of(token, request))
             case _:
                 assert_never(message)
 
@@ -307,7 +311,7 @@ class Phones:
             )
         except RequestConflictError:
             return FaultMessage(message.request, Fault.ID_REUSED)
-        return self._result(token, message.request, answer)
+        return await self._result(token, message.request, answer)
 
     async def _result_of(self, token: KeyToken, request_id: bytes) -> Answer:
         """What became of an earlier `Open` of this holder, at whichever door."""
@@ -321,7 +325,7 @@ class Phones:
         except StorageError as error:
             return Answer(Verdict(Outcome.REFUSED, error.reason))
 
-    def _result(self, token: KeyToken, request: bytes, answer: Answer) -> Result:
+    async def _result(self, token: KeyToken, request: bytes, answer: Answer) -> Result:
         verdict = answer.verdict
         certified = None
         if verdict.outcome is Outcome.CONFIRMED and answer.record is not None:
@@ -334,7 +338,11 @@ class Phones:
                 self._receipts.origin,
                 record.seq,
             )
-            certified = receipt.issue(statement, self._receipts.key)
+            key = self._receipts.key
+            try:
+                certified = await apart(key, partial(receipt.issue, statement, key))
+            except KeyDeviceError:  # opened is opened; `GetResult` has another chance
+                self.counts["no receipt"] += 1
         return Result(request, verdict.outcome, verdict.reason, certified)
 
     # --- bookkeeping ------------------------------------------------------------------

@@ -18,7 +18,9 @@ from gatewayd.core.walk import Reach
 
 def report(path: Path) -> Handover:
     """What was set up on site. ConfigError."""
-    settings, secrets = config.load_all(path, also=extras.check, as_installed=True)
+    settings, secrets = config.load_all(
+        path, also=extras.check, as_installed=True, open_key=extras.KeyDevices().open
+    )
     setup, problems = on_site.load(settings.gateway.state)
     if problems:
         raise config.ConfigError(settings.gateway.state / on_site.NAME, problems)

@@ -103,7 +103,9 @@ class Site:
 @asynccontextmanager
 async def open_site(path: Path) -> AsyncIterator[Site]:
     """The site of a configuration. ConfigError; StorageError, also while a daemon runs."""
-    settings, secrets = config.load_all(path, also=extras.check, as_installed=True)
+    settings, secrets = config.load_all(
+        path, also=extras.check, as_installed=True, open_key=extras.KeyDevices().open
+    )
     state = settings.gateway.state
     with storage_errors(str(state)):
         _become_owner(state)

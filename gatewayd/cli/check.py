@@ -55,12 +55,20 @@ def storage_hint(error: StorageError, otherwise: str) -> str:
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     path: Path = arguments.config
-    problems = config.check(path, extras.check)
+    problems = config.check(path, extras.check, extras.KeyDevices(try_pin=arguments.try_pin).open)
     report(path, problems, output)
     if problems:
         return ExitCode.USAGE
     output.line(f"{path}: no problems")
     return ExitCode.DONE
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_argument(parser)
+    parser.add_argument(
+        "--try-pin", action="store_true",
+        help="try a secure element's PIN once, although a wrong one was tried before",
+    )  # fmt: skip
 
 
 COMMAND: Final = Command(
@@ -72,9 +80,12 @@ COMMAND: Final = Command(
     libraries that its radio and its doors need on this machine. Every problem is reported with its
     line and with what to do about it. Changes nothing.
 
+    Keys in a secure element are used once each. After a wrong PIN nothing tries another until the
+    right one was given: --try-pin does.
+
     Every setting is described in docs/configuration.md.
     """,
     run=_run,
-    arguments=add_config_argument,
+    arguments=_arguments,
     examples=("gatewayd check", "gatewayd check -c gatewayd.toml --json"),
 )

@@ -24,7 +24,11 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
         handed_over = config.credentials.directory(os.environ)
         settings, secrets = config.load_all(
-            arguments.config, handed_over, extras.check, as_installed=True
+            arguments.config,
+            handed_over,
+            extras.check,
+            as_installed=True,
+            open_key=extras.KeyDevices(handed_over).open,
         )
     except config.ConfigError as error:
         check.report(error.path, error.problems, output)

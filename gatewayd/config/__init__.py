@@ -10,6 +10,7 @@ from gatewayd.config import checks, credentials, on_site, secrets
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.model import Config
 from gatewayd.config.secrets import Secrets
+from gatewayd.device_keys import OpenKey, no_device
 from gatewayd.keyfiles import KeyFileError, read_file
 
 __all__ = [
@@ -55,24 +56,26 @@ def load_all(
     also: Also | None = None,
     *,
     as_installed: bool = False,
+    open_key: OpenKey = no_device,
 ) -> tuple[Config, Secrets]:
     """The configuration and all keys that it names. ConfigError with every problem of both.
 
     A private key in `handed_over` (see `credentials.directory`) is taken
     instead of the file of the same name. `as_installed`: without what was bound on site; what
-    moves a door may then come later, on site or from the operator.
+    moves a door may then come later, on site or from the operator. `open_key`: for keys that are
+    in a secure element.
     """
     config, report = _decode(path, handed_over, unbound=as_installed, placed=not as_installed)
-    found = None if config is None else secrets.read(config, report)
+    found = None if config is None else secrets.read(config, report, open_key)
     if config is not None and also is not None:
         also(config, report)
     return _unless_problems(path, config, report), _unless_problems(path, found, report)
 
 
-def check(path: Path, also: Also | None = None) -> list[Problem]:
+def check(path: Path, also: Also | None = None, open_key: OpenKey = no_device) -> list[Problem]:
     """Every problem of the configuration and of the keys that it names, by line."""
     try:
-        load_all(path, also=also)
+        load_all(path, also=also, open_key=open_key)
     except ConfigError as error:
         return error.problems
     return []

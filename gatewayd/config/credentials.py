@@ -28,15 +28,18 @@ def place(config: Config, credentials: Path | None) -> Config:
     keys, uplink = config.keys, config.uplink
     keys = replace(
         keys,
-        gateway=_placed(keys.gateway, credentials),
-        log=_placed(keys.log, credentials),
-        receipt=_placed(keys.receipt, credentials),
+        gateway=placed(keys.gateway, credentials),
+        log=placed(keys.log, credentials),
+        receipt=placed(keys.receipt, credentials),
     )
     if uplink is not None and uplink.key is not None:
-        uplink = replace(uplink, key=_placed(uplink.key, credentials))
+        uplink = replace(uplink, key=placed(uplink.key, credentials))
     return replace(config, keys=keys, uplink=uplink)
 
 
-def _placed(path: Path, credentials: Path) -> Path:
+def placed(path: Path, credentials: Path | None) -> Path:
+    """The credential of this file's name, when there is one, else the file."""
+    if credentials is None:
+        return path
     found = credentials / path.name
     return found if found.is_file() else path

@@ -24,6 +24,7 @@ from gatewayd.config.model import Config
 from gatewayd.core import provisioned_time
 from gatewayd.core.model import DoorId
 from gatewayd.core.trust import Trust, verify_bundle, verify_credential
+from gatewayd.device_keys import KeyUse, OpenKey
 from gatewayd.keyfiles import KeyFileError
 
 _T = TypeVar("_T")
@@ -55,11 +56,11 @@ class Secrets:
     """What the operator's time key signed when this gateway was set up; a floor at least."""
 
 
-def read(config: Config, report: Report) -> Secrets | None:
+def read(config: Config, report: Report, open_key: OpenKey) -> Secrets | None:
     """Read and compare; None when anything was added to `report`."""
     before = len(report.problems)
     believed = _attempt(report, ("trust", "bundle"), lambda: _trust(config))
-    key, log_key, receipt_key = _private_keys(config, report)
+    key, log_key, receipt_key = _private_keys(config, report, open_key)
     lock_keys = _lock_keys(config, report)
     if believed is None:
         return None  # without it nobody can say whether the credential is genuine
@@ -123,7 +124,7 @@ def _time(config: Config, trust: Trust) -> int | None:
 
 
 def _private_keys(
-    config: Config, report: Report
+    config: Config, report: Report, open_key: OpenKey
 ) -> tuple[
     ec.EllipticCurvePrivateKey | None,
     ed25519.Ed25519PrivateKey | None,
@@ -134,7 +135,9 @@ def _private_keys(
         _attempt(
             report,
             ("keys", "gateway"),
-            lambda: keyfiles.read_p256_private(files.gateway, "gateway key", _MAKE_KEYS),
+            lambda: keyfiles.read_gateway_key(
+                files.gateway, "gateway key", KeyUse.EXCHANGE, open_key, _MAKE_KEYS
+            ),
         ),
         _attempt(
             report,
@@ -144,7 +147,9 @@ def _private_keys(
         _attempt(
             report,
             ("keys", "receipt"),
-            lambda: keyfiles.read_p256_private(files.receipt, "receipt key", _MAKE_KEYS),
+            lambda: keyfiles.read_gateway_key(
+                files.receipt, "receipt key", KeyUse.SIGN, open_key, _MAKE_KEYS
+            ),
         ),
     )
 

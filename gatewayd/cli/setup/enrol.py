@@ -15,6 +15,7 @@ from gatewayd.cli.keys import common
 from gatewayd.core.enrolment import EnrolmentRefusedError, Refusal
 from gatewayd.core.enrolment_progress import Progress, Step
 from gatewayd.core.invitation import Claim, NotAClaimError
+from gatewayd.core.key_uri import KeyUri, NotAKeyUriError
 from gatewayd.enrolment import Enrolment
 from gatewayd.ports import UpstreamError
 
@@ -60,7 +61,7 @@ def _begun(enrolment: Enrolment, arguments: argparse.Namespace) -> Progress:
     if arguments.claim is not None:
         text = sys.stdin.read(4096) if arguments.claim == "-" else arguments.claim
         try:
-            return enrolment.begin(Claim.parse(text))
+            return enrolment.begin(Claim.parse(text), arguments.key_in)
         except NotAClaimError as error:
             raise CommandError(
                 f"this is no claim: {error}",
@@ -115,6 +116,16 @@ async def _ask(enrolment: Enrolment, progress: Progress, patience_s: int) -> Pro
         )
 
 
+def _element(text: str) -> KeyUri:
+    try:
+        uri = KeyUri.parse(text)
+    except NotAKeyUriError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if uri.object is not None:
+        raise argparse.ArgumentTypeError("the keys get their names here: leave object out")
+    return uri
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "claim", metavar="CLAIM", nargs="?",
@@ -123,6 +134,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--into", metavar="DIR", type=Path, default=Path("/etc/gatewayd"),
         help="the gateway's files (default: /etc/gatewayd)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key-in", metavar="URI", type=_element,
+        help="make keys in a secure element: pkcs11:token=NAME?module-path=FILE&pin-source=FILE",
     )  # fmt: skip
     parser.add_argument(
         "--patience", metavar="SECONDS", type=common.positive, default=300,
@@ -148,6 +163,10 @@ COMMAND: Final = Command(
     It may be cut off at any moment: said again, without the claim, it goes on with the same keys
     and the same request. A claim serves one device, which may use it again.
 
+    With --key-in the gateway's key and its receipt key are made in a secure element (RFC 7512 names
+    it) and never leave it; their files then say where they are. The PIN stands in a file of its
+    own, for root alone. The keys of the log and of the certificate stay in files.
+
     A machine without a network writes its request to a file, and reads the answer from one.
     """,
     run=_run,
@@ -155,6 +174,10 @@ COMMAND: Final = Command(
     examples=(
         "gatewayd setup enrol - < claim.txt",
         "gatewayd setup enrol",
+        (
+            "gatewayd setup enrol - < claim.txt \\\n"
+            "    --key-in 'pkcs11:token=door?module-path=/usr/lib/softhsm/libsofthsm2.so'"
+        ),
         "gatewayd setup enrol - --request enrolment.request < claim.txt",
         "gatewayd setup enrol --answer enrolment.answer",
     ),
