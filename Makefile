@@ -8,6 +8,7 @@
 #   make prove-tests    takes each remedy out in turn: its test must then fail; takes a while
 #
 # PYTHON=python3.12 make test    chooses another interpreter
+# make test JOBS=0               tests one by one; a number: so many at a time
 # make docs                      rewrites docs/{commands,configuration,status}.md
 # make lock                      renews the pinned versions (needs uv)
 
@@ -26,13 +27,14 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/gatewayd demo
 
+JOBS := auto
 # Without dbus-daemon the tests of the BlueZ adapter are skipped, so its lines cannot count.
 COMMA := ,
 UNTESTED := $(if $(shell command -v dbus-daemon 2>/dev/null),,$(COMMA)gatewayd/adapters/bluez/*)
 
 test: $(VENV)/.dev
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report=
 	$(BIN)/python -m coverage report --include='firmware_proto/*,gatewayd/core/*' --fail-under=100
 	$(BIN)/python -m coverage report --omit='firmware_proto/*,gatewayd/core/*$(UNTESTED)' --fail-under=90
 

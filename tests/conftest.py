@@ -4,6 +4,7 @@ What a module leaves behind is collected at its end, so that it is blamed and no
 """
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 
@@ -22,3 +23,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def _collect_garbage() -> Iterator[None]:
     yield
     gc.collect()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """More than there are processors: most tests wait for radios, lines, brokers and children."""
+    return 2 * (os.cpu_count() or 1)
