@@ -159,8 +159,8 @@ async def test_nobody_who_repeats_a_locks_words_is_the_lock(site: LineSite) -> N
         assert await client.unlatch(TWO, 1) == UNREACHABLE
         assert await client.result_of(TWO) is None
         line.near.carry = bytes
-        async with site.powered():
-            assert await client.unlatch(THREE, 1) == OPENED
+    async with site.powered(), opened(site) as client:
+        assert await client.unlatch(THREE, 1) == OPENED
     assert site.machine.openings_for(TWO) == 0
 
 
@@ -200,6 +200,7 @@ async def test_strangers_who_speak_on_the_line_can_only_be_a_nuisance(
             if verdict.outcome is not Outcome.UNKNOWN:
                 assert (verdict.outcome is Outcome.CONFIRMED) == (moved == 1)
         await client.close()
+    async with site.powered(), opened(site) as client:
         assert await client.unlatch(CommandId(b"9" * 16), 1) == OPENED
 
 

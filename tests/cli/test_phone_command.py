@@ -126,7 +126,7 @@ async def test_watch_prepares_and_enter_opens(street: Street) -> None:
 
 async def test_watch_for_some_time_reports_as_json(street: Street) -> None:
     watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
-    async with running(*watch, "--time", "4") as process:
+    async with running(*watch, "--time", "8") as process:
         assert process.stdin is not None
         process.stdin.write(b"\n")
         (report,) = (await finished(process)).json
@@ -138,7 +138,7 @@ async def test_watch_for_some_time_reports_as_json(street: Street) -> None:
 async def test_watch_that_ends_in_an_opening_says_how_to_ask(street: Street, how: str) -> None:
     street.doorman.silent = True
     watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci)
-    async with running(*watch, *(("--time", "6") if how == "--time" else ())) as process:
+    async with running(*watch, *(("--time", "10") if how == "--time" else ())) as process:
         await line(process, b"watching for")
         assert process.stdin is not None
         process.stdin.write(b"\n")
@@ -160,7 +160,7 @@ async def test_watch_that_ends_in_an_opening_says_how_to_ask(street: Street, how
 async def test_watch_tells_a_program_of_the_opening_that_it_cut_short(street: Street) -> None:
     street.doorman.silent = True
     watch = ("phone", "watch", DOOR, "--wallet", street.wallet, "--hci", street.hci, "--json")
-    async with running(*watch, "--time", "6") as process:
+    async with running(*watch, "--time", "10") as process:
         assert process.stdin is not None
         process.stdin.write(b"\n")
         ran = await finished(process)

@@ -37,7 +37,7 @@ GATEWAY_ADDRESS = "F0:00:00:00:00:01"
 
 QUICK = LockSettings(handshake_s=5.0, handshakes=1000, limits=Limits(turn_ms=3000, ajar_ms=40))
 TIMING = LockTiming(ready_s=5.0, state_s=3.0, answer_s=5.0, spacing_s=0.01)
-IMPATIENT = LockTiming(ready_s=1.0, state_s=0.3, answer_s=0.5, spacing_s=0.01)
+IMPATIENT = LockTiming(ready_s=2.0, state_s=0.8, answer_s=0.8, spacing_s=0.01)
 """For tests of what happens when nobody answers; tests run on slow machines."""
 
 
@@ -181,8 +181,8 @@ class LockSite:
         )
 
 
-async def until(condition: Callable[[], bool], within_s: float = 2.0) -> None:
-    """Wait for something that other tasks bring about."""
+async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Wait for something that other tasks bring about; the time is for a hang."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - a test looks from outside
             await asyncio.sleep(0.002)

@@ -239,7 +239,7 @@ async def pull(address: Address, path: Path, **changes: Any) -> Progress:
         return await pull_over(session, path, **changes)
 
 
-async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - anything may be waited for
             await asyncio.sleep(0.01)
