@@ -66,6 +66,7 @@ class Recorder:
     _merged: int = 0
     _next: int = 1
     _owed: dict[CommandId, tuple[Fact, bool]] = field(default_factory=dict)
+    _in_doubt: set[CommandId] = field(default_factory=set)
     _recent: OrderedDict[bytes, tuple[Asked, PastRequest]] = field(default_factory=OrderedDict)
 
     # --- for policy, status and journal ------------------------------------------------
@@ -99,6 +100,7 @@ class Recorder:
             except StorageError as failed:
                 self._fell_ill(failed)
                 error = failed
+                self._in_doubt.update([command.id] if command else ())
             else:
                 self._remember(fact, asked, settles, seq)
                 self.noticed()
@@ -160,10 +162,15 @@ class Recorder:
             await self.reserve_file.write(slots.slot_of(number), record.encode(self.secret))
         except StorageError as error:
             if error.late is not None:
+                self._in_doubt.update([command.id] if command else ())
                 error.late.add_done_callback(lambda late: self._reserved_late(record, late))
+            elif self._next == number + 1:
+                self._next = number  # nothing stands there, and nothing will
             raise
         self._reserved(record)
         self._remember(fact, asked, settles, None)
+        if command is not None:
+            self._in_doubt.discard(command.id)
 
     def unrecorded(self, asked: Asked) -> None:
         """An emergency opens though nothing took its entry: asked again, it is not sent again."""
@@ -172,6 +179,9 @@ class Recorder:
 
     def abandoned(self, command: Command, reason: Reason) -> None:
         """This command is never sent; should its record yet appear, the log is to say so."""
+        if command.id not in self._in_doubt:
+            return  # nobody tried to write it
+        self._in_doubt.remove(command.id)
         refused = Verdict(Outcome.REFUSED, reason)
         fact = Fact(self.timekeeper.reading(), EntryKind.OUTCOME, command.door, refused)
         self._owed[command.id] = (fact, False)
@@ -308,8 +318,7 @@ class Recorder:
         assert self.reserve_file is not None  # noqa: S101 - asked by the caller
         gone = Verdict(Outcome.UNKNOWN, self._trouble)
         fact = Fact(self.timekeeper.reading(), EntryKind.GAP, None, gone, self._missing)
-        count = Reserved(self._next, fact)
-        self._next += 1
+        count = Reserved(self._next - 1, fact)  # no number of its own: those are for entries
         await self.reserve_file.write(slots.COUNT_SLOT, count.encode(self.secret))
 
     def _remember(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ from gatewayd.setup_site import SetupError, Site, entropy, open_radio
 SCAN_S: Final = 5.0
 ROUND_S: Final = 1.0
 """Who was heard so far is asked then; a lock that is near is among the first."""
+_KEY_FILE: Final = "lock-{}.pub.pem"
 _HINTS: Final = {
     Reason.BAD_CLAIM: "read the label again: its secret is not this lock's",
     Reason.BUTTON_NEEDED: "press the button of the lock, then try again within two minutes",
@@ -84,7 +86,7 @@ async def claim_lock(
         return done
     if label is None:
         raise SetupError("the label of the lock is needed", "it is inside its housing, or its box")
-    key_file = site.state / f"lock-{key_id(label.key).hex()}.pub.pem"
+    key_file = site.state / _KEY_FILE.format(key_id(label.key).hex())
     async with open_radio(site, unclaimed=True) as central:
         party = _party(site, central, sees)
         found = await _with_label(party, central, label, address, sees)
@@ -169,7 +171,7 @@ async def _met_as_ours(site: Site, lock: ClaimedLock) -> Met | None:
 # --- anchoring --------------------------------------------------------------------------------
 async def anchor_lock(site: Site, door: str, statement: bytes) -> list[str]:
     """Carry an operator's anchor to the lock of a door. As `claim_lock`."""
-    lock = _lock_of(site, door)
+    lock = lock_of(site, door)
     async with open_radio(site) as central:
         party = _party(site, central, Installer())
         async with party.meet(identity(_key_of(lock), door, lock.address)) as met:
@@ -184,7 +186,7 @@ async def release_lock(
     site: Site, door: str, label: Label | None, statement: bytes | None, sees: Installer
 ) -> list[str]:
     """Make a door's lock nobody's: by its label, or by the operator's word. As `claim_lock`."""
-    lock = _lock_of(site, door)
+    lock = lock_of(site, door)
     if label is not None and label.key != _key_of(lock):
         raise SetupError("that is the label of another lock", f"{door} has {lock.address}")
     going = replace(lock, stage="releasing")
@@ -219,7 +221,7 @@ async def _is_nobodys(site: Site, lock: ClaimedLock) -> bool:
 
 async def forget_lock(site: Site, door: str) -> list[str]:
     """Forget the lock of a door, and its binding to it."""
-    lock = _lock_of(site, door)
+    lock = lock_of(site, door)
     binding = site.setup.binding_of(door)
     bound = binding is not None and binding.lock is not None
     left = site.setup.with_lock(door, None)
@@ -227,8 +229,9 @@ async def forget_lock(site: Site, door: str) -> list[str]:
         await site.bind(left.with_binding(door, None), door)
     else:
         site.keep(left)
-    with storage_errors(str(lock.key)):
-        lock.key.unlink(missing_ok=True)
+    if lock.key.parent == site.state and fnmatch(lock.key.name, _KEY_FILE.format("*")):
+        with storage_errors(str(lock.key)):  # whatever else a hand has written there is not ours
+            lock.key.unlink(missing_ok=True)
     said = [f"{door} has no lock of ours any more: {lock.address}"]
     return [*said, f"{door} is not bound on site any more"] if bound else said
 
@@ -236,7 +239,7 @@ async def forget_lock(site: Site, door: str) -> list[str]:
 # --- binding ----------------------------------------------------------------------------------
 async def bind_lock(site: Site, door: str, address: str | None, *, warm: bool) -> list[str]:
     """Bind a door to the lock that was claimed for it."""
-    lock = _lock_of(site, door)
+    lock = lock_of(site, door)
     if lock.stage != "claimed":
         raise SetupError(
             f"the lock of {door} is not claimed yet", f"go on with it: setup claim-lock {door}"
@@ -283,7 +286,8 @@ async def unbind(site: Site, door: str) -> list[str]:
 
 
 # --- what they share --------------------------------------------------------------------------
-def _lock_of(site: Site, door: str) -> ClaimedLock:
+def lock_of(site: Site, door: str) -> ClaimedLock:
+    """The lock that was claimed for a door. SetupError."""
     site.door(door)
     lock = site.setup.lock_of(door)
     if lock is None:

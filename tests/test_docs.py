@@ -19,7 +19,18 @@ PAGES = sorted(
 )
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
-NAMED_FILE = re.compile(r"`((?:tests|docs|gatewayd|firmware_proto)/[\w./-]+\.\w+)`")
+NAMED_FILE = re.compile(
+    r"`(?P<file>(?:tests|docs|gatewayd|firmware_proto)/[\w./-]+\.\w+)(?:::(?P<test>\w+))?`"
+)
+ATTACKERS = (  # whom the design names, and who came to it since
+    *("Sniffer", "Malicious broker", "Stolen phone", "Relay", "Stolen SD card"),
+    *("Malicious courier", "Malicious issuer", "Compromised gateway", "Installer", "Insider"),
+    *("Thief of an operator's key", "Supplier", "Whoever has the old gateway", "Holder against"),
+)
+ATTACKS = (
+    *("suppressed and reordered orders", "replayed time", "spoofed NTP, forwards"),
+    *("spoofed NTP, backwards", "rolled-back bundle", "stolen issuer key", "hostile courier"),
+)
 
 
 def name(page: Path) -> str:
@@ -54,8 +65,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_named_files_exist(page: Path) -> None:
-    named = NAMED_FILE.findall(page.read_text("utf-8"))
-    assert [each for each in named if not (ROOT / each).exists()] == []
+    named = {(each["file"], each["test"]) for each in NAMED_FILE.finditer(page.read_text("utf-8"))}
+    assert [file for file, _ in named if not (ROOT / file).exists()] == []
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if test
+        and not re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
 
 
 def test_every_decision_is_in_the_list_and_has_its_parts() -> None:
@@ -77,11 +95,20 @@ def test_every_decision_is_in_the_list_and_has_its_parts() -> None:
 def test_every_attacker_has_four_answers() -> None:
     text = (ROOT / "docs/threat-model.md").read_text("utf-8")
     attackers = text.partition("## Attackers")[2].partition("### The plug")[0].split("\n### ")[1:]
-    assert len(attackers) >= 8
+    for known in ATTACKERS:
+        assert any(each.startswith(known) for each in attackers), known
     for attacker in attackers:
         for question in ("gets", "does not get", "what ends it", "shown by"):
             assert f"| {question} |" in attacker, attacker.partition("\n")[0]
         assert NAMED_FILE.search(attacker), attacker.partition("\n")[0]
+
+
+def test_every_attack_of_the_design_has_tests_by_name() -> None:
+    text = (ROOT / "docs/threat-model.md").read_text("utf-8")
+    table = text.partition("## Attacks by name")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (.+) \|$", table, re.MULTILINE))
+    for attack in ATTACKS:
+        assert any(each["test"] for each in NAMED_FILE.finditer(rows.get(attack, ""))), attack
 
 
 def test_changelog_has_a_place_for_what_is_new() -> None:

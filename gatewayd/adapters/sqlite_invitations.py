@@ -84,6 +84,16 @@ class SqliteInvitations:
         """See `InvitationStore`."""
         return self._select("ORDER BY number")
 
+    def overtaken(self, claim: bytes) -> bool:
+        """See `InvitationStore`."""
+        later = (
+            "SELECT EXISTS (SELECT 1 FROM invitations AS this JOIN invitations AS later"
+            " USING (gateway) WHERE this.claim = ? AND later.number > this.number"
+            " AND later.used_s IS NOT NULL)"
+        )
+        with storage_errors(str(self._path)):
+            return bool(self._connection.execute(later, (claim,)).fetchone()[0])
+
     def use(self, claim: bytes, digest: bytes, credential: bytes, now_s: int) -> bytes:
         """See `InvitationStore`."""
         with self._transaction():

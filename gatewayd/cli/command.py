@@ -54,6 +54,13 @@ class CommandError(Exception):
 _CONTROLS: Final = {
     code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))
 }
+# Nor may it turn the order of what is read around (UTR 36, section 2.6), or begin a line.
+_TURNS: Final = {
+    code: f"\\u{code:04x}"
+    for code in (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
+_ON_LINES: Final = _CONTROLS | _TURNS
+_IN_JSON: Final = _TURNS | {code: f"\\u{code:04x}" for code in range(127, 160)}
 
 
 class Output:
@@ -69,23 +76,23 @@ class Output:
     def line(self, text: str = "") -> None:
         """One line for a person."""
         if not self.as_json:
-            sys.stdout.write(f"{text.translate(_CONTROLS)}\n")
+            sys.stdout.write(f"{text.translate(_ON_LINES)}\n")
             sys.stdout.flush()  # a story is read while it happens, also through a pipe
 
     def document(self, value: Mapping[str, object] | Sequence[object]) -> None:
         """The whole result for a program; bytes appear as hexadecimal digits."""
         if self.as_json:
             text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
-            sys.stdout.write(f"{text}\n")
+            sys.stdout.write(f"{text.translate(_IN_JSON)}\n")
 
     def error(self, message: str, hint: str = "") -> None:
         """What is wrong and what to do about it."""
         if self.as_json:
             self.document({"error": message, "hint": hint})
             return
-        sys.stderr.write(f"error: {message.translate(_CONTROLS)}\n")
+        sys.stderr.write(f"error: {message.translate(_ON_LINES)}\n")
         if hint:
-            sys.stderr.write(f"hint: {hint.translate(_CONTROLS)}\n")
+            sys.stderr.write(f"hint: {hint.translate(_ON_LINES)}\n")
 
 
 def _plain(value: object) -> str:

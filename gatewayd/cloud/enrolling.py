@@ -109,8 +109,11 @@ class Enroller:
 
     def _decide(self, invitation: Invitation, request: Request) -> Grant | Refusal:
         now_s = self._registrar.now_s()
-        if invitation.used_s is None and now_s >= invitation.expires:
+        overtaken = self._store.overtaken(invitation.id)
+        if invitation.used_s is None and (overtaken or now_s >= invitation.expires):
             return Refusal.EXPIRED
+        if overtaken:
+            return Refusal.USED
         fresh = self._credential(invitation, request, now_s)
         try:
             credential = self._store.use(invitation.id, request.digest, fresh, now_s)

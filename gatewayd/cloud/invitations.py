@@ -46,6 +46,10 @@ class InvitationStore(Protocol):
         """None for a claim that this operator never made."""
         ...
 
+    def overtaken(self, claim: bytes) -> bool:
+        """Whether its gateway has used a later one: then this one serves nobody any more."""
+        ...
+
     def use(self, claim: bytes, digest: bytes, credential: bytes, now_s: int) -> bytes:
         """Bind the claim to the request of this digest; returns the credential kept with it.
 

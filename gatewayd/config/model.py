@@ -17,7 +17,7 @@ from gatewayd.core.policy import DEFAULTS, DISK_TROUBLES, ClassSettings, DoorSet
 
 _DAY_S: Final = 86_400
 
-_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
 _ADAPTER: Final = f"^{addresses.PATTERN}$"
 _DEVICE: Final = r"^/dev/.+$"
 _ADDRESS: Final = f"^{addresses.PATTERN}({addresses.PUBLIC})?$"
@@ -146,7 +146,7 @@ class Uplink(Struct, frozen=True, kw_only=True):
         Annotated[
             str,
             Meta(
-                pattern=r"^[A-Za-z0-9_-]{1,64}$",
+                pattern=r"^[A-Za-z0-9_-]{1,64}\Z",
                 description="Home Assistant's discovery prefix, as homeassistant: announces "
                 "diagnostics there, and nothing that opens",
             ),

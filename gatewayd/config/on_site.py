@@ -24,7 +24,7 @@ from gatewayd.keyfiles import KeyFileError
 
 NAME: Final = "setup.toml"
 
-_Time = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Unix seconds")]
+_Time = Annotated[int, Meta(ge=0, le=253_402_300_799, description="Unix seconds, to 9999")]
 _Milliseconds = Annotated[int, Meta(ge=0, le=3_600_000, description="milliseconds")]
 _Text = Annotated[str, Meta(max_length=64, description="at most 64 letters")]
 
@@ -145,6 +145,8 @@ def save(state: Path, setup: Setup) -> None:
     if again != setup:
         problem = report.problems[0]
         raise KeyFileError(f"{NAME} cannot hold this: {problem.message}", problem.hint)
+    if len(text.encode()) > keyfiles.MAX_FILE_BYTES:
+        raise KeyFileError(f"{NAME} would be too large to be read", "walk with fewer --dials")
     keyfiles.replace_file(state / NAME, text.encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -175,3 +176,24 @@ def test_a_command_without_arguments_has_json(capsys: pytest.CaptureFixture[str]
     assert execute(quiet, ["--json"]) == ExitCode.DONE
     assert capsys.readouterr().out == ""
     assert "examples:" not in command.build_parser(quiet).format_help()
+
+
+# --- what strangers wrote -------------------------------------------------------------
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_text_of_a_stranger_reaches_the_terminal_as_a_command(
+    capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    """Escape sequences (ECMA-48, also as single C1 characters), and what turns lines around."""
+    hostile = "".join(chr(code) for code in (*range(9), *range(11, 32), *range(127, 160)))
+    hostile += "\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069 fine, ä"
+    output = Output(as_json=as_json)
+    output.line(hostile)
+    output.document({hostile: [hostile]})
+    output.error(hostile, hostile)
+    said, wrong = capsys.readouterr()
+    assert "fine, ä" in said + wrong
+    assert all(each.isprintable() or each == "\n" for each in said + wrong)
+    if as_json:
+        first, end = json.JSONDecoder().raw_decode(said)
+        assert first == {hostile: [hostile]}
+        assert json.loads(said[end:])["error"] == hostile

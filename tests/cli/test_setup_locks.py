@@ -147,13 +147,39 @@ async def test_what_the_operator_signs_for_locks_is_carried_to_them(fitting: Fit
         assert refused.code == ExitCode.FAILED  # our credential is of the key that went
 
 
+async def test_a_label_need_not_stand_where_sudo_and_shells_keep_it(fitting: Fitting) -> None:
+    async with fitting.radios("ours") as (lock,), lock.power():
+        await claim(fitting, lock)
+        words = ("setup", "release-lock", "street", "-c", fitting.config)
+        async with running(*words) as process:
+            assert process.stdin is not None
+            process.stdin.write(f"{lock.label.text()}\n".encode())
+            ran = await finished(process)
+        assert (ran.code, "has no lock of ours any more" in ran.out) == (0, True), ran
+        assert not lock.memory.claimed
+
+
+async def test_forgetting_takes_away_no_file_but_the_locks_key(fitting: Fitting) -> None:
+    fitting.state.mkdir()
+    for name in ("precious.db", "lock-1.pub.pem"):
+        (fitting.state / name).write_bytes(public_pem(new_key().public_key()))
+        edited = on_site.ClaimedLock(
+            door="street", address="F0:F1:F2:F3:F4:01", key=fitting.state / name, stage="claimed"
+        )
+        on_site.save(fitting.state, on_site.Setup(lock=(edited,)))
+        assert (await setup(fitting, "release-lock", "street", "--forget")).code == 0
+    assert (fitting.state / "precious.db").exists()
+    assert not (fitting.state / "lock-1.pub.pem").exists()
+
+
 async def test_what_cannot_be_is_said(fitting: Fitting) -> None:
     async with fitting.radios("ours", "other") as (lock, other), lock.power(), other.power():
         for words, code, said in (
             (("claim-lock", "attic", "x"), ExitCode.USAGE, "no lock's label"),
             (("claim-lock", "attic", lock.label.text()), ExitCode.FAILED, "no door 'attic'"),
             (("release-lock", "street", "--forget"), ExitCode.FAILED, "no lock was claimed"),
-            (("release-lock", "street"), ExitCode.USAGE, "one of LABEL"),
+            (("release-lock", "street"), ExitCode.FAILED, "no lock was claimed"),
+            (("release-lock", "street", lock.label.text(), "--forget"), ExitCode.USAGE, "one of"),
             (("release-lock", "street", "--statement", "absent"), ExitCode.USAGE, "not exist"),
         ):
             ran = await setup(fitting, *words)

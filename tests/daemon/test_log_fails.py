@@ -220,6 +220,53 @@ async def test_a_reserve_that_is_used_up_is_kept_for_emergencies(
         assert site.log.entries[-1].about >= 2
 
 
+async def test_holders_who_try_on_take_nothing_from_emergencies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "SLOTS", 8)
+    monkeypatch.setattr(slots, "EMERGENCY_SLOTS", 6)
+    async with site_with_reserve(tmp_path, latch_ms=500) as site:
+        recorder, door = site.gateway.around.log, site.gateway.door
+        site.log.failing = True
+        for number in range(1, 21):
+            verdict = (await door.open(of_class(site, KeyClass.RESIDENT, number))).verdict
+            assert verdict == (OPENED if number == 1 else FULL)
+            site.building.clock.skip_s += 60
+            await site.latch_home()
+        assert len(recorder._owed) <= 1, "what is never written needs no end"
+        emergency = of_class(site, KeyClass.EMERGENCY, 21)
+        assert (await door.open(emergency)).verdict == OPENED
+        assert recorder.counts["unrecorded"] == 0
+        again = Recorder(site.log, site.log, recorder.timekeeper, bytes(32), recorder.reserve_file)
+        await again.begin()
+        assert again._missing == 19
+        site.log.failing = False
+        assert await again.recover()
+        assert [entry.kind for entry in site.log.entries].count(KINDS.INTENT) == 2
+        assert site.log.entries[-1].about == 19
+        once_more = Recorder(
+            site.log, site.log, recorder.timekeeper, bytes(32), recorder.reserve_file
+        )
+        await once_more.begin()
+        assert once_more.missing == 0
+
+
+async def test_writes_that_fail_at_once_use_up_no_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "SLOTS", 6)
+    monkeypatch.setattr(slots, "EMERGENCY_SLOTS", 2)
+    async with site_with_reserve(tmp_path, latch_ms=500) as site:
+        recorder, door = site.gateway.around.log, site.gateway.door
+        site.log.failing = True
+        well, recorder.reserve_file = recorder.reserve_file, BrokenReserve()
+        for number in range(1, 9):
+            verdict = (await door.open(of_class(site, KeyClass.RESIDENT, number))).verdict
+            assert verdict.outcome is Outcome.REFUSED
+        recorder.reserve_file = well
+        assert (await door.open(of_class(site, KeyClass.RESIDENT, 9))).verdict == OPENED
+
+
 async def test_a_log_that_hangs_holds_up_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -68,6 +68,25 @@ def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
     assert on_site.load(tmp_path) == (good, [])
 
 
+def test_what_would_be_too_large_to_read_is_not_written(tmp_path: Path) -> None:
+    good = full(tmp_path)
+    on_site.save(tmp_path, good)
+    for number in range(40):
+        long = Walk(door=f"door-{number}", time_s=1, dials=1000, took_ms=(12_345,) * 1000)
+        good = good.with_walk(long)
+    with pytest.raises(KeyFileError, match="too large"):
+        on_site.save(tmp_path, good)
+    assert on_site.load(tmp_path) == (full(tmp_path), [])
+
+
+def test_a_time_that_no_calendar_has_is_a_problem(tmp_path: Path) -> None:
+    on_site.save(tmp_path, full(tmp_path))
+    path = tmp_path / "setup.toml"
+    path.write_text(path.read_text().replace("time_s = 7", f"time_s = {2**53 - 1}"))
+    found, problems = on_site.load(tmp_path)
+    assert (found, len(problems)) == (Setup(), 1)
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_damaged_file_is_refused_and_never_half_read(tmp_path_factory, data) -> None:

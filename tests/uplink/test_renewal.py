@@ -15,17 +15,19 @@ from gatewayd.adapters.mqtt import Mqtt, MqttSettings
 from gatewayd.adapters.sealing import seal
 from gatewayd.adapters.sqlite_invitations import open_invitations
 from gatewayd.cloud.enrolling import Enroller, Registrar
+from gatewayd.cloud.invitations import Invitation, InvitationStore
 from gatewayd.config import Config
 from gatewayd.config.decode import decode
 from gatewayd.config.model import Uplink
 from gatewayd.core import certificates
 from gatewayd.core.certificates import Certificate, Use
-from gatewayd.core.enrolment import Renewed, sign_renewal
+from gatewayd.core.enrolment import Refusal, Renewed, sign_renewal
+from gatewayd.core.invitation import Claim, claim_id
 from gatewayd.core.model import ClockState, TimeReading
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.enrolment_app import now_s
 from gatewayd.ports import StorageError
-from tests.support.enrolling import CA, GATEWAY, OPERATOR, Device
+from tests.support.enrolling import CA, GATEWAY, OPERATOR, Device, make_claim
 from tests.support.memory_log import MemoryLog
 from tests.support.uplink import TOPICS, gateway_mqtt, make_uplink, running, until
 
@@ -210,6 +212,38 @@ async def test_the_cloud_renews_only_for_the_key_that_is_certified_and_lasts(tmp
         assert len({each.payload for each in again if each is not None}) == 1  # one, twice told
         assert enroller(store, at_s=START + 1000).consider(topic, request) is None  # lapsed
         assert cloud.counts["authentication_failed"] == 2
+
+
+def invited(store: InvitationStore, claim: Claim) -> None:
+    public = claim.key.public_key()
+    store.add(
+        Invitation(
+            id=claim_id(public), key=public.public_bytes_raw(), gateway=GATEWAY,
+            doors={"street": 1}, broker="mqtts://b:1", authorities=(), expires=START + 60,
+        )
+    )  # fmt: skip
+
+
+def test_the_box_before_takes_nothing_back_from_its_successor(tmp_path) -> None:
+    """Its request is on the broker for all to see, and to say again."""
+    claims = [make_claim(secret=bytes([number]) * 16, expires=START + 60) for number in range(3)]
+    old, new = Device(), Device()
+    with open_invitations(tmp_path / "i.sqlite") as store:
+        cloud = enroller(store, at_s=START)
+        for claim in claims:
+            invited(store, claim)
+        before = old.request(claims[0]).sign(claims[0])
+        assert cloud.answer(before).refusal is None
+        assert cloud.answer(before).refusal is None  # it lost its power
+        assert cloud.answer(new.request(claims[2]).sign(claims[2])).refusal is None
+        held = store.certificate(GATEWAY)
+        assert cloud.answer(before).refusal is Refusal.USED
+        unused = cloud.answer(old.request(claims[1]).sign(claims[1]))
+        assert unused.refusal is Refusal.EXPIRED
+        assert store.certificate(GATEWAY) == held
+        topic = GatewayTopics(TOPICS.gateway).renewal
+        assert cloud.consider(topic, certificates.request(GATEWAY, old.tls)) is None
+        assert cloud.consider(topic, certificates.request(GATEWAY, new.tls)) is not None
 
 
 def leaf_of(payload: bytes) -> Certificate:

@@ -106,13 +106,13 @@ def _anchor_arguments(parser: argparse.ArgumentParser) -> None:
 
 # --- release-lock -----------------------------------------------------------------------------
 def _release(arguments: argparse.Namespace, output: Output) -> int:
-    label = _label(arguments.label) if arguments.label is not None else None
+    given = _label(arguments.label) if arguments.label is not None else None
     statement = (
         common.read_statement(arguments.statement) if arguments.statement is not None else None
     )
-    if [label is not None, statement is not None, arguments.forget].count(True) != 1:
+    if [given is not None, statement is not None, arguments.forget].count(True) > 1:
         raise CommandError(
-            "one of LABEL, --statement and --forget is needed",
+            "LABEL, --statement and --forget: one of them",
             "the label and the button of the lock; or the operator's word; or without the lock",
             ExitCode.USAGE,
         )
@@ -122,7 +122,10 @@ def _release(arguments: argparse.Namespace, output: Output) -> int:
 
         if arguments.forget:
             return await setup_app.forget_lock(site, arguments.door)
-        sees = _onlooker(output)
+        setup_app.lock_of(site, arguments.door)
+        sees, label = _onlooker(output), given
+        if label is None and statement is None:
+            label = _label(common.read_line("label of the lock: ", output))
         return await setup_app.release_lock(site, arguments.door, label, statement, sees)
 
     said = common.on_site(arguments, work)
@@ -131,7 +134,10 @@ def _release(arguments: argparse.Namespace, output: Output) -> int:
 
 def _release_arguments(parser: argparse.ArgumentParser) -> None:
     common.door_argument(parser)
-    parser.add_argument("label", metavar="LABEL", nargs="?", help="the text of its label, GWL1-…")
+    parser.add_argument(
+        "label", metavar="LABEL", nargs="?",
+        help="the text of its label, GWL1-… (default: asked for)",
+    )  # fmt: skip
     parser.add_argument(
         "--statement", metavar="FILE", type=Path,
         help="instead of label and button: leave signed by the operator",
@@ -152,11 +158,12 @@ CLAIM: Final = Command(
 
     After a power cut at any point the same command goes on; when the lock has obeyed already it
     says so, and needs no label. `setup release-lock` undoes it. The claim secret of the label is
-    used and not kept.
+    used and not kept; but sudo and shells keep what is typed behind a command, so type it when
+    asked.
     """,
     run=_claim,
     arguments=_claim_arguments,
-    examples=("gatewayd setup claim-lock street", "gatewayd setup claim-lock street GWL1-AIBE7-…"),
+    examples=("gatewayd setup claim-lock street",),
 )
 
 ANCHOR: Final = Command(
@@ -178,14 +185,15 @@ RELEASE: Final = Command(
     summary="make the lock of a door nobody's again",
     description="""
     Tells the lock that was claimed for a door to forget its owner: with its label, once its button
-    has been pressed, or with leave that the operator signed. The door's binding to it goes, too.
+    has been pressed, or with leave that the operator signed. The label is asked for, as by
+    claim-lock. The door's binding to it goes, too.
     After a power cut the same command goes on. With --forget only this gateway forgets; that is for
     a lock that is broken or lost.
     """,
     run=_release,
     arguments=_release_arguments,
     examples=(
-        "gatewayd setup release-lock street GWL1-AIBE7-…",
+        "gatewayd setup release-lock street",
         "gatewayd setup release-lock street --forget",
     ),
 )
