@@ -204,19 +204,18 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     )
     times, stop = SignedTime(timekeeper, around.entropy), asyncio.Event()
     supervisor = systemd.from_environment(os.environ)
-    heard = await hear(
-        config,
-        Desk(
-            secrets=secrets,
-            trusted=around.trusted,
-            memory=log,
-            timekeeper=timekeeper,
-            times=times,
-            lists=around.lists,
-            restart=_restart(supervisor, stop),
-            stop=stop.set,
-        ),
+    desk = Desk(
+        secrets=secrets,
+        trusted=around.trusted,
+        memory=log,
+        log=log,
+        timekeeper=timekeeper,
+        times=times,
+        lists=around.lists,
+        restart=_restart(supervisor, stop),
+        stop=stop.set,
     )
+    heard = await hear(config, desk)
     config, secrets, mailbox = heard.config, heard.secrets, heard.mailbox
     if retired is not None:
         await retirement.close(log, timekeeper.reading(), retired)
@@ -264,6 +263,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
                 health.status,
                 standing,
                 await _helpdesk(config, doors, around, receipts, log),
+                desk.erase,
             )
         )
     return Daemon(

@@ -29,6 +29,7 @@ from gatewayd.core.answers import Opened
 from gatewayd.core.backoff import Backoff
 from gatewayd.core.checkpoint import Checkpoint, SignatureType, Verifier
 from gatewayd.core.envelope import Kind, Statement
+from gatewayd.core.erasure import Erased
 from gatewayd.core.helpdesk import Open
 from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
@@ -107,6 +108,8 @@ class Uplink:
     """A fresh nonce when signed time is wanted now, else None."""
     helpdesk: Callable[[Statement], Awaitable[Opened | None]] | None = None
     """As `helpdesk.Helpdesk.obey`."""
+    erase: Callable[[Statement], Awaitable[Erased]] | None = None
+    """As `handlers.Desk.erase`."""
     renewal: Renewal | None = None
     """None without a certificate that renews itself."""
     pace: Pace = Pace()
@@ -268,6 +271,8 @@ class _GatewaySide:
             Kind.ACK: self._acknowledge,
             Kind.OPEN: partial(self._open, upstream, group),
         }
+        if self._uplink.erase is not None:
+            orders[Kind.ERASE] = partial(self._erase, upstream, self._uplink.erase)
         while True:
             self._listening.waits()
             topic, payload = await upstream.receive()
@@ -337,6 +342,14 @@ class _GatewaySide:
             self._opening -= 1
         if opened is not None:
             await self._answer(upstream, statement, opened.body())
+
+    async def _erase(
+        self,
+        upstream: Upstream,
+        erase: Callable[[Statement], Awaitable[Erased]],
+        statement: Statement,
+    ) -> None:
+        await self._answer(upstream, statement, (await erase(statement)).body())
 
     async def _answer(self, upstream: Upstream, statement: Statement, body: cbor.Encodable) -> None:
         uplink, request = self._uplink, statement.id

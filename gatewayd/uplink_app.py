@@ -19,6 +19,7 @@ from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
 from gatewayd.core.answers import Opened
 from gatewayd.core.envelope import Statement
+from gatewayd.core.erasure import Erased
 from gatewayd.core.model import ClockState, GatewayId, TimeReading
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
@@ -40,6 +41,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     health: Callable[[], status.Status],
     standing: asyncio.Event,
     helpdesk: Callable[[Statement], Awaitable[Opened | None]] | None,
+    erase: Callable[[Statement], Awaitable[Erased]],
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown.
 
@@ -74,6 +76,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         status=lambda: status.encode(health()),
         question=times.question,
         helpdesk=helpdesk,
+        erase=erase,
         renewal=renewal,
         standing=standing,
         announcement=_announcement(config, broker),
