@@ -43,6 +43,7 @@ class Kind(IntEnum):
     FLOOR = 5  # root or recovery key: the time that has passed was signed wrongly
     OPEN = 6  # command key: open a door now, where this gateway lets a helpdesk do that
     ERASE = 7  # command key, numbered: forget entries of the log
+    DIAGNOSE = 8  # command key: how are you?
 
 
 NUMBERED: Final = frozenset({Kind.RETIRE, Kind.ERASE})

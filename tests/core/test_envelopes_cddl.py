@@ -34,6 +34,7 @@ ORDERS = {
     Kind.RETIRE: Retire(7, bytes(32)).body(),
     Kind.FLOOR: Floor(9, 5).body(),
     Kind.OPEN: Open(DoorId("street"), 5).body(),
+    Kind.DIAGNOSE: None,
     Kind.ERASE: Erase((Run(1, 3), Run(5, 5))).body(),
 }
 

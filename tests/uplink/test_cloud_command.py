@@ -11,16 +11,21 @@ from contextlib import closing
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
-from gatewayd import cloud_app
+from gatewayd import cloud_app, facts
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cli import main
 from gatewayd.cloud.authority import Authority, GatewayKeys, new_key
 from gatewayd.cloud.pull import Patience
-from gatewayd.core import audit
+from gatewayd.core import audit, envelope
+from gatewayd.core.envelope import Kind, Statement
 from gatewayd.core.model import ClockState, EntryKind, origin_of
+from gatewayd.facts import Facts, Found
 from gatewayd.handlers import Desk
 from gatewayd.keyfiles import create_files, private_pem, public_pem
+from gatewayd.obeying import Obedience
+from gatewayd.status import LockStatus, Status, StorageStatus
 from gatewayd.timekeeper import Timekeeper
 from tests.support import commands
 from tests.support.brokers import free_port
@@ -29,8 +34,10 @@ from tests.support.uplink import (
     GATEWAY,
     LOG_KEY,
     NOW,
+    TOPICS,
     MachineClock,
     Times,
+    cloud_session,
     filled_log,
     gateway_mqtt,
     make_uplink,
@@ -279,7 +286,7 @@ async def test_entries_are_erased_here_and_there_and_everything_still_verifies(
     unused = dict.fromkeys(("secrets", "trusted", "times", "lists", "restart", "stop"))
     desk = Desk(**unused, memory=log, log=log, timekeeper=await clock())
     port = broker.address.port
-    async with running(uplink_to(broker, log, erase=desk.erase)) as uplink:
+    async with running(uplink_to(broker, log, obedience=Obedience(erase=desk.erase))) as uplink:
         await until(lambda: log._memory)
         assert await command(*erasing(operator, "3", port)) == 1  # not pulled yet
         assert await command(*arguments("pull", operator, port)) == 0
@@ -343,5 +350,66 @@ async def test_a_gateway_that_is_away_finds_the_order_when_it_comes_back(
     clock = await Timekeeper.load(MachineClock(), log, battery_clock=False)
     unused = dict.fromkeys(("secrets", "trusted", "times", "lists", "restart", "stop"))
     desk = Desk(**unused, memory=log, log=log, timekeeper=clock)
-    async with running(uplink_to(broker, log, erase=desk.erase)):
+    async with running(uplink_to(broker, log, obedience=Obedience(erase=desk.erase))):
         await until(lambda: log.entries[-1].kind is EntryKind.ERASED)
+
+
+# --- send diagnose -------------------------------------------------------------------------
+def diagnosing(operator, port=1, *more):
+    return [
+        "cloud",
+        "send",
+        str(operator / "gateway.cwt"),
+        "diagnose",
+        *arguments("", operator, port, *more)[3:],
+    ]
+
+
+async def test_a_gateway_says_how_it_is_to_its_operator(broker, operator, capsys):
+    told = Facts(
+        status=Status(
+            online=True, version="0.1", kernel="6.1", bluez="5.66", clock="trusted",
+            storage=StorageStatus(free_percent=71),
+            locks={"street": LockStatus(reached=False, battery_percent=40, troubles=("jammed",))},
+        ),
+        running_s=90_061, clock_bound_s=2, log_size=9, messages={"log_failed": 2},
+        counts={"phones: served": 4}, findings_left_out=3,
+        findings=(Found(check="clock", severity="note", message="no battery", remedy="buy one"),),
+    )  # fmt: skip
+    answers = [facts.encode(told), b"nonsense", None]
+    worse = Found(check="clock", severity="error", message="none")
+    answers.insert(1, facts.encode(structs.replace(told, findings=(worse,))))
+
+    async def diagnose():
+        return answers.pop(0)
+
+    log, port = await filled_log(1), broker.address.port
+    async with running(uplink_to(broker, log, obedience=Obedience(diagnose=diagnose))) as uplink:
+        await until(uplink.standing.is_set)
+        assert await command(*diagnosing(operator, port)) == 0
+        shown = capsys.readouterr().out
+        for wanted in (
+            "running 1 d 1 h", "trusted, within 2 s", "9 entries, 0 of them", "71 % free",
+            "buy one", "street: not reached, battery 40 %, jammed", "log failed: 2",
+            "phones: served: 4", "3 findings",
+        ):  # fmt: skip
+            assert wanted in shown
+        assert await command(*diagnosing(operator, port, "--json")) == 1
+        document = json.loads(capsys.readouterr().out)
+        assert document["facts"]["status"]["version"] == "0.1"
+        assert await command(*diagnosing(operator, port)) == 1
+        assert "cannot be read" in capsys.readouterr().err
+    assert not any(path.name.startswith("diag") for path in operator.rglob("*"))
+
+
+async def test_a_question_is_exactly_one(broker):
+    async def diagnose():
+        raise AssertionError("asked")
+
+    log = await filled_log(1)
+    async with running(uplink_to(broker, log, obedience=Obedience(diagnose=diagnose))) as uplink:
+        await until(uplink.standing.is_set)
+        order = Statement(Kind.DIAGNOSE, GATEWAY, bytes(16), NOW + 60, [])
+        async with cloud_session(broker.address) as cloud:
+            await cloud.publish(TOPICS.down("diagnose"), envelope.sign(order, AUTHORITY.command))
+            await until(lambda: uplink.counts["ignored: malformed"])
