@@ -12,7 +12,8 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -31,8 +32,7 @@ from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.conditions import Conditions
 from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
-from gatewayd.core.answers import Opened
-from gatewayd.core.envelope import Retire, Statement
+from gatewayd.core.envelope import Retire
 from gatewayd.core.model import DoorId, GatewayId, origin_of
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
@@ -45,6 +45,7 @@ from gatewayd.hearing import hear
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
+from gatewayd.obeying import Obedience
 from gatewayd.phones import Phones, Receipts
 from gatewayd.ports import (
     Central,
@@ -204,19 +205,18 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     )
     times, stop = SignedTime(timekeeper, around.entropy), asyncio.Event()
     supervisor = systemd.from_environment(os.environ)
-    heard = await hear(
-        config,
-        Desk(
-            secrets=secrets,
-            trusted=around.trusted,
-            memory=log,
-            timekeeper=timekeeper,
-            times=times,
-            lists=around.lists,
-            restart=_restart(supervisor, stop),
-            stop=stop.set,
-        ),
+    desk = Desk(
+        secrets=secrets,
+        trusted=around.trusted,
+        memory=log,
+        log=log,
+        timekeeper=timekeeper,
+        times=times,
+        lists=around.lists,
+        restart=_restart(supervisor, stop),
+        stop=stop.set,
     )
+    heard = await hear(config, desk)
     config, secrets, mailbox = heard.config, heard.secrets, heard.mailbox
     if retired is not None:
         await retirement.close(log, timekeeper.reading(), retired)
@@ -250,7 +250,8 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     if files.runtime is not None or files.metrics is not None:
         extra.append(Work("health files", files.keep))
     if config.uplink is not None:
-        from gatewayd import uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
+        counts: Counter[str] = Counter()
+        from gatewayd import orders_app, uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
 
         extra.append(
             uplink_app.uplink(
@@ -263,7 +264,19 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
                 grown,
                 health.status,
                 standing,
-                await _helpdesk(config, doors, around, receipts, log),
+                Obedience(
+                    open=await orders_app.helpdesk(config, doors, around, receipts, log),
+                    erase=desk.erase,
+                    diagnose=orders_app.inquiry(
+                        config,
+                        radio.around.adapters,
+                        stack,
+                        log,
+                        health,
+                        {"uplink": counts, "phones": phones.counts},
+                    ),
+                ),
+                counts,
             )
         )
     return Daemon(
@@ -371,22 +384,6 @@ def _door(
     identity = DoorIdentity(DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.settings)
     actuator = actuators[identity.id]
     return Door(identity, actuator.lock, around, actuator.budget)
-
-
-async def _helpdesk(
-    config: Config,
-    doors: Mapping[DoorId, Door],
-    around: Surroundings,
-    receipts: Receipts,
-    memory: Memory,
-) -> Callable[[Statement], Awaitable[Opened | None]] | None:
-    """Who may open from afar; nobody, unless this machine's own configuration says so."""
-    if config.helpdesk is None:
-        return None
-    from gatewayd.helpdesk import Helpdesk  # noqa: PLC0415 - few gateways have one
-
-    enabled = map(DoorId, config.helpdesk.doors)
-    return (await Helpdesk.load(doors, tuple(enabled), around, receipts, memory)).obey
 
 
 async def _request_secret(memory: Memory, entropy: Entropy) -> bytes:

@@ -23,8 +23,9 @@ from gatewayd.cloud.pull import PATIENCE, Operator, Patience, Progress, Puller, 
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.checkpoint import SignatureType, Verifier
 from gatewayd.core.envelope import Statement
-from gatewayd.core.merkle import CompactRange, leaf_hash
-from gatewayd.core.pull import MAX_SEALED_BYTES
+from gatewayd.core.erasure import Erase
+from gatewayd.core.merkle import CompactRange
+from gatewayd.core.pull import MAX_SEALED_BYTES, hash_of
 from gatewayd.core.topics import GatewayTopics
 
 
@@ -107,7 +108,7 @@ class Cloud:
                 return None
             tree = CompactRange()
             for leaf in store.leaves(log.name):
-                tree, _ = tree.append(leaf_hash(leaf))
+                tree, _ = tree.append(hash_of(leaf))
             signed = notes.verify(held.note, log)
             return StoreReport(
                 entries=tree.size,
@@ -150,6 +151,7 @@ async def ask(  # noqa: PLR0913, PLR0917 - see cloud.ask.ask
     signed: bytes,
     seal: ec.EllipticCurvePrivateKey,
     patience_s: float,
+    retained: str | None = None,
 ) -> cbor.Value:
     """What a gateway answers to an order. NoAnswerError, UpstreamError."""
     host, port, tls = broker.where()
@@ -162,7 +164,16 @@ async def ask(  # noqa: PLR0913, PLR0917 - see cloud.ask.ask
         limits=Limits(packet_bytes=2 * MAX_SEALED_BYTES, bytes_per_minute=2**30),
     )
     async with Mqtt(settings).connect() as session:
-        return await asking.ask(session, source, order, signed, _unsealer(seal), patience_s)
+        unsealed = _unsealer(seal)
+        return await asking.ask(session, source, order, signed, unsealed, patience_s, retained)
+
+
+def erase(store: Path, origin: str, wanted: Erase) -> int | None:
+    """Forget pulled entries; how many. None when not all of them were pulled. StorageError."""
+    with open_cloud(store) as kept:
+        if kept.held(origin).range.size <= wanted.last:
+            return None
+        return kept.erase(origin, wanted.runs)
 
 
 async def publish(broker: BrokerFiles, messages: Sequence[Message]) -> None:

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from firmware_proto.codes import Fault
+from firmware_proto.codes import Fault, Outcome, Reason
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.config import Secrets, overrides, stated
 from gatewayd.core import statuslist
 from gatewayd.core.envelope import Floor, Kind, Retire, Statement, TimeAnswer
+from gatewayd.core.erasure import Erase, Erased
+from gatewayd.core.model import EntryKind, Fact, Verdict
 from gatewayd.core.state import StateKind
 from gatewayd.lists import StatusLists
 from gatewayd.mailbox import Handlers
-from gatewayd.ports import Memory, StorageError
+from gatewayd.ports import Erasing, Memory, StorageError
 from gatewayd.retirement import retire, retired
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
@@ -80,6 +82,7 @@ class Desk:
     secrets: Secrets
     trusted: Trusted
     memory: Memory
+    log: Erasing
     timekeeper: Timekeeper
     times: SignedTime
     lists: StatusLists
@@ -95,6 +98,28 @@ class Desk:
         """A time that was signed wrongly is taken back."""
         wrong = Floor.of(order.body)
         await self.timekeeper.lower(wrong.above_s, wrong.to_s)
+
+    async def erase(self, order: Statement) -> Erased:
+        """Entries are forgotten, those that the cloud keeps; told again, nothing changes."""
+        wanted = Erase.of(order.body)
+        if await retired(self.memory) is not None:
+            raise RemoteProtocolError(Fault.UNSUPPORTED, "the log is closed")
+        done = Verdict(Outcome.CONFIRMED, Reason.OK)
+        fact = Fact(self.timekeeper.reading(), EntryKind.ERASED, None, done, order=order.name)
+        try:
+            erased = await self.log.erase(order.id, wanted.runs, fact)
+        except ValueError as error:
+            raise RemoteProtocolError(Fault.UNEXPECTED, str(error)) from None
+        _log.info("the operator had %d entries erased: entry %d", erased.entries, erased.seq)
+        if not erased.clean:
+            _log.warning(
+                "somebody reads the log: older copies of what was erased go at the next start"
+            )
+        return erased
+
+    async def erase_unheard(self, order: Statement) -> None:
+        """The same, where no answer can be brought back: the log's entry is one."""
+        await self.erase(order)
 
     async def retire(self, order: Statement) -> None:
         """This gateway opens nothing any more; told again, it has nothing to stop.
@@ -125,6 +150,11 @@ def handlers(desk: Desk, wired: dict[StateKind, AtNextStart]) -> Handlers:
     """All of them."""
     return Handlers(
         states={**wired, StateKind.LIST: EnclosedList(desk.trusted, desk.lists)},
-        orders={Kind.TIME: desk.time, Kind.FLOOR: desk.floor, Kind.RETIRE: desk.retire},
+        orders={
+            Kind.TIME: desk.time,
+            Kind.FLOOR: desk.floor,
+            Kind.RETIRE: desk.retire,
+            Kind.ERASE: desk.erase_unheard,
+        },
         take_list=desk.lists.deliver,
     )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final, TextIO
 
 from gatewayd import journal
+from gatewayd.messages import ATTRIBUTE, Message
 
 MAX_LINE: Final = 2000
 _PEER_TEXT: Final = 64
@@ -54,6 +56,20 @@ class LineFormatter(logging.Formatter):
             priority = next(text for level, text in _PRIORITIES if record.levelno >= level)
             return priority + line
         return f"{self.formatTime(record)} {record.levelname.lower():<8} {line}"
+
+
+class Tally(logging.Handler):
+    """Counts messages with ids, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One more, if it has an id."""
+        fields = getattr(record, ATTRIBUTE, None)
+        if fields is not None:
+            self.counts[Message(fields["MESSAGE_ID"]).name.lower()] += 1
 
 
 def set_up(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto.codes import Reason
+from gatewayd.core.erasure import Erased, Run
 from gatewayd.core.model import Asked, Command, CommandId, Fact, Instant, PastRequest, Verdict
 from gatewayd.core.reserve import Reserved
 
@@ -221,6 +222,19 @@ class AuditLog(Protocol):
         ...
 
 
+class Erasing(Protocol):
+    """The log's side of being forgotten."""
+
+    async def erase(self, order: bytes, runs: Sequence[Run], fact: Fact) -> Erased:
+        """Take the bodies of these entries away, as far as they are of `erasure.ERASABLE` kinds.
+
+        In the same transaction `fact` is written, with their number as what it is about,
+        and the order's id remembered: the same order again changes nothing. ValueError for
+        entries that the cloud has not said it keeps. Proofs verify as before.
+        """
+        ...
+
+
 class Reserve(Protocol):
     """Room that was set aside for entries while the log takes none; see `core.reserve`."""
 
@@ -245,7 +259,10 @@ class LogReader(Protocol):
         ...
 
     async def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
-        """Encoded leaves from `start` on, at most `max_bytes` in all, but at least one if any."""
+        """Encoded leaves from `start` on, at most `max_bytes` in all, but at least one if any.
+
+        Of what was erased only the leaf's hash is there; no leaf is as short.
+        """
         ...
 
     async def root(self, size: int) -> bytes:

@@ -125,6 +125,7 @@ async def open_site(path: Path) -> AsyncIterator[Site]:
             secrets=secrets,
             trusted=trusted,
             memory=log,
+            log=log,
             timekeeper=timekeeper,
             times=SignedTime(timekeeper, entropy()),
             lists=await StatusLists.load(lambda: trusted.now, log, timekeeper),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,16 +20,11 @@ from typing import Final, Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from firmware_proto import cbor
-from firmware_proto.codes import Fault
 from firmware_proto.errors import RemoteProtocolError
-from gatewayd.core import answers
 from gatewayd.core import checkpoint as notes
-from gatewayd.core.answers import Opened
 from gatewayd.core.backoff import Backoff
 from gatewayd.core.checkpoint import Checkpoint, SignatureType, Verifier
 from gatewayd.core.envelope import Kind, Statement
-from gatewayd.core.helpdesk import Open
 from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
@@ -38,6 +33,7 @@ from gatewayd.core.trust import Trust
 from gatewayd.groups import only
 from gatewayd.mailbox import Mailbox, OrderHandler
 from gatewayd.messages import Message, about
+from gatewayd.obeying import Obedience, Obeying
 from gatewayd.ports import (
     Clock,
     LogReader,
@@ -53,8 +49,6 @@ from gatewayd.vitals import UNWATCHED
 COSIGNED_NAME: Final = "cosigned checkpoint"
 """Under this name `ports.Memory` keeps the largest checkpoint that the cloud cosigned."""
 
-MOST_OPENINGS: Final = 8
-"""Orders to open that are carried out at once."""
 STEP_S: Final = 180.0
 """More than any step takes: connecting, an order carried out, a hint; the broker may be slow."""
 
@@ -105,8 +99,8 @@ class Uplink:
     """What is retained as `status`; see `gatewayd.status`."""
     question: Callable[[], bytes | None]
     """A fresh nonce when signed time is wanted now, else None."""
-    helpdesk: Callable[[Statement], Awaitable[Opened | None]] | None = None
-    """As `helpdesk.Helpdesk.obey`."""
+    obedience: Obedience = field(default_factory=Obedience)
+    """Who carries out the orders that are answered."""
     renewal: Renewal | None = None
     """None without a certificate that renews itself."""
     pace: Pace = Pace()
@@ -170,7 +164,15 @@ class _GatewaySide:
         self._believed = uplink.mailbox.trusted.now
         self._signed_size = -1
         self._asked_s = float("-inf")
-        self._opening = 0
+        self._obeying = Obeying(
+            obedience=uplink.obedience,
+            topics=self._topics,
+            origin=self._origin,
+            log_key=uplink.log_key,
+            seal=uplink.seal,
+            seal_key=lambda: self._trust.seal_key,
+            counts=uplink.counts,
+        )
         self.up_since_s: float | None = None
         """Since when the last session stood; None when it never did."""
 
@@ -266,7 +268,7 @@ class _GatewaySide:
         orders: dict[Kind, OrderHandler] = {
             Kind.PULL: partial(self._pull, upstream),
             Kind.ACK: self._acknowledge,
-            Kind.OPEN: partial(self._open, upstream, group),
+            **self._obeying.handlers(upstream, group),
         }
         while True:
             self._listening.waits()
@@ -315,38 +317,6 @@ class _GatewaySide:
         )
         await upstream.publish(self._topics.answer(statement.id), sealed)
         uplink.counts["pull"] += 1
-
-    async def _open(
-        self, upstream: Upstream, group: asyncio.TaskGroup, statement: Statement
-    ) -> None:
-        """Beside what else the operator wants: an opening takes seconds."""
-        if self._uplink.helpdesk is None:
-            raise RemoteProtocolError(Fault.UNSUPPORTED, "no helpdesk opens doors here")
-        if self._opening >= MOST_OPENINGS:
-            raise RemoteProtocolError(Fault.BUSY, "too many of them at once")
-        Open.of(statement)
-        group.create_task(self._opened(upstream, self._uplink.helpdesk(statement), statement))
-
-    async def _opened(
-        self, upstream: Upstream, opening: Awaitable[Opened | None], statement: Statement
-    ) -> None:
-        self._opening += 1
-        try:
-            opened = await opening
-        finally:
-            self._opening -= 1
-        if opened is not None:
-            await self._answer(upstream, statement, opened.body())
-
-    async def _answer(self, upstream: Upstream, statement: Statement, body: cbor.Encodable) -> None:
-        uplink, request = self._uplink, statement.id
-        sealed = uplink.seal(
-            answers.sign(statement.kind, request, body, self._origin, uplink.log_key),
-            answers.seal_info(self._origin, request),
-            self._trust.seal_key,
-        )
-        await upstream.publish(self._topics.answer(request), sealed)
-        uplink.counts[f"answered: {statement.kind.name.lower()}"] += 1
 
     async def _acknowledge(self, statement: Statement) -> None:
         order = Ack.of(statement.body)

@@ -6,7 +6,8 @@ What MQTT needs is a fifteenth of the memory of a whole gateway.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gatewayd import __version__, status, sync
@@ -17,12 +18,11 @@ from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
 from gatewayd.adapters.sqlite import SqliteLog
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
-from gatewayd.core.answers import Opened
-from gatewayd.core.envelope import Statement
 from gatewayd.core.model import ClockState, GatewayId, TimeReading
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
 from gatewayd.mailbox import Mailbox
+from gatewayd.obeying import Obedience
 from gatewayd.timekeeper import SignedTime
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     grown: asyncio.Event,
     health: Callable[[], status.Status],
     standing: asyncio.Event,
-    helpdesk: Callable[[Statement], Awaitable[Opened | None]] | None,
+    obedience: Obedience,
+    counts: Counter[str],
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown.
 
@@ -73,7 +74,8 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         seal=sealing.seal,
         status=lambda: status.encode(health()),
         question=times.question,
-        helpdesk=helpdesk,
+        obedience=obedience,
+        counts=counts,
         renewal=renewal,
         standing=standing,
         announcement=_announcement(config, broker),

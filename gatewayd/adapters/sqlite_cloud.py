@@ -8,7 +8,7 @@ finds either all of a batch or none.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,8 +16,9 @@ from typing import Final
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import Schema, open_writer
 from gatewayd.cloud.store import Held, OutrunError
-from gatewayd.core.merkle import HASH_BYTES, CompactRange, leaf_hash
-from gatewayd.core.pull import Alarm, LogAlarmError, Verified
+from gatewayd.core.erasure import Run
+from gatewayd.core.merkle import HASH_BYTES, CompactRange
+from gatewayd.core.pull import Alarm, LogAlarmError, Verified, hash_of
 
 _FIRST: Final = """
 CREATE TABLE logs (
@@ -81,7 +82,7 @@ class SqliteCloud:
                 return 0  # an older answer, wholly known
             added = verified.leaves[size - start :]
             for leaf in added:
-                kept, _ = kept.append(leaf_hash(leaf))
+                kept, _ = kept.append(hash_of(leaf))
             if kept != verified.held:
                 raise LogAlarmError(Alarm.FORKED, note)
             self._insert(origin, size, added, verified.unreadable)
@@ -99,6 +100,21 @@ class SqliteCloud:
                 "INSERT INTO alarms (origin, time_s, alarm, note) VALUES (?, ?, ?, ?)",
                 (origin, time_s, error.alarm.name, error.note),
             )
+
+    def erase(self, origin: str, runs: Sequence[Run]) -> int:
+        """Keep no more of these than their hashes; how many went. Redelivery brings none back."""
+        with self._transaction():
+            gone = sum(
+                self._connection.execute(
+                    "UPDATE leaves SET leaf = hash"
+                    " WHERE origin = ? AND seq BETWEEN ? AND ? AND leaf <> hash",
+                    (origin, *run),
+                ).rowcount
+                for run in runs
+            )
+        with storage_errors(str(self._path)):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
 
     def leaves(self, origin: str) -> Iterator[bytes]:
         """All kept leaves of a log in order."""
@@ -127,7 +143,7 @@ class SqliteCloud:
         (kept,) = self._connection.execute(
             "SELECT hash FROM leaves WHERE origin = ? AND seq = ?", (origin, seq)
         ).fetchone()
-        if kept != leaf_hash(leaf):
+        if kept != hash_of(leaf):
             raise LogAlarmError(Alarm.FORKED, note)
 
     def _insert(
@@ -136,7 +152,7 @@ class SqliteCloud:
         self._connection.executemany(
             "INSERT INTO leaves VALUES (?, ?, ?, ?, ?)",
             (
-                (origin, seq, leaf, leaf_hash(leaf), int(seq not in unreadable))
+                (origin, seq, leaf, hash_of(leaf), int(seq not in unreadable))
                 for seq, leaf in enumerate(leaves, start)
             ),
         )

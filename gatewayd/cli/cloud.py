@@ -40,6 +40,8 @@ def _pull(arguments: argparse.Namespace, output: Output) -> int:
     )
     if progress.unreadable:
         output.line(f"{len(progress.unreadable)} were written by a newer gateway: kept, not read")
+    if progress.erased:
+        output.line(f"{progress.erased} had been erased: only their hashes came")
     output.document(
         {
             "gateway": progress.gateway,
@@ -49,6 +51,7 @@ def _pull(arguments: argparse.Namespace, output: Output) -> int:
             "root": progress.root,
             "batches": progress.batches,
             "unreadable": progress.unreadable,
+            "erased": progress.erased,
             "times_answered": progress.times_answered,
             "ignored": progress.ignored,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,9 @@ from gatewayd.core.helpdesk import LIVES_S, Open
 from gatewayd.core.model import DoorId, GatewayId
 from gatewayd.ports import UpstreamError
 
+SENT: Final = "sent"
+"""Below the operator's keys: every order, by addressee. Numbers go on from there."""
+_KEPT_NAME: Final = re.compile(r"(\d{6})-[a-z]+\.cose")
 _GRACE_S: Final = 15.0
 """How long an answer may be late: an opening begun in the last second takes its time."""
 
@@ -39,7 +43,20 @@ class Sender:
     keys: Path
     command: ec.EllipticCurvePrivateKey = field(repr=False)
 
-    def order(self, kind: Kind, body: cbor.Value, lives_s: int) -> tuple[Statement, bytes]:
+    @property
+    def sent(self) -> Path:
+        """Where every order to this gateway is kept."""
+        place = self.keys / SENT / self.gateway.gateway
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return place
+
+    def next_number(self) -> int:
+        """For an order that lasts: one more than the last one kept."""
+        return 1 + max(map(_number, self.sent.iterdir()), default=0)
+
+    def order(
+        self, kind: Kind, body: cbor.Value, lives_s: int, number: int | None = None
+    ) -> tuple[Statement, bytes]:
         """A fresh one, and the same signed."""
         statement = Statement(
             kind,
@@ -47,18 +64,28 @@ class Sender:
             os.urandom(ID_BYTES),  # noqa: TID251 - a command at a keyboard is an edge
             common.now_s() + lives_s,
             body,
+            number,
         )
         return statement, envelope.sign(statement, self.command)
 
     def ask(
-        self, order: Statement, signed: bytes, arguments: argparse.Namespace, patience_s: float
+        self,
+        order: Statement,
+        signed: bytes,
+        arguments: argparse.Namespace,
+        patience_s: float,
+        retained: str | None = None,
     ) -> cbor.Value:
-        """What the gateway answers. CommandError with UNKNOWN when it does not."""
+        """What the gateway answers. CommandError with UNKNOWN when it does not.
+
+        retained: the topic on which the order waits for a gateway that is away.
+        """
         seal = keyfiles.read_p256_private(self.keys / "seal.pem", "sealing key")
         source = Source(GatewayId(self.gateway.gateway), self.gateway.log_key)
         at = broker.files(arguments)
         try:
-            return asyncio.run(cloud_app.ask(at, source, order, signed, seal, patience_s))
+            asking = cloud_app.ask(at, source, order, signed, seal, patience_s, retained)
+            return asyncio.run(asking)
         except NoAnswerError as error:
             raise CommandError(
                 f"{self.gateway.gateway} did not answer", _NO_ANSWER[error.online], ExitCode.UNKNOWN
@@ -75,14 +102,18 @@ _NO_ANSWER: Final = {
 }
 
 
+def _number(path: Path) -> int:
+    matched = _KEPT_NAME.fullmatch(path.name)
+    return int(matched[1]) if matched else 0
+
+
 # --- open -------------------------------------------------------------------------------
 def send_open(sender: Sender, arguments: argparse.Namespace, output: Output) -> int:
     """Order an opening, and say how it ended."""
     door = DoorId(arguments.door)
     body = Open(door, common.now_s()).body()
     order, signed = sender.order(Kind.OPEN, body, arguments.lives)
-    kept = sender.keys / "sent" / sender.gateway.gateway / f"open-{order.id.hex()}.cose"
-    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = sender.sent / f"open-{order.id.hex()}.cose"
     with common.files_are_arguments():
         keyfiles.create_files({kept: signed})  # before it leaves: the log names it
     output.line(f"asking {sender.gateway.gateway} to open {door}")

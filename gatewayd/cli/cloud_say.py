@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware_proto.codes import ID_BYTES
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
-from gatewayd.cli import broker, cloud_order
+from gatewayd.cli import broker, cloud_diagnose, cloud_erase, cloud_order
 from gatewayd.cli.cloud_order import Sender
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cloud.outbox import Message, messages
-from gatewayd.core import envelope
-from gatewayd.core.envelope import Kind, Retire, Statement
+from gatewayd.core.envelope import Kind, Retire
 from gatewayd.core.trust import Trust, verify_bundle, verify_credential
 from gatewayd.ports import UpstreamError
 
-SENT: Final = "sent"
-"""Below the operator's keys: every numbered order, by addressee. The numbers go on from there."""
 _FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
-_NUMBER: Final = re.compile(r"(\d{6})-[a-z]+\.cose")
 
 
 # --- publish ----------------------------------------------------------------------------
@@ -81,8 +74,8 @@ def _trust(directory: Path) -> tuple[Trust, ec.EllipticCurvePublicKey]:
 
 # --- send -------------------------------------------------------------------------------
 def _send(arguments: argparse.Namespace, output: Output) -> int:
-    needed = _NEEDED[arguments.order]
-    if getattr(arguments, needed) is None:
+    needed = _NEEDED.get(arguments.order)
+    if needed is not None and getattr(arguments, needed) is None:
         raise CommandError(
             f"send {arguments.order}: --{needed} is missing",
             "gatewayd cloud send --help",
@@ -93,30 +86,23 @@ def _send(arguments: argparse.Namespace, output: Output) -> int:
         signer = common.read_signer(arguments.keys / "command.pem", "command key")
         broker.files(arguments)
         gateway = _credential(arguments.credential, trust)
+        sender = Sender(gateway=gateway, keys=arguments.keys, command=signer)
         if arguments.order != "retire":
-            sender = Sender(gateway=gateway, keys=arguments.keys, command=signer)
             return _ASKED[arguments.order](sender, arguments, output)
-        sent = arguments.keys / SENT / gateway.gateway
-        sent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = 1 + max(map(_number, sent.iterdir()), default=0)
-        order = Statement(
-            Kind.RETIRE,
-            gateway.gateway,
-            os.urandom(ID_BYTES),  # noqa: TID251 - a command at a keyboard is an edge
-            common.now_s() + arguments.days * common.DAY_S,
-            Retire(arguments.kept, gateway.log_key).body(),
-            number,
-        )
-        data = envelope.sign(order, signer)
+        number = sender.next_number()
+        body = Retire(arguments.kept, gateway.log_key).body()
+        _, data = sender.order(Kind.RETIRE, body, arguments.days * common.DAY_S, number)
         found = _messages([data], trust, root)
         # Before it leaves: a number is given to one order only.
-        common.write(output, {}, {sent / f"{number:06}-retire.cose": data})
+        common.write(output, {}, {sender.sent / f"{number:06}-retire.cose": data})
         return _leave(found, arguments, output)
 
 
-_NEEDED: Final = {"retire": "kept", "open": "door"}
+_NEEDED: Final = {"retire": "kept", "open": "door", "erase": "entries"}
 _ASKED: Final[dict[str, Callable[[Sender, argparse.Namespace, Output], int]]] = {
-    "open": cloud_order.send_open
+    "open": cloud_order.send_open,
+    "erase": cloud_erase.send_erase,
+    "diagnose": cloud_diagnose.send_diagnose,
 }
 
 
@@ -129,11 +115,6 @@ def _credential(path: Path, trust: Trust) -> GatewayCredential:
             f"{path} is not a credential that this operator signed: {error.detail}",
             "are the credential and --keys of the same operator?",
         ) from None
-
-
-def _number(path: Path) -> int:
-    matched = _NUMBER.fullmatch(path.name)
-    return int(matched[1]) if matched else 0
 
 
 # --- the commands -------------------------------------------------------------------------
@@ -166,8 +147,9 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
         help="the gateway's credential: of several boxes that had its name, which",
     )  # fmt: skip
     parser.add_argument(
-        "order", metavar="ORDER", choices=list(_NEEDED),
-        help="retire: open nothing any more, for good; open: a door, now",
+        "order", metavar="ORDER", choices=["retire", *_ASKED],
+        help="retire: open nothing any more, for good; open: a door, now; erase: forget entries; "
+        "diagnose: how are you?",
     )  # fmt: skip
     parser.add_argument(
         "--kept", metavar="N", type=_whole,
@@ -175,7 +157,7 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--days", type=common.days, default=365,
-        help="retire: how long it may be late (default: 365)",
+        help="retire, erase: how long it may be late (default: 365)",
     )  # fmt: skip
     parser.add_argument("--door", metavar="DOOR", type=common.name, help="open: which")
     parser.add_argument(
@@ -185,6 +167,14 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--receipt", metavar="FILE", type=Path,
         help="open: where to keep what the gateway signed about it, for the holder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--entries", metavar="LIST", type=cloud_erase.entries,
+        help="erase: which entries of its log, as 17,19-24",
+    )  # fmt: skip
+    parser.add_argument(
+        "--store", metavar="FILE", type=Path, default=Path("cloud.sqlite"),
+        help="erase: where pulled logs are kept (default: cloud.sqlite)",
     )  # fmt: skip
     _shared(parser)
 
@@ -210,7 +200,7 @@ PUBLISH: Final = Command(
 )
 SEND: Final = Command(
     name="send",
-    summary="send a gateway an order: retire it, or open a door",
+    summary="send a gateway an order: retire it, open a door, forget entries, say how it is",
     description="""
     Signs an order with the command key, keeps it in the operator's directory under sent/GATEWAY,
     and sends it. A gateway carries an order out once. One that lasts is numbered and waits at the
@@ -227,11 +217,23 @@ SEND: Final = Command(
     seconds. The gateway writes an entry that names the order before it commands the lock, and
     answers: opened (0), refused (1), or unknown (3), as when no answer comes. Nobody is named in
     the log; --receipt keeps a statement of the gateway about the entry, for the holder's own log.
+
+    erase: the bodies of these entries go, first from --store, where they must have been pulled,
+    then from the gateway; their hashes stay, so that all proofs verify. What the gateway wrote
+    about itself and about orders stays. It answers how many went, and which entry of its log says
+    so; from one that is away there is no answer (3) until it has come back: the order waits for it.
+
+    diagnose: the gateway says how it is: its status, and what gatewayd doctor finds there without
+    touching anything. Nothing of persons; counts are cut to powers of two; sealed to the
+    operator. It answers once a minute, and the question lives for five. Fails (1) when it finds
+    a warning or an error.
     """,
     run=_send,
     arguments=_send_arguments,
     examples=(
         f"gatewayd cloud send stairwell-7.cwt retire --kept 4711 {_EXAMPLE}",
         f"gatewayd cloud send stairwell-7.cwt open --door street {_EXAMPLE}",
+        f"gatewayd cloud send stairwell-7.cwt erase --entries 17,19-24 {_EXAMPLE}",
+        f"gatewayd cloud send stairwell-7.cwt diagnose --json {_EXAMPLE}",
     ),
 )

@@ -29,6 +29,7 @@ _CLOCK_MARKS: Final = {
     ClockState.UNKNOWN: "?",
 }
 _ABOUT_A_COUNT: Final = {EntryKind.STRANGERS}
+_GONE: Final = {EntryKind.ERASED}
 _MISSING: Final = {EntryKind.GAP}
 _ABOUT_AN_ENTRY: Final = {EntryKind.OUTCOME, EntryKind.RESOLVED}
 _MAY_BE_ORDERED: Final = {EntryKind.INTENT, EntryKind.JOINED}
@@ -85,6 +86,8 @@ def _as_row(entry: Entry) -> str:
 def _about(leaf: Leaf) -> str:
     if leaf.kind in _ABOUT_A_COUNT:
         return f"{leaf.about} in this minute"
+    if leaf.kind in _GONE:
+        return f"{leaf.about} entries are erased"
     if leaf.kind in _MISSING:
         return f"{leaf.about} entries are missing" if leaf.about else "no entry is missing"
     if leaf.kind in _MAY_BE_ORDERED and leaf.about:

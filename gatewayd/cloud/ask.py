@@ -23,14 +23,16 @@ async def ask(  # noqa: PLR0913, PLR0917 - whom, what, and how long
     signed: bytes,
     unseal: Callable[[bytes, bytes], bytes],
     patience_s: float,
+    retained: str | None = None,
 ) -> cbor.Value:
     """The body of the answer. `upstream` is subscribed to `GatewayTopics.for_cloud`.
 
-    What is not retained waits for nobody: the broker forgets an order to a gateway
-    that is away. NoAnswerError, UpstreamError.
+    What is not retained (on that topic) waits for nobody: the broker forgets an order to
+    a gateway that is away. NoAnswerError, UpstreamError.
     """
     topics = GatewayTopics(source.gateway)
-    await upstream.publish(topics.down(order.kind.name.lower()), signed)
+    topic = retained or topics.down(order.kind.name.lower())
+    await upstream.publish(topic, signed, retain=retained is not None)
     online: bool | None = None
     try:
         async with asyncio.timeout(patience_s):

@@ -13,7 +13,7 @@ from firmware_proto import cose
 from firmware_proto.codes import Fault
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import envelope, state, statuslist
-from gatewayd.core.envelope import ENVELOPE_TYPE, EVERYBODY, Kind
+from gatewayd.core.envelope import ENVELOPE_TYPE, EVERYBODY, Kind, Statement
 from gatewayd.core.model import GatewayId
 from gatewayd.core.state import STATE_TYPE
 from gatewayd.core.statuslist import SIGN1_TAG
@@ -21,7 +21,7 @@ from gatewayd.core.topics import TRUST, GatewayTopics, everybody_topic, group_to
 from gatewayd.core.trust import TRUST_TYPE, Trust, signed_by, unverified_bundle
 from gatewayd.core.trust_chain import Chain, pack
 
-SENDABLE: Final = frozenset({Kind.RETIRE, Kind.FLOOR})
+SENDABLE: Final = frozenset({Kind.RETIRE, Kind.FLOOR, Kind.ERASE})
 """Orders that are files; the others are answers, made where they are needed."""
 
 
@@ -91,6 +91,12 @@ def _order(data: bytes, trust: Trust) -> Message:
     number = "" if order.number is None else str(order.number)
     what = f"order {kind} {number}".rstrip() + f" for {order.addressee}"
     return Message(_topic(order.addressee, trust.group, kind, number), data, what)
+
+
+def numbered_topic(order: Statement) -> str:
+    """Where a lasting order to one gateway waits for it."""
+    kind, number = order.kind.name.lower(), str(order.number)
+    return GatewayTopics(GatewayId(order.addressee)).down(kind, number)
 
 
 def _topic(addressee: str, group: str, kind: str, subject: str) -> str:

@@ -112,6 +112,8 @@ class Progress:
     batches: int = 0
     unreadable: list[int] = field(default_factory=list)
     """Numbers of entries that a newer gateway wrote; kept, not understood."""
+    erased: int = 0
+    """Entries of which only the hash came."""
     times_answered: int = 0
     ignored: int = 0
     """Messages that nobody we know had signed, or that answered nothing of ours."""
@@ -175,6 +177,7 @@ class Puller:
         progress.size, progress.log_size = verified.held.size, batch.log_size
         progress.root = verified.checkpoint.root
         progress.unreadable += verified.unreadable
+        progress.erased += len(verified.erased)
 
     def _cosign(self, batch: Batch) -> bytes:
         operator = self._operator

@@ -42,9 +42,11 @@ class Kind(IntEnum):
     RETIRE = 4  # command key, numbered: open nothing any more, the log is closed
     FLOOR = 5  # root or recovery key: the time that has passed was signed wrongly
     OPEN = 6  # command key: open a door now, where this gateway lets a helpdesk do that
+    ERASE = 7  # command key, numbered: forget entries of the log
+    DIAGNOSE = 8  # command key: how are you?
 
 
-NUMBERED: Final = frozenset({Kind.RETIRE})
+NUMBERED: Final = frozenset({Kind.RETIRE, Kind.ERASE})
 """What must not be done twice, nor be kept from a gateway unnoticed.
 
 Of the others each is harmless when repeated: a pull reads, an acknowledgement

@@ -116,6 +116,7 @@ class EntryKind(IntEnum):
     RETIRED = 9  # the last entry of a log; `about` is how many the operator had when he closed it
     GAP = 10  # the log took nothing for a while; `about` is how many entries are missing
     ORDERED = 11  # the operator ordered an opening: the INTENT or JOINED about it follows
+    ERASED = 12  # the operator had `about` entries forgotten: their bodies are gone
 
 
 @dataclass(frozen=True, slots=True)

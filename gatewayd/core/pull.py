@@ -25,7 +25,7 @@ from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.audit import Leaf
 from gatewayd.core.checkpoint import Checkpoint, Verifier
-from gatewayd.core.merkle import CompactRange, leaf_hash, verify_consistency
+from gatewayd.core.merkle import HASH_BYTES, CompactRange, leaf_hash, verify_consistency
 
 MIN_BATCH_BYTES: Final = 1024
 MAX_BATCH_BYTES: Final = 64 * 1024
@@ -179,6 +179,11 @@ def seal_info(origin: str, request: bytes) -> bytes:
 
 
 # --- what the cloud checks --------------------------------------------------------
+def hash_of(leaf: bytes) -> bytes:
+    """The hash of a leaf, which is all that there is of one that was erased."""
+    return leaf if len(leaf) == HASH_BYTES else leaf_hash(leaf)
+
+
 class Alarm(Enum):
     """What a gateway did that an honest one, kept well, does not do."""
 
@@ -210,6 +215,8 @@ class Verified:
     checkpoint: Checkpoint
     unreadable: tuple[int, ...]
     """Numbers of leaves that a newer gateway wrote: kept as they are, they block nothing."""
+    erased: tuple[int, ...] = ()
+    """Numbers of leaves that were erased before this: only their hashes came."""
 
 
 def verify_batch(batch: Batch, held: CompactRange, log: Verifier) -> Verified:
@@ -220,14 +227,16 @@ def verify_batch(batch: Batch, held: CompactRange, log: Verifier) -> Verified:
     if batch.from_size != held.size or checkpoint.size != held.size + len(batch.leaves):
         raise LogAlarmError(Alarm.UNPROVEN, batch.checkpoint)
     _check_extends(batch, checkpoint, held)
-    grown, unreadable = held, []
+    grown, unreadable, erased = held, [], []
     for seq, leaf in enumerate(batch.leaves, held.size):
-        if not _is_readable(leaf, seq, batch):
+        if len(leaf) == HASH_BYTES:
+            erased.append(seq)
+        elif not _is_readable(leaf, seq, batch):
             unreadable.append(seq)
-        grown, _ = grown.append(leaf_hash(leaf))
+        grown, _ = grown.append(hash_of(leaf))
     if grown.root() != checkpoint.root:
         raise LogAlarmError(Alarm.ALTERED, batch.checkpoint)
-    return Verified(batch.leaves, grown, checkpoint, tuple(unreadable))
+    return Verified(batch.leaves, grown, checkpoint, tuple(unreadable), tuple(erased))
 
 
 def _checkpoint_of(batch: Batch, log: Verifier) -> Checkpoint:

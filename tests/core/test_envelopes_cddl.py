@@ -16,6 +16,7 @@ from gatewayd.cloud.authority import Authority, IssuerKey, new_key
 from gatewayd.core import answers, envelope, state
 from gatewayd.core.answers import Opened
 from gatewayd.core.envelope import Floor, Kind, Retire, Statement, TimeAnswer
+from gatewayd.core.erasure import Erase, Erased, Run
 from gatewayd.core.helpdesk import Open
 from gatewayd.core.model import DoorId, Verdict
 from gatewayd.core.pull import Ack, Pull
@@ -33,6 +34,8 @@ ORDERS = {
     Kind.RETIRE: Retire(7, bytes(32)).body(),
     Kind.FLOOR: Floor(9, 5).body(),
     Kind.OPEN: Open(DoorId("street"), 5).body(),
+    Kind.DIAGNOSE: None,
+    Kind.ERASE: Erase((Run(1, 3), Run(5, 5))).body(),
 }
 
 
@@ -97,6 +100,7 @@ def test_answers() -> None:
         data = answers.sign(Kind.OPEN, bytes(16), body, "gatewayd/gw", key)
         schema("answer").validate_cbor(payload(data))
         schema("open-answer").validate_cbor(cbor.encode(body))
+    schema("erase-answer").validate_cbor(cbor.encode(Erased(3, 9, clean=True).body()))
     for wrong in changed(cbor.encode(opened)):
         with pytest.raises(ValidationError):
             schema("open-answer").validate_cbor(wrong)

@@ -106,6 +106,15 @@ def test_every_way_of_cutting_a_log_into_two_batches_ends_in_the_same_root():
         assert first.unreadable == second.unreadable == ()
 
 
+def test_what_was_erased_comes_as_its_hash_which_must_be_the_right_one():
+    batch = TREE.batch(10, 20)
+    hashes = (merkle.leaf_hash(batch.leaves[0]), *batch.leaves[1:])
+    verified = verify_batch(replace(batch, leaves=hashes), TREE.held(10), LOG)
+    assert (verified.erased, verified.held) == ((10,), TREE.range)
+    wrong = (bytes(32), *batch.leaves[1:])
+    assert refused(replace(batch, leaves=wrong), TREE.held(10)) is Alarm.ALTERED
+
+
 def test_a_shorter_log_is_a_rollback():
     batch = replace(TREE.batch(0, 5), from_size=10, leaves=())
     assert refused(batch, TREE.held(10)) is Alarm.ROLLED_BACK

@@ -16,6 +16,7 @@ from hashlib import sha256
 from firmware_proto.codes import Outcome
 from gatewayd.core import merkle
 from gatewayd.core.audit import COMMITMENT_BYTES, SALT_BYTES, Leaf
+from gatewayd.core.erasure import ERASABLE, Erased, Run
 from gatewayd.core.model import (
     Asked,
     ClockState,
@@ -74,6 +75,7 @@ class MemoryLog:
     _remembered: dict[bytes, _Remembered] = field(default_factory=dict)
     _memory: dict[str, bytes] = field(default_factory=dict)
     _cursor: int = 0
+    _erased: dict[bytes, Erased] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -81,7 +83,7 @@ class MemoryLog:
     @property
     def entries(self) -> list[Leaf]:
         """All that was written, decoded."""
-        return [Leaf.decode(body) for body in self._bodies]
+        return [Leaf.decode(body) for body in self._bodies if len(body) > merkle.HASH_BYTES]
 
     # --- ports.AuditLog -------------------------------------------------------
     async def append(
@@ -172,6 +174,23 @@ class MemoryLog:
         kept = known.get(each.settles)
         again = each.fact.verdict.outcome is Outcome.UNKNOWN
         return kept is not None and not kept.ended and not (kept.verdict and again)
+
+    # --- ports.Erasing ---------------------------------------------------------
+    async def erase(self, order: bytes, runs: Sequence[Run], fact: Fact) -> Erased:
+        if order in self._erased:
+            return self._erased[order]
+        if runs[-1].last >= self._cursor:
+            raise ValueError("the cloud has not said that it keeps these entries")
+        gone = 0
+        for run in runs:
+            for seq in range(run.first, run.last + 1):
+                body = self._bodies[seq]
+                if len(body) > merkle.HASH_BYTES and Leaf.decode(body).kind in ERASABLE:
+                    self._bodies[seq] = merkle.leaf_hash(body)
+                    gone += 1
+        seq = await self.append(replace(fact, about=gone))
+        self._erased[order] = Erased(gone, seq, clean=True)
+        return self._erased[order]
 
     # --- ports.LogReader ------------------------------------------------------
     async def size(self) -> int:

@@ -11,15 +11,22 @@ from contextlib import closing
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
-from gatewayd import cloud_app
+from gatewayd import cloud_app, facts
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cli import main
 from gatewayd.cloud.authority import Authority, GatewayKeys, new_key
 from gatewayd.cloud.pull import Patience
-from gatewayd.core import audit
-from gatewayd.core.model import ClockState, origin_of
+from gatewayd.core import audit, envelope
+from gatewayd.core.envelope import Kind, Statement
+from gatewayd.core.model import ClockState, EntryKind, origin_of
+from gatewayd.facts import Facts, Found
+from gatewayd.handlers import Desk
 from gatewayd.keyfiles import create_files, private_pem, public_pem
+from gatewayd.obeying import Obedience
+from gatewayd.status import LockStatus, Status, StorageStatus
+from gatewayd.timekeeper import Timekeeper
 from tests.support import commands
 from tests.support.brokers import free_port
 from tests.support.uplink import (
@@ -27,7 +34,10 @@ from tests.support.uplink import (
     GATEWAY,
     LOG_KEY,
     NOW,
+    TOPICS,
+    MachineClock,
     Times,
+    cloud_session,
     filled_log,
     gateway_mqtt,
     make_uplink,
@@ -258,3 +268,148 @@ async def test_control_c_is_clean(broker, operator, word, code, error):
         process.send_signal(signal.SIGINT)
         told = await commands.finished(process)
     assert (told.code, told.err) == (code, f"error: {error}\n" if error else "")
+
+
+# --- send erase ----------------------------------------------------------------------------
+def erasing(operator, entries, port=1, *more):
+    return [
+        "cloud", "send", str(operator / "gateway.cwt"), "erase", "--entries", entries,
+        *arguments("", operator, port, *more)[3:],
+    ]  # fmt: skip
+
+
+async def test_entries_are_erased_here_and_there_and_everything_still_verifies(
+    broker, operator, capsys
+):
+    log = await filled_log(20)
+    clock = functools.partial(Timekeeper.load, MachineClock(), log, battery_clock=False)
+    unused = dict.fromkeys(("secrets", "trusted", "times", "lists", "restart", "stop"))
+    desk = Desk(**unused, memory=log, log=log, timekeeper=await clock())
+    port = broker.address.port
+    async with running(uplink_to(broker, log, obedience=Obedience(erase=desk.erase))) as uplink:
+        await until(lambda: log._memory)
+        assert await command(*erasing(operator, "3", port)) == 1  # not pulled yet
+        assert await command(*arguments("pull", operator, port)) == 0
+        await until(lambda: log._cursor == 20)
+        assert await command(*erasing(operator, "20", port)) == 1
+        assert "was not pulled yet" in capsys.readouterr().err
+        assert await command(*erasing(operator, "3,5-7", port)) == 0
+        told = capsys.readouterr().out
+        assert "4 entries erased from stairwell-7; entry 20 says so" in told
+        assert await command(*erasing(operator, "3,5-7", port, "--json")) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["erased_here"], document["erased"], document["number"]) == (0, 0, 2)
+        assert uplink.mailbox.report().orders == 2
+        assert uplink.mailbox.report().orders_missing == ()
+        # what was sent lies at the broker, and brings nothing back nor erases anything again
+        assert await command(*arguments("pull", operator, port)) == 0
+        assert await command(*arguments("verify", operator, port)) == 0
+        assert "22 entries match" in capsys.readouterr().out
+        # a cloud that begins anew gets hashes where bodies were
+        anew = ("--store", str(operator / "anew.sqlite"))
+        assert await command(*arguments("pull", operator, port, *anew, "--json")) == 0
+        document = json.loads(capsys.readouterr().out.partition("made")[0])
+        assert (document["erased"], document["size"]) == (4, 22)
+        assert await command(*arguments("verify", operator, port, *anew)) == 0
+    names = sorted(path.name for path in (operator / "sent" / GATEWAY).iterdir())
+    assert names == ["000001-erase.cose", "000002-erase.cose"]
+    for file in ("cloud.sqlite", "anew.sqlite"):
+        with open_cloud(operator / file) as store:
+            short = [len(leaf) == 32 for leaf in store.leaves(origin_of(GATEWAY))]
+        assert [at for at, each in enumerate(short) if each] == [3, 5, 6, 7]
+
+
+@pytest.mark.parametrize("entries", ["", "x", "1-", "-1", "3,2", "1-2-3", "1,,2", "0-9999", "1,1"])
+def test_what_is_no_list_of_entries(operator, entries, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(erasing(operator, entries))
+    assert caught.value.code == 2
+    assert "as 17,19-24" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("order", "missing"), [("retire", "kept"), ("open", "door"), ("erase", "entries")]
+)
+def test_what_an_order_needs(operator, order, missing, capsys):
+    words = ["cloud", "send", str(operator / "gateway.cwt"), order, "--keys", str(operator)]
+    assert main(words) == 2
+    assert f"--{missing} is missing" in capsys.readouterr().err
+
+
+async def test_a_gateway_that_is_away_finds_the_order_when_it_comes_back(
+    broker, operator, capsys, monkeypatch
+):
+    monkeypatch.setattr("gatewayd.cli.cloud_erase._WAIT_S", 0.5)
+    log = await filled_log(5)
+    async with running(uplink_to(broker, log)):
+        await until(lambda: log._memory)
+        assert await command(*arguments("pull", operator, broker.address.port)) == 0
+        await until(lambda: log._cursor == 5)
+    assert await command(*erasing(operator, "1", broker.address.port)) == 3
+    assert "did not answer" in capsys.readouterr().err
+    clock = await Timekeeper.load(MachineClock(), log, battery_clock=False)
+    unused = dict.fromkeys(("secrets", "trusted", "times", "lists", "restart", "stop"))
+    desk = Desk(**unused, memory=log, log=log, timekeeper=clock)
+    async with running(uplink_to(broker, log, obedience=Obedience(erase=desk.erase))):
+        await until(lambda: log.entries[-1].kind is EntryKind.ERASED)
+
+
+# --- send diagnose -------------------------------------------------------------------------
+def diagnosing(operator, port=1, *more):
+    return [
+        "cloud",
+        "send",
+        str(operator / "gateway.cwt"),
+        "diagnose",
+        *arguments("", operator, port, *more)[3:],
+    ]
+
+
+async def test_a_gateway_says_how_it_is_to_its_operator(broker, operator, capsys):
+    told = Facts(
+        status=Status(
+            online=True, version="0.1", kernel="6.1", bluez="5.66", clock="trusted",
+            storage=StorageStatus(free_percent=71),
+            locks={"street": LockStatus(reached=False, battery_percent=40, troubles=("jammed",))},
+        ),
+        running_s=90_061, clock_bound_s=2, log_size=9, messages={"log_failed": 2},
+        counts={"phones: served": 4}, findings_left_out=3,
+        findings=(Found(check="clock", severity="note", message="no battery", remedy="buy one"),),
+    )  # fmt: skip
+    answers = [facts.encode(told), b"nonsense", None]
+    worse = Found(check="clock", severity="error", message="none")
+    answers.insert(1, facts.encode(structs.replace(told, findings=(worse,))))
+
+    async def diagnose():
+        return answers.pop(0)
+
+    log, port = await filled_log(1), broker.address.port
+    async with running(uplink_to(broker, log, obedience=Obedience(diagnose=diagnose))) as uplink:
+        await until(uplink.standing.is_set)
+        assert await command(*diagnosing(operator, port)) == 0
+        shown = capsys.readouterr().out
+        for wanted in (
+            "running 1 d 1 h", "trusted, within 2 s", "9 entries, 0 of them", "71 % free",
+            "buy one", "street: not reached, battery 40 %, jammed", "log failed: 2",
+            "phones: served: 4", "3 findings",
+        ):  # fmt: skip
+            assert wanted in shown
+        assert await command(*diagnosing(operator, port, "--json")) == 1
+        document = json.loads(capsys.readouterr().out)
+        assert document["facts"]["status"]["version"] == "0.1"
+        assert await command(*diagnosing(operator, port)) == 1
+        assert "cannot be read" in capsys.readouterr().err
+    assert not any(path.name.startswith("diag") for path in operator.rglob("*"))
+
+
+async def test_a_question_is_exactly_one(broker):
+    async def diagnose():
+        raise AssertionError("asked")
+
+    log = await filled_log(1)
+    async with running(uplink_to(broker, log, obedience=Obedience(diagnose=diagnose))) as uplink:
+        await until(uplink.standing.is_set)
+        order = Statement(Kind.DIAGNOSE, GATEWAY, bytes(16), NOW + 60, [])
+        async with cloud_session(broker.address) as cloud:
+            await cloud.publish(TOPICS.down("diagnose"), envelope.sign(order, AUTHORITY.command))
+            await until(lambda: uplink.counts["ignored: malformed"])

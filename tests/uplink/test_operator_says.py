@@ -352,11 +352,23 @@ async def test_the_helpdesk_opens_the_doors_that_the_configuration_names(
         at.world.locks[STREET].faults.mute = True
         ran = await orders_open(at)
         assert (ran.code, "it may have opened" in ran.out) == (ExitCode.UNKNOWN, True)
+        # the same daemon says how it is, and forgets
+        credential = at.world.directory / "gateway.cwt"
+        where = ("--broker", f"mqtt://127.0.0.1:{at.port}", "--keys", at.operator)
+        words = ("cloud", "send", credential, "diagnose", "--json", *where)
+        ran = await asyncio.to_thread(spawn, *map(str, words))
+        assert ran.json["facts"]["status"]["clock"] == "trusted", ran
+        assert ran.json["facts"]["messages"]["ordered_open"] >= 1
+        store = ("--store", tmp_path / "cloud.sqlite")
+        await at.says("cloud", "pull", credential, *where, *store)
+        await at.says("cloud", "send", credential, "erase", "--entries", "2", *where, *store)
+        await at.says("cloud", "verify", credential, "--keys", at.operator, *store)
         with open_logbook(at.world.database) as book:
             found = [entry.leaf for entry in entries(book) if entry.leaf]
         ordered = [leaf for leaf in found if leaf.kind is EntryKind.ORDERED]
         assert [leaf.commitment == stated.name for leaf in ordered] == [True, False]
-        assert any(leaf.about == ordered[0].seq for leaf in found if leaf.kind is EntryKind.INTENT)
+        assert EntryKind.ERASED in {leaf.kind for leaf in found}
+        assert 2 not in {leaf.seq for leaf in found}
 
 
 async def test_a_daemon_killed_while_it_opens_says_unknown_and_opens_no_second_time(

@@ -16,8 +16,8 @@ from gatewayd.core.answers import MAX_ANSWER_BYTES, Opened
 from gatewayd.core.envelope import Kind, Statement
 from gatewayd.core.helpdesk import Open
 from gatewayd.core.model import DoorId, Verdict, origin_of
+from gatewayd.obeying import MOST_AT_ONCE, Obedience
 from gatewayd.status import Status, encode
-from gatewayd.sync import MOST_OPENINGS
 from tests.support.hub import Hub
 from tests.support.uplink import (
     AUTHORITY,
@@ -62,29 +62,33 @@ class Desk:
 # --- the gateway ------------------------------------------------------------------------------
 async def test_an_opening_is_answered_beside_other_orders() -> None:
     hub, log, desk = Hub(), await filled_log(3), Desk()
-    uplink = make_uplink(log, lambda: hub.connect(*TOPICS.for_gateway), helpdesk=desk.obey)
+    uplink = make_uplink(
+        log, lambda: hub.connect(*TOPICS.for_gateway), obedience=Obedience(open=desk.obey)
+    )
     async with running(uplink), hub.connect(*TOPICS.for_cloud) as cloud:
         await until(lambda: TOPICS.status in hub.retained)
-        orders = [open_order() for _ in range(MOST_OPENINGS + 3)]
+        orders = [open_order() for _ in range(MOST_AT_ONCE + 3)]
         asking = asyncio.create_task(ask(cloud, SOURCE, *orders[0], UNSEAL, 5.0))
         await until(lambda: len(desk.orders) == 1)
         for _, data in orders[1:]:
             hub.deliver(TOPICS.down("open"), data)
             await asyncio.sleep(0.01)
         await until(lambda: uplink.counts["ignored: busy"] == 3)
-        assert len(desk.orders) == MOST_OPENINGS
+        assert len(desk.orders) == MOST_AT_ONCE
         desk.go.set()
         assert Opened.of(await asking) == OPENED
-        await until(lambda: uplink.counts["answered: open"] == MOST_OPENINGS)
+        await until(lambda: uplink.counts["answered: open"] == MOST_AT_ONCE)
         hub.deliver(TOPICS.down("open"), orders[-1][1])
-        await until(lambda: uplink.counts["answered: open"] == MOST_OPENINGS + 1)
+        await until(lambda: uplink.counts["answered: open"] == MOST_AT_ONCE + 1)
 
 
 async def test_without_a_helpdesk_there_is_no_answer_and_nobody_says_more_than_he_knows() -> None:
     hub, log, desk = Hub(), await filled_log(1), Desk(None)
     desk.go.set()
     for helpdesk, counted in ((None, "ignored: unsupported"), (desk.obey, "taken")):
-        uplink = make_uplink(log, lambda: hub.connect(*TOPICS.for_gateway), helpdesk=helpdesk)
+        uplink = make_uplink(
+            log, lambda: hub.connect(*TOPICS.for_gateway), obedience=Obedience(open=helpdesk)
+        )
         async with running(uplink), hub.connect(*TOPICS.for_cloud) as cloud:
             await until(lambda u=uplink: u.standing.is_set())
             with pytest.raises(NoAnswerError) as caught:

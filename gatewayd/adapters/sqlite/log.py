@@ -15,6 +15,7 @@ from firmware_proto.codes import Reason
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import LOG, open_writer
 from gatewayd.adapters.sqlite.store import LogStore
+from gatewayd.core.erasure import Erased, Run
 from gatewayd.core.model import Asked, Command, CommandId, Fact, PastRequest
 from gatewayd.core.reserve import Reserved
 from gatewayd.ports import StorageError
@@ -71,6 +72,11 @@ class SqliteLog:
     async def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None = None) -> None:
         """See `ports.AuditLog`."""
         await asyncio.shield(self._submit(LogStore.merge, records, upto, gap))
+
+    # --- ports.Erasing ---------------------------------------------------------
+    async def erase(self, order: bytes, runs: Sequence[Run], fact: Fact) -> Erased:
+        """See `ports.Erasing`. Takes as long as it takes."""
+        return await asyncio.shield(self._submit(LogStore.erase, order, runs, fact))
 
     # --- ports.LogReader ------------------------------------------------------
     async def size(self) -> int:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from firmware_proto.codes import Outcome, Reason
-from gatewayd.adapters.sqlite import reading
+from gatewayd.adapters.sqlite import erasing, reading
 from gatewayd.adapters.sqlite.errors import storage_errors
-from gatewayd.core import merkle
+from gatewayd.core import erasure, merkle
 from gatewayd.core.audit import COMMITMENT_BYTES, SALT_BYTES, Leaf
+from gatewayd.core.erasure import Erased, Run
 from gatewayd.core.model import (
     Asked,
     ClockState,
@@ -29,7 +30,6 @@ from gatewayd.core.model import (
     Verdict,
 )
 from gatewayd.core.reserve import MERGED_NAME, Reserved
-from gatewayd.ports import StorageError
 
 REQUEST_MEMORY_S: Final = 24 * 60 * 60
 
@@ -61,6 +61,8 @@ class LogStore:
         self._tree: merkle.CompactRange | None = None
         with self._errors():
             self._grown_tree()
+            if reading.recall(connection, erasure.MEMORY_NAME) is not None:
+                erasing.scrub(connection)  # the power may have gone before that
 
     def close(self) -> None:
         """Close the file; nothing is pending, ever."""
@@ -94,6 +96,21 @@ class LogStore:
             if gap is not None:
                 self._write(gap, None, None, None)
             self._store(MERGED_NAME, max(merged, upto).to_bytes(_NUMBER_BYTES, "big"))
+
+    def erase(self, order: bytes, runs: Sequence[Run], fact: Fact) -> Erased:
+        """See `ports.Erasing.erase`."""
+        with self._transaction():
+            done = erasing.carried_out(self._connection)
+            erased = done.done.get(order)
+            if erased is None:
+                if runs[-1].last >= reading.cursor(self._connection):
+                    raise ValueError("the cloud has not said that it keeps these entries")
+                entries = erasing.prune(self._connection, runs)
+                seq = self._write(replace(fact, about=entries), None, None, None)
+                erased = Erased(entries, seq)
+                self._store(erasure.MEMORY_NAME, done.and_(order, erased).encode())
+        with self._errors():
+            return erased._replace(clean=erasing.scrub(self._connection))
 
     def acknowledge(self, upto: int) -> int:
         """See `ports.LogReader.acknowledge`."""
@@ -138,16 +155,15 @@ class LogStore:
             return self._grown_tree().size
 
     def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
-        """See `ports.LogReader.leaves`. StorageError at a pruned body."""
+        """See `ports.LogReader.leaves`."""
         bodies: list[bytes] = []
         with self._errors():
-            for seq, body in self._connection.execute(
-                "SELECT seq, body FROM leaf WHERE seq >= ? ORDER BY seq", (max(start, 0),)
+            for (body,) in self._connection.execute(
+                "SELECT coalesce(body, substr(nodes, 1, 32)) FROM leaf WHERE seq >= ? ORDER BY seq",
+                (max(start, 0),),
             ):
-                if body is None and not bodies:
-                    raise StorageError(f"{self._path}: the body of entry {seq} has been pruned")
-                max_bytes -= len(body or b"")
-                if body is None or (bodies and max_bytes < 0):
+                max_bytes -= len(body)
+                if bodies and max_bytes < 0:
                     break
                 bodies.append(body)
         return bodies
