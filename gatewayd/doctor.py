@@ -64,9 +64,8 @@ def _configuration(path: Path) -> tuple[config.Config | None, object]:
 
 
 def _problems(path: Path, problems: list[config.Problem]) -> host.Configuration:
-    return host.Configuration(
-        str(path), tuple((f"{path}:{each.line}: {each.message}", each.hint) for each in problems)
-    )
+    found = tuple((each.placed(path), each.hint) for each in problems)
+    return host.Configuration(str(path), found)
 
 
 def _wires(settings: config.Config) -> object:

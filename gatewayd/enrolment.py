@@ -48,6 +48,8 @@ class Enrolment:
     directory: Path
     unseal: Unseal
     devices: KeyDevices
+    zone: str = ""
+    """Of new doors."""
 
     @property
     def _state(self) -> Path:
@@ -112,7 +114,7 @@ class Enrolment:
         private = {self.directory / name: pem for name, pem in progress.keys.items()}
         public = {self.directory / name: data for name, data in public_files(enrolled).items()}
         if not (self.directory / CONFIGURATION).exists():
-            text = configuration(enrolled, self.directory)
+            text = configuration(enrolled, self.directory, self.zone)
             public[self.directory / CONFIGURATION] = text.encode()
         for files, mode in ((private, PRIVATE_MODE), (public, PUBLIC_MODE)):
             for path, data in files.items():
@@ -203,7 +205,7 @@ def public_files(enrolled: Enrolled) -> dict[str, bytes]:
     return files
 
 
-def configuration(enrolled: Enrolled, directory: Path) -> str:
+def configuration(enrolled: Enrolled, directory: Path, zone: str) -> str:
     """A configuration with the doors by name; what moves them is bound on site."""
     ours = enrolled.credential
     lines = ["# written by gatewayd setup enrol; see docs/configuration.md", "[gateway]"]
@@ -217,7 +219,8 @@ def configuration(enrolled: Enrolled, directory: Path) -> str:
             lines.append('authorities = "broker.crt"')
         lines += ['certificate = "tls.crt"', 'key = "tls.key"']
     for door in sorted(ours.doors):
-        lines += ["", "[[door]]", f'id = "{door}"', '# zone = "Europe/Copenhagen"']
+        lines += ["", "[[door]]", f'id = "{door}"']
+        lines.append(f'zone = "{zone}"' if zone else '# zone = "Europe/Copenhagen"')
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -32,6 +33,8 @@ from gatewayd.core.trust import verify_bundle
 from gatewayd.enrolment import Enrolment
 from gatewayd.ports import UpstreamError
 
+INSTALLED: Final = Path("/etc/gatewayd")
+_LOCALTIME: Final = Path("/etc/localtime")
 _PROBE_S: Final = 20.0
 _NOBODY: Final = "the broker's certificate is not signed by the key that the claim names"
 
@@ -44,7 +47,17 @@ def now_s() -> int:
 # --- the gateway --------------------------------------------------------------------
 def enrolment_in(directory: Path) -> Enrolment:
     """The enrolment of the gateway whose files are there."""
-    return Enrolment(directory, _unseal, extras.KeyDevices())
+    return Enrolment(directory, _unseal, extras.KeyDevices(), _zone())
+
+
+def _zone() -> str:
+    """The time zone that this machine was given, localtime(5); nothing when it was given none."""
+    try:
+        _, _, name = str(_LOCALTIME.readlink()).partition("/zoneinfo/")
+        ZoneInfo(name)
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        return ""
+    return name
 
 
 async def ask(begun: Progress, accept: Callable[[bytes], Progress]) -> Progress:

@@ -53,11 +53,13 @@ _HINTS: Final = {
 class Installer:
     """Who looks on. heard: each lock as it is heard. button: one has to be pressed.
 
+    told: what is being done, where it takes a while.
     serial: what he was told of the operator's last anchor for locks; 0 where there was none.
     """
 
     heard: Callable[[Sighting], None] = lambda _: None
     button: Callable[[], None] = lambda: None
+    told: Callable[[str], None] = lambda _: None
     serial: int = 0
 
 
@@ -89,7 +91,9 @@ async def claim_lock(
     key_file = site.state / _KEY_FILE.format(key_id(label.key).hex())
     async with open_radio(site, unclaimed=True) as central:
         party = _party(site, central, sees)
+        sees.told("looking for the lock with this label")
         found = await _with_label(party, central, label, address, sees)
+        sees.told(f"it is {found}, and blinks")
         async with party.meet(identity(label.key, NOBODYS, found)) as met:
             lock = ClaimedLock(door=door, address=found, key=key_file, stage="claiming")
             _keep_key(key_file, label.key)
@@ -100,6 +104,7 @@ async def claim_lock(
         if known is None:
             key_file.unlink(missing_ok=True)
         raise _refused("claim", verdict)
+    sees.told("claimed; dialling it once more, as its gateway")
     ours = await _met_as_ours(site, lock)
     if ours is None:
         raise RadioError(

@@ -40,9 +40,8 @@ def report(path: Path, problems: list[config.Problem], output: Output) -> None:
 
 
 def placed(path: Path, problem: config.Problem) -> str:
-    """The problem with its line; a message about the file as a whole names it itself."""
-    named = f" {path} " in problem.message
-    return problem.message if named else f"{path}:{problem.line}: {problem.message}"
+    """As `Problem.placed`."""
+    return problem.placed(path)
 
 
 def storage_hint(error: StorageError, otherwise: str) -> str:

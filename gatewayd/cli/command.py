@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from gatewayd.cli.screen import Tint, columns, shown
+
 
 class ExitCode(IntEnum):
     """Exit codes of every command."""
@@ -73,10 +75,10 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
 
-    def line(self, text: str = "") -> None:
-        """One line for a person."""
+    def line(self, text: str = "", *, tint: Tint = Tint.PLAIN, hang: int | None = None) -> None:
+        """One line for a person; see `screen.shown`."""
         if not self.as_json:
-            sys.stdout.write(f"{text.translate(_ON_LINES)}\n")
+            sys.stdout.write(f"{shown(text.translate(_ON_LINES), tint, hang, sys.stdout)}\n")
             sys.stdout.flush()  # a story is read while it happens, also through a pipe
 
     def document(self, value: Mapping[str, object] | Sequence[object]) -> None:
@@ -90,7 +92,8 @@ class Output:
         if self.as_json:
             self.document({"error": message, "hint": hint})
             return
-        sys.stderr.write(f"error: {message.translate(_ON_LINES)}\n")
+        said = f"error: {message.translate(_ON_LINES)}"
+        sys.stderr.write(f"{shown(said, Tint.BAD, None, sys.stderr)}\n")
         if hint:
             sys.stderr.write(f"hint: {hint.translate(_ON_LINES)}\n")
 
@@ -127,7 +130,11 @@ class Group:
 
 def execute(command: Command | Group, argv: Sequence[str]) -> int:
     """Parse, run, report. Returns the exit code; argparse's own errors exit with 2."""
-    parsed = build_parser(command).parse_args(argv)
+    parser = build_parser(command)
+    if isinstance(command, Group) and not argv:  # what there is, as for `gatewayd` alone
+        sys.stderr.write(parser.format_help())
+        return ExitCode.USAGE
+    parsed = parser.parse_args(argv)
     output = Output(as_json=parsed.json)
     try:
         return int(parsed.run(parsed, output))
@@ -142,12 +149,11 @@ def execute(command: Command | Group, argv: Sequence[str]) -> int:
     except OSError as error:
         output.error(f"{error.filename or command.name}: {error.strerror or error}")
         return ExitCode.FAILED
-    except KeyboardInterrupt:
-        output.error("interrupted")
+    except KeyboardInterrupt as error:
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal has written ^C
+        output.error("interrupted", *map(str, error.args[:1]))
         return ExitCode.FAILED
-
-
-_USUAL_COLUMNS: Final = 80
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -158,18 +164,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
-
-
-def _columns() -> int:
-    """As `shutil.get_terminal_size` finds it: COLUMNS, then the terminal, then 80."""
-    asked = os.environ.get("COLUMNS", "")
-    if asked.isascii() and asked.isdigit() and int(asked):
-        return int(asked)
-    try:
-        return os.get_terminal_size(1).columns or _USUAL_COLUMNS
-    except OSError:  # no terminal
-        return _USUAL_COLUMNS
+        super().__init__(prog, width=columns(sys.stdout) - 2)
 
 
 def build_parser(command: Command | Group) -> argparse.ArgumentParser:

@@ -8,12 +8,15 @@ from typing import Final
 
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, ExitCode, Output
+from gatewayd.cli.screen import Tint
 from gatewayd.core.diagnosis import CHECKS, passes, worst
 from gatewayd.core.findings import Finding, Severity
 from gatewayd.core.walk import DIALS
 
 _WIDTH: Final = max(len(each.name) for each in CHECKS)
 _SEVERITY_WIDTH: Final = max(len(each.word) for each in Severity)
+_INDENT: Final = _SEVERITY_WIDTH + _WIDTH + 4
+_TINTS: Final = {Severity.WARNING: Tint.CARE, Severity.ERROR: Tint.BAD}
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
@@ -32,10 +35,12 @@ def tell(findings: tuple[Finding, ...], output: Output, *, strict: bool) -> int:
     passed = passes(findings, strict=strict)
     for each in findings:
         output.line(
-            f"{each.severity.word:<{_SEVERITY_WIDTH}}  {each.check:<{_WIDTH}}  {each.message}"
+            f"{each.severity.word:<{_SEVERITY_WIDTH}}  {each.check:<{_WIDTH}}  {each.message}",
+            tint=_TINTS.get(each.severity, Tint.PLAIN),
+            hang=_INDENT,
         )
         if each.remedy:
-            output.line(f"{'':<{_SEVERITY_WIDTH + _WIDTH + 4}}-> {each.remedy}")
+            output.line(f"{'':<{_INDENT}}-> {each.remedy}", hang=_INDENT + 3)
     output.document(
         {
             "passed": passed,

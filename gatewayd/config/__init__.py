@@ -28,6 +28,8 @@ __all__ = [
 
 _T = TypeVar("_T")
 
+_NO_FILE = "gatewayd setup enrol writes it; one elsewhere is named with -c FILE"
+
 Also = Callable[[Config, Report], None]
 """Adds to the report what only this machine can know."""
 
@@ -85,7 +87,7 @@ def _decode(
     path: Path, handed_over: Path | None = None, *, unbound: bool = False, placed: bool = True
 ) -> tuple[Config | None, Report]:
     try:
-        text = read_file(path, "configuration", "name it with -c FILE").decode("utf-8")
+        text = read_file(path, "configuration", _NO_FILE).decode("utf-8")
     except KeyFileError as error:
         raise ConfigError(path, [Problem(1, error.message, error.hint)]) from None
     except UnicodeDecodeError as error:

@@ -36,6 +36,12 @@ class Problem:
     message: str
     hint: str
 
+    def placed(self, path: Path) -> str:
+        """With file and line; a message about the file as a whole names it itself."""
+        return (
+            self.message if f" {path} " in self.message else f"{path}:{self.line}: {self.message}"
+        )
+
 
 @dataclass(slots=True)
 class Report:

@@ -112,6 +112,12 @@ class Claim:
         return claim
 
 
+def claim_in(text: str) -> str:
+    """The claim in what was handed over, as `gatewayd cloud invite` prints it: one paragraph."""
+    paragraphs = re.split(r"\n\s*\n", text)
+    return next((each for each in paragraphs if each.lstrip().upper().startswith(_PREFIX)), text)
+
+
 def claim_id(key: ed25519.Ed25519PublicKey) -> bytes:
     """The name of the claim whose public half this is."""
     return sha256(key.public_bytes_raw()).digest()[:CLAIM_ID_BYTES]

@@ -72,7 +72,7 @@ async def test_the_whole_path_and_then_a_phone_opens(fitting: Fitting) -> None:
             await asyncio.sleep(0)
             process.stdin.write(b"\n")
             ran = await finished(process)
-        assert (ran.code, ran.out.count("confirmed in")) == (0, 2)
+        assert (ran.code, ran.out.count("opened in")) == (0, 2)
         assert "its sensor says open" in ran.out  # of the second: nobody closed it
         assert lock.machine.openings == 2
         lock.hands.move_door(is_open=False)

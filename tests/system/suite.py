@@ -33,6 +33,7 @@ _SAID_FAILED: Final = re.compile(r"(?:FAILED|ERROR) (tests/\S+\.py::.+?)(?: - .*
 MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
     "numbers": (f"{HERE}/test_numbers.py",),
     "contract, bleak and bluezero": (CONTRACT, "-k", "PeersWorld"),
+    "systemd: blank": (f"{HERE}/test_blank.py",),
     "systemd: life": (f"{HERE}/test_systemd_life.py",),
     "faults": (f"{HERE}/test_faults.py",),
     "systemd: surroundings": (

@@ -1,4 +1,4 @@
-"""Carries out docs/install.md: the commands of the page, as they stand, in the virtual machine."""
+"""Carries out pages of ours: their commands, as they stand, in the virtual machine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,34 @@ from tests.system.guest import PATH
 
 PAGE: Final = image.CHECKOUT / "docs" / "install.md"
 _HEADING: Final = re.compile(r"^#+ (.*)$", re.MULTILINE)
-_COMMANDS: Final = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CODE: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PROGRAM, FILES, START = "2. The program", "3. The gateway's files", "4. Start"
 REMOVE, PURGE = "Taking it away", "Taking everything away"
 
 
-def commands(heading: str) -> str:
+def commands(heading: str, page: Path = PAGE) -> str:
     """What the page says to type below a heading. LookupError when it says nothing."""
-    parts = _HEADING.split(PAGE.read_text("utf-8"))
-    for title, text in zip(parts[1::2], parts[2::2], strict=True):
-        if title == heading:
-            (found,) = _COMMANDS.findall(text) or [""]
-            if found:
-                return str(found)
-    raise LookupError(f"nothing to type below {heading!r} in {PAGE}")
+    (found,) = blocks(heading, page) or [""]
+    if found:
+        return found
+    raise LookupError(f"nothing to type below {heading!r} in {page}")
+
+
+def blocks(heading: str, page: Path, kind: str = "sh") -> list[str]:
+    """All that is below a heading of a page and of this kind."""
+    text = page.read_text("utf-8")
+    code = re.compile(rf"^```{kind}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    found = ""
+    # a comment in what is to be typed is no heading
+    titles = list(_HEADING.finditer(_CODE.sub(_blank, text)))
+    for title, after in zip(titles, [*titles[1:], None], strict=True):
+        if title[1] == heading:
+            found += text[title.end() : after.start() if after else len(text)]
+    return code.findall(found)
+
+
+def _blank(code: re.Match[str]) -> str:
+    return " " * len(code[0])
 
 
 def carry_out(heading: str, directory: Path = image.CHECKOUT) -> None:

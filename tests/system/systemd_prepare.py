@@ -22,6 +22,7 @@ PACKAGES: Final = {
     "/usr/share/zoneinfo/UTC": "tzdata",
     "/usr/bin/dbus-send": "dbus",
     "/usr/bin/dh": "debhelper",
+    "/usr/sbin/mosquitto": "mosquitto",
 }
 SOURCES: Final = (
     *("gatewayd", "firmware_proto", "systemd", "pyproject.toml", "requirements-gateway.txt"),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gatewayd import config
 from gatewayd.cli import check
 from gatewayd.cli.command import CommandError, ExitCode, Output
+from gatewayd.cli.screen import Tint
 from gatewayd.groups import only
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import PortError, RadioError, StorageError
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+GOES_ON: Final = "the same command again goes on"
 _RADIO: Final = (
     "the same command again goes on where this ended; gatewayd doctor looks at the radio"
 )
@@ -41,6 +46,8 @@ def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]
 
     try:
         return asyncio.run(errand())
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(GOES_ON) from None
     except config.ConfigError as error:
         first, *others = error.problems
         more = f" (and {len(others)} more: gatewayd check)" if others else ""
@@ -66,20 +73,37 @@ def _hint(error: PortError) -> str:
     return error.remedy
 
 
-def changed(said: Sequence[str], output: Output, **facts: object) -> int:
-    """What a step changed; nothing is an answer, too."""
+def changed(said: Sequence[str], output: Output, following: str = "", **facts: object) -> int:
+    """What a step changed; nothing is an answer, too. following: the step that comes next."""
     for line in said or ("nothing had to be changed",):
-        output.line(line)
+        output.line(line, tint=Tint.GOOD, hang=2)
+    if following:
+        output.line(f"next: {following}", hang=6)
     output.document({**facts, "changed": list(said)})
     return ExitCode.DONE
 
 
-def read_line(prompt: str, output: Output) -> str:
-    """What a person types; nothing when there is nobody."""
+def read_line(prompt: str, output: Output) -> str | None:
+    """What a person types; None when there is nobody."""
     if not output.as_json:
         sys.stdout.write(prompt)
         sys.stdout.flush()
-    return sys.stdin.readline().strip()
+    with _interruptible():
+        line = sys.stdin.readline()
+    return line.strip() if line else None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends what blocks the loop: asyncio's own way waits for the loop to go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def door_argument(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Final, Literal
 
+from gatewayd import drop_ins
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.phone_radio import address
+from gatewayd.cli.screen import Tint
 from gatewayd.cli.setup import common
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from gatewayd.setup_site import Site
     from gatewayd.setup_trials import Tried
 
+_ENDED: Final = {
+    "confirmed": ("opened", Tint.GOOD),
+    "refused": ("refused", Tint.BAD),
+    "unknown": ("unknown", Tint.CARE),
+}
 _LEAVES: Final[tuple[Literal["open", "closed"], ...]] = ("open", "closed")
 
 
@@ -29,8 +35,12 @@ def _bind(arguments: argparse.Namespace, output: Output) -> int:
             return await setup_app.bind_relay(site, arguments.door, relay)
         return await setup_app.bind_lock(site, arguments.door, arguments.lock, warm=arguments.warm)
 
+    if relay is not None:  # before the step becomes the daemon's user, who may not
+        for path in drop_ins.Unit().open_for(drop_ins.RELAY):
+            output.line(f"wrote {path}")
     said = common.on_site(arguments, work)
-    return common.changed(said, output, door=arguments.door)
+    following = f"sudo gatewayd setup test-open {arguments.door}"
+    return common.changed(said, output, following, door=arguments.door)
 
 
 def _relay(arguments: argparse.Namespace) -> Relay | None:
@@ -108,6 +118,7 @@ def _test_open(arguments: argparse.Namespace, output: Output) -> int:
         tried = []
         for leaf in leaves:
             _wait_for(leaf, arguments, output)
+            output.line(f"opening {arguments.door}")
             tried.append(await setup_trials.test_open(site, arguments.door, leaf))
             _tell(tried[-1], output)
             if tried[-1].opening.outcome != "confirmed":
@@ -129,6 +140,8 @@ def _test_open(arguments: argparse.Namespace, output: Output) -> int:
         ]
     )
     outcome = tried[-1].opening.outcome
+    if outcome == "confirmed":
+        output.line("next: sudo systemctl start gatewayd; or another door")
     if outcome == "unknown":
         return ExitCode.UNKNOWN
     return ExitCode.DONE if outcome == "confirmed" else ExitCode.FAILED
@@ -139,10 +152,7 @@ def _wait_for(leaf: str, arguments: argparse.Namespace, output: Output) -> None:
     if arguments.yes:
         return
     verb = {"open": "open the door and keep it open", "closed": "close the door"}[leaf]
-    if not output.as_json:
-        sys.stdout.write(f"{verb}, then press Enter ")
-        sys.stdout.flush()
-    if not sys.stdin.readline():
+    if common.read_line(f"{verb}, then press Enter ", output) is None:
         raise CommandError(
             "nobody pressed Enter", "with --yes nobody is asked; look at the door all the same"
         )
@@ -151,12 +161,15 @@ def _wait_for(leaf: str, arguments: argparse.Namespace, output: Output) -> None:
 def _tell(tried: Tried, output: Output) -> None:
     opening = tried.opening
     why = "" if opening.reason == "ok" else f": {opening.reason}"
+    word, tint = _ENDED[opening.outcome]
     output.line(
-        f"{opening.door}, leaf {opening.leaf}: {opening.outcome}{why} in {opening.took_ms} ms"
+        f"{opening.door}, leaf {opening.leaf}: {word}{why} in {opening.took_ms} ms", tint=tint
     )
     sensed = tried.sensed.name.lower()
     if sensed not in {"unknown", opening.leaf}:
-        output.line(f"  but its sensor says {sensed}: is it wired and placed right?")
+        output.line(
+            f"  but its sensor says {sensed}: is it wired and placed right?", tint=Tint.CARE
+        )
 
 
 def _test_open_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from firmware_proto.errors import RemoteProtocolError
-from gatewayd import enrolment_app, keyfiles
+from gatewayd import config, drop_ins, enrolment_app, keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
+from gatewayd.cli.screen import Tint
+from gatewayd.cli.setup.common import GOES_ON, read_line
 from gatewayd.core.enrolment import EnrolmentRefusedError, Refusal
 from gatewayd.core.enrolment_progress import Progress, Step
-from gatewayd.core.invitation import Claim, NotAClaimError
+from gatewayd.core.invitation import Claim, NotAClaimError, claim_in
 from gatewayd.core.key_uri import KeyUri, NotAKeyUriError
-from gatewayd.enrolment import Enrolment
+from gatewayd.enrolment import CONFIGURATION, Enrolment
 from gatewayd.ports import UpstreamError
 
 _REFUSED: Final = {
@@ -25,10 +27,15 @@ _REFUSED: Final = {
 }
 
 
+_MOST_READ: Final = 16_384
+"""Of what holds a claim: with its QR code and the words around it."""
+_SILENCE_S: Final = 10.0
+
+
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     enrolment = enrolment_app.enrolment_in(arguments.into)
     with common.files_are_arguments():
-        progress = _begun(enrolment, arguments)
+        progress = _begun(enrolment, arguments, output)
         if arguments.request is not None:
             keyfiles.keep_file(arguments.request, progress.request, mode=keyfiles.PUBLIC_MODE)
             output.line(f"wrote {arguments.request}: the operator answers it, gatewayd cloud enrol")
@@ -38,11 +45,17 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         if progress.step is Step.ASKING:
             progress = _answered(enrolment, progress, arguments, output)
         enrolled, written = enrolment.install(progress)
+        written += _opened(arguments.into)
     for path in written:
         output.line(f"wrote {path}")
     ours = enrolled.credential
-    doors = ", ".join(sorted(ours.doors))
-    output.line(f"this is {ours.gateway} of {ours.group} now; it may serve {doors}")
+    first, *others = sorted(ours.doors)
+    doors = ", ".join((first, *others))
+    output.line(
+        f"this is {ours.gateway} of {ours.group} now; it may serve {doors}", tint=Tint.GOOD, hang=2
+    )
+    relay = f"or, with a relay: sudo gatewayd setup bind-door {first} --relay CHIP:LINE"
+    output.line(f"next: sudo gatewayd setup claim-lock {first}\n{'':6}{relay}")
     output.document(
         {
             "gateway": ours.gateway,
@@ -54,12 +67,24 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     return ExitCode.DONE
 
 
-def _begun(enrolment: Enrolment, arguments: argparse.Namespace) -> Progress:
+def _opened(directory: Path) -> list[Path]:
+    """What the daemon's unit has to be opened for, where this is the gateway that it runs."""
+    if directory != enrolment_app.INSTALLED:
+        return []
+    try:
+        needed = drop_ins.needed(config.load(directory / CONFIGURATION, unbound=True))
+    except config.ConfigError:
+        return []  # it was here before, and whoever wrote it hears of it from gatewayd check
+    return drop_ins.Unit().open_for(*needed)
+
+
+def _begun(enrolment: Enrolment, arguments: argparse.Namespace, output: Output) -> Progress:
     progress = enrolment.progress()
     if progress.step is Step.ANSWERED:
         return progress  # only the files are missing
-    if arguments.claim is not None:
-        text = sys.stdin.read(4096) if arguments.claim == "-" else arguments.claim
+    asked = progress.step is Step.NOTHING and arguments.answer is None and sys.stdin.isatty()
+    if arguments.claim is not None or asked:
+        text = _claim_text(arguments.claim, output)
         try:
             return enrolment.begin(Claim.parse(text), arguments.key_in)
         except NotAClaimError as error:
@@ -77,6 +102,24 @@ def _begun(enrolment: Enrolment, arguments: argparse.Namespace) -> Progress:
     return progress
 
 
+def _claim_text(given: str | None, output: Output) -> str:
+    if given == "-":
+        return claim_in(sys.stdin.read(_MOST_READ))
+    if given is not None:
+        return given
+    text = ""
+    prompt = "claim of the operator, GD1…: scan it, or paste all its lines and press Enter\n"
+    while line := read_line(prompt, output):
+        prompt = ""
+        text += f"{line}\n"
+        try:
+            Claim.parse(text)
+        except NotAClaimError:
+            continue  # more of it may come; an empty line ends it
+        break
+    return text
+
+
 def _answered(
     enrolment: Enrolment, progress: Progress, arguments: argparse.Namespace, output: Output
 ) -> Progress:
@@ -86,7 +129,7 @@ def _answered(
             return enrolment.accept(progress, data)
         broker = Claim.parse(progress.claim).broker
         output.line(f"asking at {broker}")
-        return asyncio.run(_ask(enrolment, progress, arguments.patience))
+        return asyncio.run(_ask(enrolment, progress, arguments.patience, output))
     except EnrolmentRefusedError as error:
         raise CommandError(
             f"the operator refuses: the claim is {error.refusal.name.lower()}",
@@ -101,19 +144,31 @@ def _answered(
         raise CommandError(
             str(error), "is there a network? without one: --request FILE, then --answer FILE"
         ) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{GOES_ON}, and needs no claim") from None
     except TimeoutError:
         raise CommandError(
             "no answer from the operator",
-            "say gatewayd setup enrol again: it goes on with the same keys and request",
+            "does gatewayd cloud enrol run there? gatewayd setup enrol goes on, without the claim",
             ExitCode.UNKNOWN,
         ) from None
 
 
-async def _ask(enrolment: Enrolment, progress: Progress, patience_s: int) -> Progress:
-    async with asyncio.timeout(patience_s):
-        return await enrolment_app.ask(
-            progress, lambda payload: enrolment.accept(progress, payload)
-        )
+async def _ask(
+    enrolment: Enrolment, progress: Progress, patience_s: int, output: Output
+) -> Progress:
+    still = asyncio.get_running_loop().call_later(
+        _SILENCE_S,
+        output.line,
+        f"no answer yet; asking for up to {patience_s} s. Ctrl-C ends it, and loses nothing",
+    )
+    try:
+        async with asyncio.timeout(patience_s):
+            return await enrolment_app.ask(
+                progress, lambda payload: enrolment.accept(progress, payload)
+            )
+    finally:
+        still.cancel()
 
 
 def _element(text: str) -> KeyUri:
@@ -129,10 +184,10 @@ def _element(text: str) -> KeyUri:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "claim", metavar="CLAIM", nargs="?",
-        help="as the operator gave it, or - to read it; left out: go on with the last one",
+        help="as the operator gave it, or - to read it (default: the one under way, or asked for)",
     )  # fmt: skip
     parser.add_argument(
-        "--into", metavar="DIR", type=Path, default=Path("/etc/gatewayd"),
+        "--into", metavar="DIR", type=Path, default=enrolment_app.INSTALLED,
         help="the gateway's files (default: /etc/gatewayd)",
     )  # fmt: skip
     parser.add_argument(
@@ -158,7 +213,8 @@ COMMAND: Final = Command(
     Makes this gateway's keys, asks the operator named by the claim for a credential, a certificate
     for the broker, the trust bundle and the time, and writes them, with a configuration in which
     the doors stand by name; setup claim-lock and bind-door come next. Private keys never leave this
-    machine. An existing configuration and existing keys are kept.
+    machine. An existing configuration and existing keys are kept. As root and in /etc/gatewayd it
+    also opens the daemon's unit for what the configuration names, such as a network for the broker.
 
     It may be cut off at any moment: said again, without the claim, it goes on with the same keys
     and the same request. A claim serves one device, which may use it again.
@@ -172,8 +228,8 @@ COMMAND: Final = Command(
     run=_run,
     arguments=_arguments,
     examples=(
-        "gatewayd setup enrol - < claim.txt",
         "gatewayd setup enrol",
+        "gatewayd setup enrol - < claim.txt",
         (
             "gatewayd setup enrol - < claim.txt \\\n"
             "    --key-in 'pkcs11:token=door?module-path=/usr/lib/softhsm/libsofthsm2.so'"

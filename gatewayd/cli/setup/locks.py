@@ -10,6 +10,7 @@ from firmware_proto.claiming import Label
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.phone_radio import address
+from gatewayd.cli.screen import Tint
 from gatewayd.cli.setup import common
 from gatewayd.ports import Sighting
 
@@ -29,12 +30,15 @@ def _claim(arguments: argparse.Namespace, output: Output) -> int:
         sees = _onlooker(output, arguments.anchor_serial)
         known = site.setup.lock_of(site.door(arguments.door).id)
         if known is None and label is None:
-            await setup_app.scan(site, setup_app.SCAN_S, sees)
-            label = _label(common.read_line("label of the lock: ", output))
+            output.line(f"listening for {setup_app.SCAN_S:.0f} s for locks that belong to nobody:")
+            if not await setup_app.scan(site, setup_app.SCAN_S, sees):
+                output.line("  none is heard: press its button to wake it up", tint=Tint.CARE)
+            label = _label(common.read_line("label of the lock: ", output) or "")
         return await setup_app.claim_lock(site, arguments.door, label, arguments.address, sees)
 
     said = common.on_site(arguments, work)
-    return common.changed(said, output, door=arguments.door)
+    following = f"sudo gatewayd setup bind-door {arguments.door}"
+    return common.changed(said, output, following, door=arguments.door)
 
 
 def _onlooker(output: Output, serial: int = 0) -> Installer:
@@ -51,7 +55,8 @@ def _onlooker(output: Output, serial: int = 0) -> Installer:
 
     return Installer(
         heard=heard,
-        button=lambda: output.line("it blinks: press its button within two minutes"),
+        button=lambda: output.line("press its button now: there are two minutes", tint=Tint.CARE),
+        told=output.line,
         serial=serial,
     )
 

@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     }
     for path, text in files.items():
         try:
-            keyfiles.replace_file(path, text.encode())
+            keyfiles.replace_file(path, text.encode(), keyfiles.PUBLIC_MODE)
         except OSError as error:
             raise CommandError(
                 f"cannot write {path}: {error.strerror}", "name a directory that is there: --out"

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gatewayd.cli.command import CommandError, ExitCode, Output
+from gatewayd.cli.screen import Tint
 from gatewayd.cli.setup import common
 from gatewayd.core.handover import walk_document
 from gatewayd.core.walk import Reach
@@ -53,4 +54,4 @@ def _tell(reach: Reach, output: Output) -> None:
     if reach.median_dbm is not None:
         output.line(f"  heard with {reach.median_dbm} dBm, {reach.margin_db} dB to spare")
     for fault in reach.faults:
-        output.line(f"  -> {fault}")
+        output.line(f"  -> {fault}", tint=Tint.BAD, hang=5)
