@@ -256,7 +256,8 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         extra.append(
             uplink_app.uplink(
                 *(config, config.uplink, secrets, log, memory, mailbox, times, grown),
-                *(health.status, standing, await _helpdesk(config, doors, around, receipts, memory)),
+                *(health.status, standing),
+                await _helpdesk(config, doors, around, receipts, memory),
             )
         )
     return Daemon(
