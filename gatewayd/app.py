@@ -58,7 +58,7 @@ from gatewayd.ports import (
     StorageError,
     Supervisor,
 )
-from gatewayd.recorder import COMMIT_S, Recorder
+from gatewayd.recorder import COMMIT_S, NoticedMemory, Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import SignedTime, Timekeeper
@@ -197,18 +197,19 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
 ) -> Daemon:
     """Everything together; nothing runs yet."""
     clock, grown = SystemClock(), asyncio.Event()
-    timekeeper = await Timekeeper.load(clock, log, battery_clock=config.gateway.battery_clock)
+    memory = NoticedMemory(log)
+    timekeeper = await Timekeeper.load(clock, memory, battery_clock=config.gateway.battery_clock)
     if secrets.provisioned_time_s is not None:
         await timekeeper.provision(secrets.provisioned_time_s)
     around = await _surroundings(
-        secrets, log, await _reserve(config, stack), grown, timekeeper, tasks
+        secrets, log, memory, await _reserve(config, stack), grown, timekeeper, tasks
     )
     times, stop = SignedTime(timekeeper, around.entropy), asyncio.Event()
     supervisor = systemd.from_environment(os.environ)
     desk = Desk(
         secrets=secrets,
         trusted=around.trusted,
-        memory=log,
+        memory=memory,
         log=log,
         timekeeper=timekeeper,
         times=times,
@@ -259,13 +260,14 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
                 config.uplink,
                 secrets,
                 log,
+                memory,
                 mailbox,
                 times,
                 grown,
                 health.status,
                 standing,
                 Obedience(
-                    open=await orders_app.helpdesk(config, doors, around, receipts, log),
+                    open=await orders_app.helpdesk(config, doors, around, receipts, memory),
                     erase=desk.erase,
                     diagnose=orders_app.inquiry(
                         config,
@@ -344,6 +346,7 @@ def _health(  # noqa: PLR0913, PLR0917 - whatever has something to tell
 async def _surroundings(  # noqa: PLR0913, PLR0917 - likewise
     secrets: Secrets,
     log: SqliteLog,
+    memory: NoticedMemory,
     reserve: Reserve | None,
     grown: asyncio.Event,
     timekeeper: Timekeeper,
@@ -352,8 +355,9 @@ async def _surroundings(  # noqa: PLR0913, PLR0917 - likewise
     """What the doors share. From here on nobody waits for the disk."""
     entropy = SystemEntropy()
     secret = await _request_secret(log, entropy)
-    trusted = await Trusted.load(log, secrets.bundle, secrets.root)
+    trusted = await Trusted.load(memory, secrets.bundle, secrets.root)
     recorder = Recorder(log, log, timekeeper, secret, reserve, grown.set)
+    memory.failed = recorder.noticed_elsewhere
     await recorder.begin()
     log.patience_s = COMMIT_S
     return Surroundings(
@@ -361,7 +365,7 @@ async def _surroundings(  # noqa: PLR0913, PLR0917 - likewise
         timekeeper,
         entropy,
         trusted,
-        await StatusLists.load(lambda: trusted.now, log, timekeeper),
+        await StatusLists.load(lambda: trusted.now, memory, timekeeper),
         secret,
         tasks,
         Refusals(recorder, timekeeper),
