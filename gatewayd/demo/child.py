@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-START_S: Final = 15.0
+START_S: Final = 60.0
 _STEPS: Final = re.compile(r"(\w+)=(\d+)ms")
 
 
