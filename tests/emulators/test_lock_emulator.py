@@ -371,17 +371,17 @@ async def test_a_hoarder_is_thrown_out(site: LockSite) -> None:
 
 
 async def test_handshakes_are_limited_and_resumption_is_not(site: LockSite) -> None:
-    settings = replace(QUICK, handshakes=2, refill_s=1_000.0, handshake_s=0.05)
+    settings = replace(QUICK, handshakes=2, refill_s=1_000.0, handshake_s=0.5)
     client = site.client()
     async with site.power(settings):
         await client.prepare()
         await client.close()
         link = await site.air.central(LOCK_SERVICE_UUID).dial(LOCK_ADDRESS)
         await strangers.half_handshake(link)
-        answered = await strangers.thrown_out(link, 1)
+        answered = await strangers.thrown_out(link, 10)
         link = await site.air.central(LOCK_SERVICE_UUID).dial(LOCK_ADDRESS)
         await strangers.half_handshake(link)
-        refused = await strangers.thrown_out(link, 1)
+        refused = await strangers.thrown_out(link, 10)
         assert len(b"".join(refused)) < len(b"".join(answered))
         verdict = await client.unlatch(CommandId(b"1" * 16), 1)
         assert verdict.outcome is Outcome.CONFIRMED
@@ -389,7 +389,7 @@ async def test_handshakes_are_limited_and_resumption_is_not(site: LockSite) -> N
         site.clock.skip_s += 1_000
         link = await site.air.central(LOCK_SERVICE_UUID).dial(LOCK_ADDRESS)
         await strangers.half_handshake(link)
-        assert len(await strangers.thrown_out(link, 1)) == len(answered)
+        assert len(await strangers.thrown_out(link, 10)) == len(answered)
 
 
 async def test_a_captured_resumption_is_refused(site: LockSite) -> None:
