@@ -98,7 +98,7 @@ class LockEmulator:
         )
         self.owner = Owner(self.body)
         self._pushers: set[Callable[[], None]] = set()
-        self.body.on_change = self._changed
+        self.body.on_change = self.changed
 
     async def run(self, peripheral: Peripheral) -> None:
         """Serve gateways until cancelled; returns when it belongs to somebody else, or nobody.
@@ -128,7 +128,8 @@ class LockEmulator:
                 await asyncio.shield(link.close())
         raise _OwnerChangedError
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Every connection is to look at what is new."""
         for push in self._pushers:
             push()
 
@@ -178,14 +179,13 @@ class LockEmulator:
         session.trust(gateway.key)
         if generation > memory.generation:
             self.body.keep(memory.raised(generation, self.body.now_ms))
-            self._changed()
 
     async def answer(self, message: Message, introduced: Introduction) -> list[Message]:
         """The answers to one message, in order."""
         standing = self.body.memory.standing
         answer = self.owner.answer(message, introduced)
         if self.body.memory.standing != standing:
-            self._changed()
+            self.changed()
         return [answer] if answer is not None else await self.body.answer(message)
 
     def subscribe(self, push: Callable[[], None]) -> None:
@@ -259,8 +259,11 @@ class _Connection:
         match event:
             case CredentialReceived(credential=shown):
                 self._shown = shown
+                before = self._lock.body.memory.standing
                 self._lock.judge(self._talk.session, shown)
                 self._standing = self._lock.body.memory.standing
+                if self._standing != before:
+                    self._lock.changed()
             case MessageReceived(message):
                 self._requests.put_nowait(message)
             case SecretEstablished(secret):

@@ -13,7 +13,7 @@ from gatewayd.config import on_site, stated
 from gatewayd.config.decode import decode
 from gatewayd.config.model import Contact, LockFiles, Relay
 from gatewayd.config.on_site import Binding, ClaimedLock, Setup, TestOpening, Walk
-from gatewayd.keyfiles import KeyFileError, public_pem
+from gatewayd.keyfiles import KeyFileError, public_pem, replace_file
 from tests.support.fitting import make_fitting
 from tests.support.household import new_key
 
@@ -66,6 +66,22 @@ def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="cannot hold"):
         on_site.save(tmp_path, bad)
     assert on_site.load(tmp_path) == (good, [])
+
+
+def test_links_in_a_directory_of_everybodys_lead_root_nowhere(tmp_path: Path) -> None:
+    """`setup report --out /var/tmp` and the like: neither the file nor its draft is followed."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for name in ("handover.html", ".handover.html.new"):
+        (shared / name).symlink_to(precious)
+    replace_file(shared / "handover.html", b"report")
+    assert precious.read_bytes() == b"precious"
+    written = shared / "handover.html"
+    assert (written.is_symlink(), written.read_bytes()) == (False, b"report")
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert list(shared.iterdir()) == [written]
 
 
 def test_what_would_be_too_large_to_read_is_not_written(tmp_path: Path) -> None:

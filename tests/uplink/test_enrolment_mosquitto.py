@@ -125,6 +125,39 @@ async def test_what_enrolment_brings_lets_the_gateway_in_and_keeps_it_to_its_own
         assert await hears(stranger, ours, "gatewayd/v1/enrol/00/down")
 
 
+async def test_what_is_said_to_many_arrives_and_home_assistant_hears_who_may_speak(
+    operator, box, ports
+):
+    async with cloud(operator, ports):
+        assert await enrol(claim_for(operator, ports), box) == 0
+    for name in ("cloud", "home-assistant"):
+        words = ("keys", "certificate", name, "--keys", operator, "--into", operator)
+        assert name == "cloud" or commands.run(*words).code == 0
+        files = operator / f"as-{name}"
+        files.mkdir()
+        (files / "tls.crt").write_bytes((operator / f"{name}.crt").read_bytes())
+        (files / "tls.key").write_bytes((operator / f"{name}.pem").read_bytes())
+    ca = box / "broker.crt"
+    status_and_devices = ("gatewayd/v1/#", "homeassistant/#")
+    own = "homeassistant/device/gatewayd_stairwell-7/config"
+    async with (
+        session(ports.sessions, box=box, ca=ca, topics=("gatewayd/v1/#",)) as gateway,
+        session(ports.sessions, box=operator / "as-cloud", ca=ca) as ours,
+        session(
+            ports.sessions, box=operator / "as-home-assistant", ca=ca, topics=status_and_devices
+        ) as home,
+    ):
+        for topic in ("gatewayd/v1/all/settings", "gatewayd/v1/group/vestergade-7/trust"):
+            assert await hears(gateway, ours, topic)
+            assert not await hears(gateway, gateway, f"{topic}/more")
+        assert await hears(home, gateway, own)
+        assert await hears(home, gateway, STATUS)
+        assert not await hears(home, gateway, own.replace("7", "8"))
+        assert not await hears(home, gateway, "homeassistant/lock/street/config")
+        assert not await hears(home, ours, DOWN)
+        assert not await hears(gateway, home, DOWN.replace("pull", "retire"))
+
+
 async def test_a_lapsed_certificate_has_a_way_back_with_the_same_keys(operator, box, ports):
     ca = operator / "ca.crt"
     async with cloud(operator, ports, "--lifetime", "3"):
