@@ -57,7 +57,7 @@ from gatewayd.ports import (
     StorageError,
     Supervisor,
 )
-from gatewayd.recorder import COMMIT_S, Recorder
+from gatewayd.recorder import COMMIT_S, NoticedMemory, Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
 from gatewayd.timekeeper import SignedTime, Timekeeper
@@ -196,11 +196,12 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
 ) -> Daemon:
     """Everything together; nothing runs yet."""
     clock, grown = SystemClock(), asyncio.Event()
-    timekeeper = await Timekeeper.load(clock, log, battery_clock=config.gateway.battery_clock)
+    memory = NoticedMemory(log)
+    timekeeper = await Timekeeper.load(clock, memory, battery_clock=config.gateway.battery_clock)
     if secrets.provisioned_time_s is not None:
         await timekeeper.provision(secrets.provisioned_time_s)
     around = await _surroundings(
-        secrets, log, await _reserve(config, stack), grown, timekeeper, tasks
+        secrets, log, memory, await _reserve(config, stack), grown, timekeeper, tasks
     )
     times, stop = SignedTime(timekeeper, around.entropy), asyncio.Event()
     supervisor = systemd.from_environment(os.environ)
@@ -209,7 +210,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         Desk(
             secrets=secrets,
             trusted=around.trusted,
-            memory=log,
+            memory=memory,
             timekeeper=timekeeper,
             times=times,
             lists=around.lists,
@@ -254,16 +255,9 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
 
         extra.append(
             uplink_app.uplink(
-                config,
-                config.uplink,
-                secrets,
-                log,
-                mailbox,
-                times,
-                grown,
-                health.status,
-                standing,
-                await _helpdesk(config, doors, around, receipts, log),
+                *(config, config.uplink, secrets, log, memory, mailbox, times, grown),
+                *(health.status, standing),
+                await _helpdesk(config, doors, around, receipts, memory),
             )
         )
     return Daemon(
@@ -331,6 +325,7 @@ def _health(  # noqa: PLR0913, PLR0917 - whatever has something to tell
 async def _surroundings(  # noqa: PLR0913, PLR0917 - likewise
     secrets: Secrets,
     log: SqliteLog,
+    memory: NoticedMemory,
     reserve: Reserve | None,
     grown: asyncio.Event,
     timekeeper: Timekeeper,
@@ -339,8 +334,9 @@ async def _surroundings(  # noqa: PLR0913, PLR0917 - likewise
     """What the doors share. From here on nobody waits for the disk."""
     entropy = SystemEntropy()
     secret = await _request_secret(log, entropy)
-    trusted = await Trusted.load(log, secrets.bundle, secrets.root)
+    trusted = await Trusted.load(memory, secrets.bundle, secrets.root)
     recorder = Recorder(log, log, timekeeper, secret, reserve, grown.set)
+    memory.failed = recorder.noticed_elsewhere
     await recorder.begin()
     log.patience_s = COMMIT_S
     return Surroundings(
@@ -348,7 +344,7 @@ async def _surroundings(  # noqa: PLR0913, PLR0917 - likewise
         timekeeper,
         entropy,
         trusted,
-        await StatusLists.load(lambda: trusted.now, log, timekeeper),
+        await StatusLists.load(lambda: trusted.now, memory, timekeeper),
         secret,
         tasks,
         Refusals(recorder, timekeeper),

@@ -44,6 +44,30 @@ RECENT: Final = 1024
 
 
 @dataclass(slots=True)
+class NoticedMemory:
+    """`ports.Memory` on the log's disk: where it fails, the log is known to be in trouble."""
+
+    memory: Memory
+    failed: Callable[[StorageError], None] = lambda _: None
+
+    async def load(self, name: str) -> bytes | None:
+        """See `ports.Memory`."""
+        try:
+            return await self.memory.load(name)
+        except StorageError as error:
+            self.failed(error)
+            raise
+
+    async def store(self, name: str, value: bytes) -> None:
+        """See `ports.Memory`."""
+        try:
+            await self.memory.store(name, value)
+        except StorageError as error:
+            self.failed(error)
+            raise
+
+
+@dataclass(slots=True)
 class Recorder:
     """`ports.AuditLog` over another one. Call `begin` once, and run `keep`."""
 
@@ -110,6 +134,10 @@ class Recorder:
             self._may_land.append(fact)
             error.late.add_done_callback(lambda late: self._landed(fact, late))
         raise error
+
+    def noticed_elsewhere(self, error: StorageError) -> None:
+        """Something else was not kept on the same disk, or not found there."""
+        self._fell_ill(error)
 
     async def past_request(self, request_key: bytes) -> PastRequest | None:
         """See `ports.AuditLog`; while the log cannot be read, what this run remembers."""

@@ -213,13 +213,13 @@ class _GatewaySide:
         while True:
             self._pulse.beat(pace.hint_s + STEP_S)
             self._check_trust()
-            size = await self._uplink.log.size()
             now_s = self._uplink.clock.instant().boottime_s
             regular = now_s - told_s >= pace.hint_s
-            if size - told_size >= pace.hint_entries or (regular and size > told_size):
-                note = await self._sign(size)
-                await upstream.publish(self._topics.checkpoint, note)
-                told_size = size
+            try:
+                told_size = await self._hint(upstream, told_size, regular=regular)
+            except StorageError as error:  # the status is what tells the operator of it
+                self._uplink.counts["log not readable"] += 1
+                _log.warning("uplink: %s", error)
             if regular:
                 told_s = now_s
                 now_is = self._uplink.status()
@@ -230,6 +230,14 @@ class _GatewaySide:
                     await self._ask_time(upstream)
                 await self._ask_certificate(upstream)
             await self._next_look(told_s + pace.hint_s - now_s)
+
+    async def _hint(self, upstream: Upstream, told_size: int, *, regular: bool) -> int:
+        """Say how large the log is, when it is time to. Returns what was said last."""
+        size = await self._uplink.log.size()
+        if size - told_size < self._uplink.pace.hint_entries and not (regular and size > told_size):
+            return told_size
+        await upstream.publish(self._topics.checkpoint, await self._sign(size))
+        return size
 
     async def _next_look(self, regular_s: float) -> None:
         await asyncio.sleep(self._uplink.pace.settle_s)

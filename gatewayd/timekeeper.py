@@ -7,6 +7,7 @@ learn the date.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -30,6 +31,8 @@ AGAIN_S: Final = 1.0
 """A question is not replaced sooner: its answer may be on the way."""
 KEEP_S: Final = 300.0
 """How often the floor is persisted: what a power cut may take back at most."""
+AGAIN_KEEP_S: Final = 10.0
+"""What could not be stored is tried again so soon."""
 LOOK_S: Final = 30.0
 """More than one look at the clock takes, with what is stored and told after it."""
 
@@ -73,7 +76,10 @@ class Timekeeper:
         return self._known.reading(self._clock.instant())
 
     async def update(self, known: Timekeeping) -> None:
-        """Replace what is known; durable when it returns (an open question is not stored)."""
+        """Replace what is known; durable when it returns (an open question is not stored).
+
+        StorageError: known, and not durable; `keep` tries again.
+        """
         self._known = known
         encoded = known.encode()
         if encoded != self._stored:
@@ -83,13 +89,14 @@ class Timekeeper:
     async def provision(self, time_s: int) -> None:
         """A time that the operator signed when this gateway was set up; believed once, if at all.
 
-        Whatever becomes of it as a time, it is a floor.
+        Whatever becomes of it as a time, it is a floor, also on a disk that takes nothing.
         """
         try:
             known = self._known.provisioned(time_s, self._clock.instant())
         except TimeRefusedError:
             known = self._known.raised(time_s)
-        await self.update(known)
+        with contextlib.suppress(StorageError):
+            await self.update(known)
 
     async def lower(self, above_s: int, to_s: int) -> None:
         """The operator's root takes back a time that was signed wrongly; see `Timekeeping`."""
@@ -117,12 +124,11 @@ class Timekeeper:
             if (strays := self._known.wall_strays(self.instant())) and not strayed:
                 _log.error("the system's clock was stepped away from signed time; not believed")
             strayed = strays
-            if self.instant().boottime_s - kept_s >= KEEP_S:
+            owed = self._known.encode() != self._stored
+            if self.instant().boottime_s - kept_s >= (AGAIN_KEEP_S if owed else KEEP_S):
                 kept_s = self.instant().boottime_s
-                try:
+                with contextlib.suppress(StorageError):
                     await self.update(self._known.kept(self.instant()))
-                except StorageError:
-                    self._stored = b""
             await asyncio.sleep(1)
 
 

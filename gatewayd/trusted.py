@@ -50,7 +50,10 @@ class Trusted:
                 extra=about(Message.TRUST_REPLACED),
             )
         if chain is not held:
-            await memory.store(MEMORY_NAME, chain.encode())
+            try:
+                await memory.store(MEMORY_NAME, chain.encode())
+            except StorageError as error:  # the next start has the same bundle
+                _log.error("the installed trust bundle was not kept: %s", error)
         return cls(chain.trust, chain, memory)
 
     def introduced(self, command_key: bytes) -> int:

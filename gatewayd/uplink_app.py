@@ -23,6 +23,7 @@ from gatewayd.core.model import ClockState, GatewayId, TimeReading
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.daemon import Work
 from gatewayd.mailbox import Mailbox
+from gatewayd.ports import Memory
 from gatewayd.timekeeper import SignedTime
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     broker: Uplink,
     secrets: Secrets,
     log: SqliteLog,
+    memory: Memory,
     mailbox: Mailbox,
     times: SignedTime,
     grown: asyncio.Event,
@@ -67,7 +69,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         log_key=secrets.log_key,
         connect=Mqtt(settings).connect,
         log=log,
-        memory=log,
+        memory=memory,
         clock=clock,
         jitter=entropy.fraction,
         seal=sealing.seal,

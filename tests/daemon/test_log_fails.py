@@ -19,7 +19,7 @@ from gatewayd.core.model import INTERRUPTED, EntryKind, Verdict
 from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.door import Ask
 from gatewayd.ports import StorageError
-from gatewayd.recorder import Recorder
+from gatewayd.recorder import NoticedMemory, Recorder
 from gatewayd.status import StorageStatus
 from tests.support.gateway import STREET, DoorLog, gateway
 from tests.support.household import until
@@ -304,3 +304,37 @@ async def test_a_reserve_that_cannot_be_read_is_none(
         assert site.gateway.around.log.reserve_file is None
         assert "the reserve cannot be read" in caplog.text
         assert STREET in site.building.locks
+
+
+async def test_whatever_else_is_not_kept_on_that_disk_is_trouble_too_until_it_is(
+    tmp_path: Path,
+) -> None:
+    async with site_with_reserve(tmp_path) as site:
+        recorder = site.gateway.around.log
+        memory = NoticedMemory(site.log)
+        await memory.store("time", b"1")
+        memory.failed = recorder.noticed_elsewhere
+        site.log.failing = True
+        with pytest.raises(StorageError):
+            await memory.store("time", b"2")
+        assert recorder.trouble is Reason.LOG_FULL
+        guest = await site.gateway.door.open(of_class(site, KeyClass.GUEST))
+        assert guest.verdict == FULL
+        assert not await recorder.recover()
+        site.log.failing = False
+        assert await recorder.recover()
+        await memory.store("time", b"2")
+        assert await memory.load("time") == b"2"
+        assert recorder.trouble is Reason.OK
+        memory.memory = Unreadable()
+        with pytest.raises(StorageError):
+            await memory.load("time")
+        assert recorder.trouble is Reason.LOG_IO_ERROR
+
+
+class Unreadable:
+    async def load(self, name):
+        raise StorageError(f"{name} cannot be read", reason=Reason.LOG_IO_ERROR)
+
+    async def store(self, name, value):
+        raise AssertionError

@@ -12,7 +12,7 @@ import pytest
 from gatewayd.core.model import ClockState, Instant, TimeReading
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
 from gatewayd.ports import StorageError
-from gatewayd.timekeeper import ASK_S, KEEP_S, MEMORY_NAME, SignedTime, Timekeeper
+from gatewayd.timekeeper import AGAIN_KEEP_S, ASK_S, KEEP_S, MEMORY_NAME, SignedTime, Timekeeper
 from tests.support.gateway import LoopTime
 from tests.support.household import NOW, Dice
 from tests.support.memory_log import MemoryLog
@@ -85,6 +85,22 @@ async def test_damaged_time_is_a_storage_error(stored: bytes) -> None:
     with pytest.raises(StorageError, match="stored time is damaged"):
         await Timekeeper.load(HandClock(), memory, battery_clock=False)
     assert await memory.load(MEMORY_NAME) == stored
+
+
+async def test_what_a_disk_did_not_take_is_known_and_stored_soon_after_it_is_well() -> None:
+    time, clock, memory = LoopTime(), HandClock(), MemoryLog()
+    keeper = await trusted(clock, memory)
+    memory.failing = True
+    await keeper.provision(NOW + 50)
+    assert keeper.reading().floor_s >= NOW + 50, "a floor, also where it cannot be stored"
+    async with keeping(keeper):
+        clock.forward(AGAIN_KEEP_S)
+        await time.skip(1.05)
+        memory.failing = False
+        clock.forward(AGAIN_KEEP_S)
+        await time.skip(1.05)
+    later = await Timekeeper.load(replace(clock, boot_id="two"), memory, battery_clock=False)
+    assert later.reading().floor_s >= NOW + 50
 
 
 async def test_the_floor_is_kept_now_and_then_and_survives_a_power_cut() -> None:

@@ -308,6 +308,19 @@ async def test_a_log_that_fails_is_asked_again_by_the_cloud():
         await until(lambda: uplink.counts["ack"] == 1)
 
 
+async def test_a_gateway_whose_disk_takes_nothing_still_says_how_it_is():
+    hub, log = Hub(), await filled_log(2)
+    log.failing = True
+    uplink = make_uplink(log, lambda: hub.connect(*TOPICS.for_gateway))
+    async with running(uplink):
+        await until(lambda: TOPICS.status in hub.retained)
+        await until(lambda: uplink.counts["log not readable"])
+        assert hints(hub) == []
+        assert uplink.counts["sessions ended"] == 0
+        log.failing = False
+        await until(lambda: hints(hub) == [2])
+
+
 # --- unasked ----------------------------------------------------------------------------
 def hints(hub):
     return [

@@ -26,6 +26,7 @@ _REASONS: Final = {
     sqlite3.SQLITE_IOERR: Reason.LOG_IO_ERROR,
     sqlite3.SQLITE_READONLY: Reason.LOG_READ_ONLY,
 }
+_OF_THE_DISK: Final = frozenset({*_REASONS, sqlite3.SQLITE_CANTOPEN})
 _ERRNO_REASONS: Final = {
     errno.ENOSPC: Reason.LOG_FULL,
     errno.EDQUOT: Reason.LOG_FULL,
@@ -49,3 +50,11 @@ def storage_errors(what: str) -> Iterator[None]:
     except OSError as error:
         reason = _ERRNO_REASONS.get(error.errno or 0, Reason.LOG_UNAVAILABLE)
         raise StorageError(f"{what}: {error.strerror or error}", reason=reason) from error
+
+
+def of_the_disk(error: StorageError) -> bool:
+    """Whether the disk is to blame, and not what the file holds: it may be well again later."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & _PRIMARY in _OF_THE_DISK
+    return isinstance(cause, OSError) and cause.errno in _ERRNO_REASONS

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from firmware_proto.codes import Reason
-from gatewayd.adapters.sqlite.errors import storage_errors
-from gatewayd.adapters.sqlite.schema import LOG, open_writer
+from gatewayd.adapters.sqlite.errors import of_the_disk, storage_errors
+from gatewayd.adapters.sqlite.schema import LOG, check_disk, open_stranded, open_writer
 from gatewayd.adapters.sqlite.store import LogStore
 from gatewayd.core.model import Asked, Command, CommandId, Fact, PastRequest
 from gatewayd.core.reserve import Reserved
@@ -21,6 +22,9 @@ from gatewayd.ports import StorageError
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_WRITING: Final = (LogStore.append, LogStore.merge, LogStore.acknowledge, LogStore.store)
+
+_log: Final = logging.getLogger(__name__)
 
 
 class SqliteLog:
@@ -28,6 +32,9 @@ class SqliteLog:
 
     A caller that is cancelled while it waits leaves its call either wholly
     done or not done at all; which of the two, the log says when asked.
+
+    On a disk that takes nothing the log is stranded: it can be read, and whatever
+    is to be written tries first whether it can be opened by now.
     """
 
     def __init__(
@@ -39,6 +46,8 @@ class SqliteLog:
         self._randomness = randomness
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="log")
         self._store: LogStore | None = None  # only the thread looks
+        self._stranded = False  # likewise
+        self._lock_file = path.with_name(path.name + ".lock")
         self._lock: int | None = None
         self._late: asyncio.Future[Any] | None = None
         self.patience_s: float | None = None
@@ -149,8 +158,7 @@ class SqliteLog:
         **kwargs: _Arguments.kwargs,
     ) -> asyncio.Future[_Result]:
         def job() -> _Result:
-            assert self._store is not None  # noqa: S101 - calls run between opening and closing
-            return method(self._store, *args, **kwargs)
+            return method(self._store_for(writing=method in _WRITING), *args, **kwargs)
 
         try:
             future = self._thread.submit(job)
@@ -159,14 +167,54 @@ class SqliteLog:
         return asyncio.wrap_future(future)
 
     def _open_here(self) -> None:
-        lock = self._path.with_name(self._path.name + ".lock")
-        with storage_errors(str(self._path)):
-            self._lock = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            self._store = self._writer()
+        except StorageError as error:
+            if not of_the_disk(error):
+                raise
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._store = self._reader()
+            except StorageError as last:
+                raise (error if of_the_disk(last) else last) from None
+            self._stranded = True
+            _log.error("%s; it can only be read until the disk is well", error)
+
+    def _store_for(self, *, writing: bool) -> LogStore:
+        """What a call works on. StorageError while it cannot be had."""
+        if writing and self._stranded:
+            if self._store is not None:
+                # first: a file that is closed takes every lock of this process with it
+                self._store.close()
+                self._store = None
+            self._store = self._writer()
+            self._stranded = False
+        if self._store is None:
+            self._store = self._reader()
+        return self._store
+
+    def _writer(self) -> LogStore:
+        self._lock_out(os.O_CREAT | os.O_RDWR)
+        if self._path.exists():
+            check_disk(self._path)
+        return LogStore(open_writer(self._path, LOG), self._path, self._randomness)
+
+    def _reader(self) -> LogStore:
+        if self._lock_file.exists():  # else nobody has it
+            self._lock_out(os.O_RDONLY)
+        return LogStore(open_stranded(self._path, LOG), self._path, self._randomness)
+
+    def _lock_out(self, flags: int) -> None:
+        """Nobody else writes this log; once is enough."""
+        if self._lock is not None:
+            return
+        with storage_errors(str(self._path)):
+            lock = os.open(self._lock_file, flags, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                os.close(lock)
                 raise StorageError(f"{self._path}: another gatewayd is writing this log") from None
-            self._store = LogStore(open_writer(self._path, LOG), self._path, self._randomness)
+            self._lock = lock
 
     def _close_here(self) -> None:
         try:
@@ -193,7 +241,8 @@ async def open_log(
     """The log of this gateway; made when the file is missing, migrated when it is old.
 
     `randomness` gives so many unpredictable bytes. StorageError when another process writes it,
-    or when it is damaged, newer or not a log; then the file is left as it was.
+    or when it is damaged, newer or not a log; then the file is left as it was. A disk that
+    takes nothing is none of these: the log is opened when it can be.
     """
     log = SqliteLog(path, randomness)
     try:

@@ -7,6 +7,7 @@ with the change of the version number.
 
 from __future__ import annotations
 
+import errno
 import os
 import pkgutil
 import sqlite3
@@ -25,6 +26,9 @@ _CACHE_KIB: Final = 256
 """Instead of SQLite's 2 MB, into which a daemon grows over weeks; the system keeps them anyway."""
 _BUSY_S: Final = 5.0
 _FILE_MODE: Final = 0o600
+_ROOM_BYTES: Final = 128 * 1024
+_STRANDED: Final = {True: "vfs=unix-none", False: "immutable=1"}
+"""By whether there is a write-ahead log. SQLite would make one, where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,40 @@ def open_reader(path: Path, schema: Schema, *, migrated: bool = True) -> sqlite3
             connection.close()
             raise
         return connection
+
+
+def open_stranded(path: Path, schema: Schema) -> sqlite3.Connection:
+    """A connection that cannot write and needs no other file, for a disk that takes none.
+
+    Only for whoever holds the lock of all writers: it takes no locks. What is in the write-ahead
+    log counts; where that lies is kept in memory (SQLite "Write-Ahead Logging", section 7).
+    StorageError as for `open_reader`.
+    """
+    with storage_errors(str(path)):
+        wal = path.with_name(path.name + "-wal").exists()
+        connection = _connect(f"{path.absolute().as_uri()}?mode=ro&{_STRANDED[wal]}")
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            _recognise(connection, path, schema, migrated=True)
+            connection.execute(f"PRAGMA cache_size = {-_CACHE_KIB}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def check_disk(path: Path) -> None:
+    """StorageError on a disk that is read-only or full, before SQLite maps its index there.
+
+    It asks for the last byte of each page only; where blocks are smaller and there is no room,
+    writing to the others ends the process (SIGBUS).
+    """
+    with storage_errors(str(path)):
+        disk = os.statvfs(path.parent)
+        if disk.f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if disk.f_blocks and disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
@@ -186,6 +224,9 @@ def _configure_writer(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute(f"PRAGMA journal_size_limit = {_MAX_WAL_BYTES}")
     connection.execute(f"PRAGMA cache_size = {-_CACHE_KIB}")
+    # On a read-only file system SQLite opens what was to be written for reading, without a word,
+    # and begins no transaction to write; this one writes nothing.
+    connection.execute("PRAGMA incremental_vacuum(0)")
 
 
 def _recognise(
