@@ -74,14 +74,14 @@ class Image:
 def prepare() -> Image:
     """Install, download and compile what is missing. PreparationError when that fails."""
     _check_host()
-    _install(PACKAGES)
+    install(PACKAGES)
     CACHE.mkdir(parents=True, exist_ok=True)
     package, version = _source()
     made_of = b"".join(path.read_bytes() for path in (CONFIG, *PATCHES))
     root = CACHE / f"linux-{version}-{hashlib.sha256(made_of).hexdigest()[:12]}"
     kernel = root / "linux"
     if not kernel.exists():
-        _install(BUILD_PACKAGES)
+        install(BUILD_PACKAGES)
         _make(package, version, root)
     return Image(version, kernel)
 
@@ -122,7 +122,7 @@ def compile_python(python: str) -> None:
     )
 
 
-def _install(packages: dict[str, str]) -> None:
+def install(packages: dict[str, str]) -> None:
     """apt-get install what is missing; needs root for that, and only then."""
     missing = sorted({name for path, name in packages.items() if not Path(path).exists()})
     if not missing:

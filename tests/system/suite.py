@@ -46,6 +46,8 @@ MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Longest first, so that all lanes are done at about the same time."""
 THE_REST: Final = "story, peers, wires"
+POWER_CUTS: Final = Errand("power cuts", [vm.python(), "-m", "tests.system.power_cuts"])
+"""Many machines, one after the other, and everybody around them on the host."""
 
 
 def errands() -> list[Errand]:
@@ -53,7 +55,8 @@ def errands() -> list[Errand]:
     named = {word for words in MACHINES.values() for word in words}
     files = (f"{HERE}/{path.name}" for path in sorted((image.CHECKOUT / HERE).glob("test_*.py")))
     others = {THE_REST: tuple(file for file in files if file not in named)}
-    return [_errand(name, tests) for name, tests in {**others, **MACHINES}.items()]
+    machines = [_errand(name, tests) for name, tests in {**others, **MACHINES}.items()]
+    return [POWER_CUTS, *machines]
 
 
 def second_tries(ended: Sequence[Ended], transcript: Transcript) -> list[Errand]:

@@ -60,7 +60,7 @@ def _files() -> Iterator[Path]:
 
 def prepare() -> None:
     """Install packages of Debian and make ours, where missing. PreparationError."""
-    image._install(PACKAGES)
+    image.install(PACKAGES)
     done = _directory()
     if done.exists():
         return

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
@@ -63,6 +63,8 @@ class Job:
     timeout_s: float = COMMAND_S
     memory_mb: int = 2048
     python: str = ""
+    disk: str = ""
+    """A file of the host that is the machine's first disk."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         command = [word for word in options.command if word != "--"]
         if options.what == "test":
-            command = [_python(), "-m", "pytest", *PYTEST, *(command or _tests(options.systemd))]
+            command = [python(), "-m", "pytest", *PYTEST, *(command or _tests(options.systemd))]
         job = Job(
             *(command, options.radio and not options.systemd, options.monitor, options.systemd),
-            *(options.timeout, options.memory, _python()),
+            *(options.timeout, options.memory, python()),
         )
         return run(job)
     except image.PreparationError as error:
@@ -127,8 +129,9 @@ def run(job: Job) -> int:
     made = image.prepare()
     if job.systemd:
         systemd_prepare.prepare()
-    image.compile_python(job.python or _python())
-    share = _share(job, made)
+    image.compile_python(job.python or python())
+    share = make_share()
+    describe(job, share)
     started = time.monotonic()
     machine = Machine(job, made, share)
     try:
@@ -141,14 +144,28 @@ def run(job: Job) -> int:
 
 
 class Machine:
-    """One user-mode Linux with all its processes; dies with us."""
+    """One user-mode Linux with all its processes; dies with us.
 
-    def __init__(self, job: Job, made: image.Image, share: Path) -> None:
+    line: what is at the other end of its second serial line; else that is the third.
+    environment: of the kernel, on top of what every one has.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        made: image.Image,
+        share: Path,
+        *,
+        line: socket.socket | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._job = job
         self._share = share
         self._spoke = threading.Event()
         output, theirs = os.pipe()
         cable = socket.socketpair()
+        if line is not None:
+            cable = (line, cable[1])
         with (share / "console.log").open("wb") as console:
             self._linux = subprocess.Popen(
                 _linux_command(job, made, share, theirs, [end.fileno() for end in cable]),
@@ -156,7 +173,7 @@ class Machine:
                 stdout=console,
                 stderr=console,
                 pass_fds=(theirs, *(end.fileno() for end in cable)),
-                env={"TMPDIR": "/dev/shm", "PATH": os.defpath},  # noqa: S108 - the guest's memory
+                env={"TMPDIR": "/dev/shm", "PATH": os.defpath, **(environment or {})},  # noqa: S108 - the guest's memory
                 start_new_session=True,  # ^C is for us: we then end the machine
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads yet
             )
@@ -233,17 +250,23 @@ def _linux_command(
         *("con=null", "con0=null,fd:1", "ssl=null", f"ssl0=null,fd:{output}"),
         # a cable from the second line to the third
         *(f"ssl1=fd:{cable[0]}", f"ssl2=fd:{cable[1]}"),
+        *([f"ubd0={job.disk}"] if job.disk else []),
         *("--", "sh", str(image.INIT), str(share)),
     ]
 
 
-def _share(job: Job, made: image.Image) -> Path:
+def make_share() -> Path:
     """The one directory that both sides write to: the job goes in, logs and exit code come out."""
     RUNS.mkdir(parents=True, exist_ok=True)
     for old in sorted(RUNS.iterdir())[: -KEPT_RUNS + 1]:
         shutil.rmtree(old, ignore_errors=True)
     share = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     share.mkdir()
+    return share
+
+
+def describe(job: Job, share: Path) -> None:
+    """What the guest's part of the harness is to do."""
     (share / "job.json").write_text(
         json.dumps(
             {
@@ -258,13 +281,12 @@ def _share(job: Job, made: image.Image) -> Path:
     )
     values = {
         "CHECKOUT": image.CHECKOUT,
-        "PYTHON": job.python or _python(),
+        "PYTHON": job.python or python(),
         "SYSTEMD": "yes" if job.systemd else "",
     }
     (share / "job.sh").write_text(
         "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
     )
-    return share
 
 
 def _environment() -> dict[str, str]:
@@ -272,7 +294,8 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("GATEWAYD_")}
 
 
-def _python() -> str:
+def python() -> str:
+    """The interpreter that has our dependencies."""
     ours = image.CHECKOUT / ".venv" / "bin" / "python"
     return str(ours) if ours.exists() else sys.executable
 

@@ -1,0 +1,85 @@
+"""In a machine whose power is cut: the gateway on its disk, and whoever starts it again.
+
+`python -m tests.system.cut_guest CLAIM PORT VERSIONS`: enrols with the claim unless that is
+done, then keeps the daemon running as systemd would, its log's schema `VERSIONS` scripts
+younger than the real one. Also the program that does so: `… daemon VERSIONS WORD…`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from tests.system import tunnel
+
+DISK: Final = Path("/run/disk")
+GATEWAY: Final = DISK / "gatewayd"
+HCI: Final = "/run/gateway.hci"
+LINE: Final = "/dev/ttyS1"
+RESTART_S: Final = 1.0
+ENROLLING, STARTING, ENROLLED = "-- enrolling", "-- starting", "-- enrolled"
+
+YOUNGER: Final = """
+CREATE TABLE settled_{0} (id BLOB PRIMARY KEY, outcome INTEGER) STRICT, WITHOUT ROWID;
+INSERT INTO settled_{0} SELECT id, outcome FROM command WHERE phase = 3;
+CREATE TABLE leaf_new (
+    seq INTEGER PRIMARY KEY CHECK (seq >= 0),
+    body BLOB,
+    nodes BLOB NOT NULL CHECK (length(nodes) > 0 AND length(nodes) % 32 = 0),
+    added INTEGER NOT NULL DEFAULT {0}
+) STRICT;
+INSERT INTO leaf_new (seq, body, nodes) SELECT seq, body, nodes FROM leaf;
+DROP TABLE leaf;
+ALTER TABLE leaf_new RENAME TO leaf;
+"""
+"""A later version of the log: everything is copied into a table of another shape."""
+
+
+def grown(versions: int) -> None:
+    """In this process the log's schema is so many versions younger."""
+    from gatewayd.adapters.sqlite import log, reading, schema  # noqa: PLC0415 - only here
+
+    scripts = (YOUNGER.format(number) for number in range(versions))
+    younger = schema.Schema(schema.LOG.application_id, (*schema.LOG.scripts, *scripts))
+    for module in (schema, log, reading):
+        module.LOG = younger  # type: ignore[attr-defined] # a constant, but for us
+
+
+async def call(*words: str) -> int:
+    """A program, its output ours."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", *words)
+    return await process.wait()
+
+
+async def live(claim: str, port: int, versions: str) -> None:
+    """Until the power goes."""
+    DISK.mkdir()
+    subprocess.run(["mount", "-t", "ext4", "/dev/ubda", DISK], check=True)  # noqa: ASYNC221 - first
+    async with AsyncExitStack() as stack:
+        line = await tunnel.open_inside(stack, LINE, sockets={"hci": HCI}, ports={"broker": port})
+        carrying = asyncio.create_task(line.run())
+        enrolled, state = GATEWAY / "gateway.cwt", GATEWAY / "enrolment.state"
+        while state.exists() or not enrolled.exists():
+            print(ENROLLING, flush=True)
+            code = await call("gatewayd", "setup", "enrol", claim, "--into", str(GATEWAY))
+            print(f"-- enrol ended with {code}", flush=True)
+        print(ENROLLED, flush=True)
+        run = ("run", "-c", str(GATEWAY / "gatewayd.toml"), "--verbose")
+        while not carrying.done():
+            print(STARTING, flush=True)
+            code = await call("tests.system.cut_guest", "daemon", versions, *run)
+            print(f"-- the daemon ended with {code}", flush=True)
+            await asyncio.sleep(RESTART_S)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "daemon":
+        from gatewayd.cli import main
+
+        grown(int(sys.argv[2]))
+        sys.exit(main(sys.argv[3:]))
+    asyncio.run(live(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
