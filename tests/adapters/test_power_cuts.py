@@ -1,7 +1,8 @@
 """The power goes, anywhere: the storage comes back by itself, and nothing that was said is lost.
 
-One real run is recorded (making the log, openings, the time floor, a log that fails and
-its reserve, the next schema); then every cut of it is laid out as a disk may be after it.
+One real run is recorded (making the log, openings, the time floor, the operator's settings, a
+log that fails and its reserve, the next schema); then every cut of it is laid out as a disk may
+be after it.
 `GATEWAYD_CUTS=all` tries every cut in more ways; the test suite takes 240 of them.
 """
 
@@ -24,15 +25,18 @@ from gatewayd.adapters.sqlite.schema import open_writer
 from gatewayd.adapters.sqlite.store import LogStore
 from gatewayd.core import reserve as slots
 from gatewayd.core.merkle import CompactRange, leaf_hash
+from gatewayd.core.register import Held
 from gatewayd.core.reserve import MERGED_NAME
+from gatewayd.mailbox import REGISTER_NAME
 from gatewayd.ports import StorageError
 from tests.support.disk_trace import Change, Disk, record
-from tests.support.storage_child import SECRET, YOUNGER
+from tests.support.storage_child import SECRET, SLOT, YOUNGER
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "\n".join(
     ["open"] * 4
-    + ["floor 17", "open", "fail", "open", "open", "recover", "floor 18"]
+    + ["floor 17", "settings 1", "open", "settings 2"]
+    + ["fail", "open", "open", "recover", "floor 18", "settings 3"]
     + ["open"] * 4
     + ["fail", "open", "upgrade", ""]
 )
@@ -76,6 +80,10 @@ def check(state: Path, said: list[list[str]]) -> None:
     waiting = {command.id.hex() for command in store.unsettled()}
     _verify(store)
     floor = int(store.load("floor") or b"0")
+    held = store.load(SLOT.name)
+    serial = 0 if held is None else Held.decode(held)[1].serial
+    listed = store.load(REGISTER_NAME)
+    assert held is not None or listed is None, "a name that is listed has a body"
     for words in said:
         match words:
             case ["log" | "reserve", kind, command, *_]:
@@ -84,6 +92,9 @@ def check(state: Path, said: list[list[str]]) -> None:
                 assert kind == "INTENT" or command not in waiting, "and so is its outcome"
             case ["floor", told]:
                 assert floor >= int(told)
+            case ["settings", told]:
+                assert serial >= int(told)
+                assert listed is not None
     commands = [words[2] for words in said if words[1:2] == ["INTENT"]]
     seen = [bytes(row[0]).hex() for row in store._connection.execute("SELECT id FROM command")]
     assert len(seen) == len(set(seen))
@@ -109,6 +120,7 @@ def test_the_recording_has_what_it_should(changes: Sequence[Change]) -> None:
     said = Disk(changes, len(changes)).said()
     assert [words[0] for words in said].count("log") == 18
     assert [words[0] for words in said].count("reserve") == 6
+    assert [words[1] for words in said if words[0] == "settings"] == ["1", "2", "3"]
     assert said[-1] == ["upgraded"]
     assert len(cuts(changes)) >= 200
 

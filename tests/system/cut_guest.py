@@ -23,30 +23,15 @@ LINE: Final = "/dev/ttyS1"
 RESTART_S: Final = 1.0
 ENROLLING, STARTING, ENROLLED = "-- enrolling", "-- starting", "-- enrolled"
 
-YOUNGER: Final = """
-CREATE TABLE settled_{0} (id BLOB PRIMARY KEY, outcome INTEGER) STRICT, WITHOUT ROWID;
-INSERT INTO settled_{0} SELECT id, outcome FROM command WHERE phase = 3;
-CREATE TABLE leaf_new (
-    seq INTEGER PRIMARY KEY CHECK (seq >= 0),
-    body BLOB,
-    nodes BLOB NOT NULL CHECK (length(nodes) > 0 AND length(nodes) % 32 = 0),
-    added INTEGER NOT NULL DEFAULT {0}
-) STRICT;
-INSERT INTO leaf_new (seq, body, nodes) SELECT seq, body, nodes FROM leaf;
-DROP TABLE leaf;
-ALTER TABLE leaf_new RENAME TO leaf;
-"""
-"""A later version of the log: everything is copied into a table of another shape."""
-
 
 def grown(versions: int) -> None:
     """In this process the log's schema is so many versions younger."""
     from gatewayd.adapters.sqlite import log, reading, schema  # noqa: PLC0415 - only here
+    from tests.support.younger import younger  # noqa: PLC0415 - likewise
 
-    scripts = (YOUNGER.format(number) for number in range(versions))
-    younger = schema.Schema(schema.LOG.application_id, (*schema.LOG.scripts, *scripts))
+    later = younger(versions)
     for module in (schema, log, reading):
-        module.LOG = younger  # type: ignore[attr-defined] # a constant, but for us
+        module.LOG = later  # type: ignore[attr-defined] # a constant, but for us
 
 
 async def call(*words: str) -> int:
