@@ -120,8 +120,8 @@ class Obeying:
             finally:
                 self._busy -= 1
 
-        self._busy += 1
         group.create_task(done(), name=f"order {order.kind.name.lower()}")
+        self._busy += 1
 
     async def _answer(self, upstream: Upstream, order: Statement, body: cbor.Encodable) -> None:
         sealed = self.seal(

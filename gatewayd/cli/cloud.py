@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
-from gatewayd.cli import broker, check, cloud_say, fleet, invite
+from gatewayd.cli import broker, check, cloud_say, fleet, invite, rollout
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.cli.keys.common import shown_time
 from gatewayd.cloud.pull import NoAnswerError, Progress, Source
@@ -241,5 +241,6 @@ COMMAND: Final = Group(
         cloud_say.PUBLISH,
         cloud_say.SEND,
         fleet.COMMAND,
+        rollout.COMMAND,
     ),
 )

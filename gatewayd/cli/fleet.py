@@ -193,7 +193,8 @@ def _expectation(text: str) -> tuple[int, str]:
     return int(ring), version
 
 
-def _quiet(text: str) -> float:
+def quiet_s(text: str) -> float:
+    """How long a broker is silent that has said all, as argparse types go."""
     try:
         seconds = float(text)
     except ValueError:
@@ -218,7 +219,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="only the gateways of one ring: 1, 5 or 100",
     )  # fmt: skip
     parser.add_argument(
-        "--quiet", metavar="SECONDS", type=_quiet, default=2.0,
+        "--quiet", metavar="SECONDS", type=quiet_s, default=2.0,
         help="the broker has said all when it is silent for so long (default: 2)",
     )  # fmt: skip
     parser.add_argument(

@@ -67,19 +67,36 @@ def verify(data: bytes, trust: Trust) -> tuple[State, bytes]:
 
     Raises RemoteProtocolError: MALFORMED, UNSUPPORTED, AUTHENTICATION_FAILED.
     """
+    signed = _parse(data)
+    signer = next((key for key in trust.keys(Role.COMMAND) if signed_by(signed, key)), None)
+    if signer is None:
+        raise RemoteProtocolError(Fault.AUTHENTICATION_FAILED, "state: no command key signed it")
+    return _stated(signed), key_id(signer)
+
+
+def stated(data: bytes) -> State:
+    """The state in `data`, whoever signed it: for the operator, of what he keeps himself.
+
+    RemoteProtocolError (MALFORMED) when it is none.
+    """
+    return _stated(_parse(data))
+
+
+def _parse(data: bytes) -> cose.Sign1:
     _check_size(data)
     signed = cose.Sign1.parse(data)
     if signed.protected.keys() != _HEADERS or signed.protected[cose.HEADER_TYP] != STATE_TYPE:
         raise _malformed("another type of statement")
     if signed.unprotected:
         raise _malformed("an unprotected header")
-    signer = next((key for key in trust.keys(Role.COMMAND) if signed_by(signed, key)), None)
-    if signer is None:
-        raise RemoteProtocolError(Fault.AUTHENTICATION_FAILED, "state: no command key signed it")
+    return signed
+
+
+def _stated(signed: cose.Sign1) -> State:
     state = _decode(cbor.decode(signed.payload))
     if _encode(state) != signed.payload:  # to Python true is a number, too
         raise _malformed("another format")
-    return state, key_id(signer)
+    return state
 
 
 def _check_size(data: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +45,19 @@ def test_what_is_no_order(body) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         Erase.of(body)
     assert caught.value.fault is Fault.MALFORMED
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.binary(max_size=9) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4),
+)
+
+
+@given(ANY)
+def test_whatever_is_signed_is_an_erasure_or_refused(body) -> None:
+    for read in (Erase.of, Erased.of):
+        with contextlib.suppress(RemoteProtocolError):
+            assert read(body).body() == body
 
 
 def test_the_largest_ones() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 
@@ -96,6 +97,22 @@ def test_what_is_no_order_to_open(body, expires) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         Open.of(stated(body, expires))
     assert caught.value.fault is Fault.MALFORMED
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(0, 99)
+        | st.binary(max_size=9)
+        | st.text(max_size=9),
+        lambda inner: st.lists(inner, max_size=3),
+    ),
+    st.integers(-9, 99),
+)
+def test_whatever_is_signed_is_an_opening_or_refused(body, expires) -> None:
+    with contextlib.suppress(RemoteProtocolError):
+        assert Open.of(stated(body, expires)).body() == body
 
 
 def test_the_name_of_an_order_tells_who_signed_it_and_every_field() -> None:

@@ -339,3 +339,10 @@ def test_the_memory_for_orders_is_stored_and_read_strictly():
 @given(st.permutations(range(1, 9)))
 def test_in_whatever_order_orders_arrive_none_is_missing_at_the_end(numbers):
     assert done(Orders(), *numbers).holes == ()
+
+
+def test_who_keeps_what_he_signed_reads_it_whichever_key_it_was():
+    assert state.stated(state.sign(SAID, OTHER)) == SAID
+    for wrong in (GOOD[:-1], GOOD + b"\0", signed(FIELDS, typ="application/other"), signed([1])):
+        with pytest.raises(RemoteProtocolError):
+            state.stated(wrong)

@@ -329,6 +329,7 @@ class Gateway:
             secrets=secrets,
             trusted=trusted,
             memory=self.memory,
+            log=self.memory,
             timekeeper=timekeeper,
             times=self.times,
             lists=await StatusLists.load(lambda: trusted.now, self.memory, timekeeper),
