@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import enrolment, extras
 from gatewayd.adapters import sealing
@@ -175,6 +176,9 @@ class Registry:
     time: ec.EllipticCurvePrivateKey = field(repr=False)
     authority: Authority
     certificate_s: int
+    credential_s: int
+    orders: Path
+    """Where the operator keeps the numbered orders that he gave."""
 
     @contextmanager
     def enroller(self) -> Iterator[Enroller]:
@@ -187,12 +191,19 @@ class Registry:
             time=self.time,
             authority=self.authority,
             certificate_s=self.certificate_s,
+            credential_s=self.credential_s,
+            retired=self._retired,
             now_s=now_s,
             token_bytes=SystemEntropy().token_bytes,
             seal=sealing.seal,
         )
         with open_invitations(self.office.store) as store:
             yield Enroller(registrar, store)
+
+    def _retired(self, credential: GatewayCredential) -> bool:
+        """Whether an order means this very box: by its log's key, whoever may sign orders now."""
+        sent = (self.orders / credential.gateway).glob("*-retire.cose")
+        return any(credential.log_key in path.read_bytes() for path in sent)
 
     async def serve(
         self, where: tuple[str, int, Tls | None], report: Callable[[Answered], bool]
