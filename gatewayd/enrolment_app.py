@@ -37,7 +37,10 @@ from gatewayd.ports import UpstreamError
 INSTALLED: Final = Path("/etc/gatewayd")
 _LOCALTIME: Final = Path("/etc/localtime")
 _PROBE_S: Final = 20.0
-_NOBODY: Final = "the broker's certificate is not signed by the key that the claim names"
+_NOBODY: Final = (
+    "the broker's certificate is not signed by the key that the claim names",
+    "another one answers at its address, or the operator changed it: ask for another claim",
+)
 
 
 def now_s() -> int:
@@ -96,9 +99,9 @@ async def _leaf(host: str, port: int, anchor: ec.EllipticCurvePublicKey) -> byte
     try:
         genuine = certificates.signed_by(shown, anchor)
     except RemoteProtocolError as error:
-        raise UpstreamError(_NOBODY) from error
+        raise UpstreamError(*_NOBODY) from error
     if not genuine:
-        raise UpstreamError(_NOBODY)
+        raise UpstreamError(*_NOBODY)
     return shown
 
 

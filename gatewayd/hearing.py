@@ -65,6 +65,8 @@ async def hear(config: Config, desk: Desk) -> Heard:
         provisional=tuple(each.body for each in held),
     )
     config, secrets = overridden(config, desk.secrets, desk.trusted.now, said, _log.error)
+    if timekeeper.reading().floor_s >= secrets.credential.expires:
+        _log.error("our credential has lapsed: phones refuse us; the operator gives another claim")
     config = extras.usable(config, _log.error)
     await mailbox.start()
     if not held:

@@ -156,10 +156,11 @@ class Enroller:
         return issue_gateway_credential(stated, self._registrar.gateways)
 
     def _certificate(self, gateway: str, key: ec.EllipticCurvePublicKey) -> Certificate:
-        """The one that this key has, unless it is time for the next."""
+        """The one that this key has of today's authority, unless it is time for the next."""
         registrar, now_s = self._registrar, self._registrar.now_s()
         held = self._held(gateway)
-        if held is not None and held.key == key and not held.due(now_s):
+        ours = registrar.authority.certificate.key
+        if held and held.key == key and held.signed_by(ours) and not held.due(now_s):
             return held
         made = registrar.authority.issue(
             gateway,

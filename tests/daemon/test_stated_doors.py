@@ -403,6 +403,17 @@ async def test_states_count_from_the_next_start_which_is_asked_for_once(site: Si
     assert heard.secrets.credential_bytes == credential
 
 
+async def test_a_credential_that_lapsed_is_told(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Gateway(site)
+    await gateway.start()
+    assert "lapsed" not in caplog.text
+    await gateway.timekeeper.provision(NOW + YEAR)
+    await gateway.start()
+    assert "our credential has lapsed" in caplog.text
+
+
 async def test_a_state_that_cannot_be_meant_is_refused_at_the_door(site: Site) -> None:
     heard = await (gateway := Gateway(site)).start()
     for kind, body, fault in (
