@@ -12,7 +12,7 @@ from typing import Final
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import enrolment_app, keyfiles
 from gatewayd.cli import broker, check
-from gatewayd.cli.cloud_say import SENT
+from gatewayd.cli.cloud_order import SENT
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common, gateway
 from gatewayd.cli.keys.certificate import read_authority

@@ -241,7 +241,7 @@ def test_the_box_before_takes_nothing_back_from_its_successor(tmp_path) -> None:
         unused = cloud.answer(old.request(claims[1]).sign(claims[1]))
         assert unused.refusal is Refusal.EXPIRED
         assert store.certificate(GATEWAY) == held
-        topic = GatewayTopics(TOPICS.gateway).renewal
+        topic = GatewayTopics(TOPICS.gateway).renewal(CERTIFICATE)
         assert cloud.consider(topic, certificates.request(GATEWAY, old.tls)) is None
         assert cloud.consider(topic, certificates.request(GATEWAY, new.tls)) is not None
 
