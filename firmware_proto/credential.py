@@ -48,6 +48,10 @@ class GatewayCredential:
     log_key: bytes
     receipt_key: ec.EllipticCurvePublicKey
 
+    def due(self, now_s: int) -> bool:
+        """Whether a third of its life or less is left; so it is after its end."""
+        return now_s >= self.expires - (self.expires - self.issued_at) // 3
+
 
 def issue(
     credential: GatewayCredential, signer: ec.EllipticCurvePrivateKey, key_id: bytes

@@ -279,6 +279,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
                     ),
                 ),
                 counts,
+                identity.show,
             )
         )
     return Daemon(

@@ -37,6 +37,8 @@ AGAIN_S: Final = 5.0
 IN_ELEMENTS: Final = {"gateway.pem": KeyUse.EXCHANGE, "receipt.pem": KeyUse.SIGN}
 """The others cannot be: what elements and Python's ssl know does not reach (decision 36)."""
 
+_URI: Final = SCHEME.encode()
+
 Unseal = Callable[[bytes, bytes, ec.EllipticCurvePrivateKey], bytes]
 """(sealed, info, key) -> plaintext; RemoteProtocolError."""
 
@@ -75,7 +77,17 @@ class Enrolment:
         """
         progress = self.progress()
         if progress.step is not Step.NOTHING and progress.claim == claim.text():
+            if element is not None and not progress.keys["gateway.pem"].startswith(_URI):
+                raise KeyFileError(
+                    "this claim was begun without a secure element",
+                    "go on without --key-in, or ask the operator for another claim",
+                )
             return progress
+        if progress.step is Step.ANSWERED:
+            raise KeyFileError(
+                f"this machine has become {Claim.parse(progress.claim).gateway} with another claim",
+                "say gatewayd setup enrol first: it ends that, without a claim",
+            )
         keys = {name: self._key(name, progress.keys, element) for name in _MAKERS}
         answer_key = _new_p256()
         request = Request(
@@ -136,7 +148,7 @@ class Enrolment:
         kept = begun.get(name) or (self._kept(path) if there else b"")
         if element is None or use is None:
             return kept or _MAKERS[name]()
-        if kept and not kept.startswith(SCHEME.encode()):
+        if kept and not kept.startswith(_URI):
             raise KeyFileError(
                 f"{path} is there already, in a file, and a gateway keeps its keys",
                 "take gateway.pem and receipt.pem away first, and ask for another claim",
@@ -160,7 +172,7 @@ class Enrolment:
 
     def _public(self, name: str, keys: Mapping[str, bytes]) -> ec.EllipticCurvePublicKey:
         data = keys[name]
-        if not data.startswith(SCHEME.encode()):
+        if not data.startswith(_URI):
             return _p256(data).public_key()
         try:
             return self.devices.open(

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import enrolment, extras
 from gatewayd.adapters import sealing
@@ -36,7 +37,10 @@ from gatewayd.ports import UpstreamError
 INSTALLED: Final = Path("/etc/gatewayd")
 _LOCALTIME: Final = Path("/etc/localtime")
 _PROBE_S: Final = 20.0
-_NOBODY: Final = "the broker's certificate is not signed by the key that the claim names"
+_NOBODY: Final = (
+    "the broker's certificate is not signed by the key that the claim names",
+    "another one answers at its address, or the operator changed it: ask for another claim",
+)
 
 
 def now_s() -> int:
@@ -95,9 +99,9 @@ async def _leaf(host: str, port: int, anchor: ec.EllipticCurvePublicKey) -> byte
     try:
         genuine = certificates.signed_by(shown, anchor)
     except RemoteProtocolError as error:
-        raise UpstreamError(_NOBODY) from error
+        raise UpstreamError(*_NOBODY) from error
     if not genuine:
-        raise UpstreamError(_NOBODY)
+        raise UpstreamError(*_NOBODY)
     return shown
 
 
@@ -175,6 +179,9 @@ class Registry:
     time: ec.EllipticCurvePrivateKey = field(repr=False)
     authority: Authority
     certificate_s: int
+    credential_s: int
+    orders: Path
+    """Where the operator keeps the numbered orders that he gave."""
 
     @contextmanager
     def enroller(self) -> Iterator[Enroller]:
@@ -187,12 +194,19 @@ class Registry:
             time=self.time,
             authority=self.authority,
             certificate_s=self.certificate_s,
+            credential_s=self.credential_s,
+            retired=self._retired,
             now_s=now_s,
             token_bytes=SystemEntropy().token_bytes,
             seal=sealing.seal,
         )
         with open_invitations(self.office.store) as store:
             yield Enroller(registrar, store)
+
+    def _retired(self, credential: GatewayCredential) -> bool:
+        """Whether an order means this very box: by its log's key, whoever may sign orders now."""
+        sent = (self.orders / credential.gateway).glob("*-retire.cose")
+        return any(credential.log_key in path.read_bytes() for path in sent)
 
     async def serve(
         self, where: tuple[str, int, Tls | None], report: Callable[[Answered], bool]

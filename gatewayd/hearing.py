@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gatewayd import extras
+from gatewayd import credential_renewal, extras
 from gatewayd.config import Config, Secrets
 from gatewayd.config.overrides import Said, overridden
 from gatewayd.config.provisional import MEMORY_NAME, DamagedBindingsError, Provisional
@@ -61,9 +61,12 @@ async def hear(config: Config, desk: Desk) -> Heard:
         bindings=bindings,
         settings=wired[StateKind.SETTINGS].in_force,
         credential=wired[StateKind.CREDENTIAL].in_force,
+        renewed=await desk.memory.load(credential_renewal.MEMORY_NAME),
         provisional=tuple(each.body for each in held),
     )
     config, secrets = overridden(config, desk.secrets, desk.trusted.now, said, _log.error)
+    if timekeeper.reading().floor_s >= secrets.credential.expires:
+        _log.error("our credential has lapsed: phones refuse us; the operator gives another claim")
     config = extras.usable(config, _log.error)
     await mailbox.start()
     if not held:

@@ -42,12 +42,16 @@ class LockIdentity:
     key_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GatewayIdentity:
     """The gateway's static key and its credential, signed by the operator."""
 
     key: ec.EllipticCurvePrivateKey = field(repr=False)
     credential: bytes
+
+    def show(self, credential: bytes) -> None:
+        """Another one for the same key, from the next handshake on."""
+        self.credential = credential
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +28,7 @@ from gatewayd.core.envelope import Kind, Statement
 from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
-from gatewayd.core.topics import CERTIFICATE, GatewayTopics
+from gatewayd.core.topics import GatewayTopics
 from gatewayd.core.trust import Trust
 from gatewayd.groups import only
 from gatewayd.mailbox import Mailbox, OrderHandler
@@ -68,14 +68,14 @@ class Pace:
 
 
 class Renewal(Protocol):
-    """Of the certificate that the broker knows us by; see `gatewayd.renewal`."""
+    """Of our certificate or credential; see `gatewayd.renewal`, `gatewayd.credential_renewal`."""
 
     def question(self) -> bytes | None:
         """What to ask the cloud for now, if anything."""
         ...
 
     async def answered(self, payload: bytes) -> bool:
-        """Whether this is a newer certificate. RemoteProtocolError, StorageError."""
+        """Whether this is a newer one. RemoteProtocolError, StorageError."""
         ...
 
 
@@ -101,8 +101,8 @@ class Uplink:
     """A fresh nonce when signed time is wanted now, else None."""
     obedience: Obedience = field(default_factory=Obedience)
     """Who carries out the orders that are answered."""
-    renewal: Renewal | None = None
-    """None without a certificate that renews itself."""
+    renewals: Mapping[str, Renewal] = field(default_factory=dict)
+    """What renews itself, by the kind of its answer in topics."""
     pace: Pace = Pace()
     announcement: tuple[str, bytes] | None = None
     """Topic and payload of what is retained once a session, for other readers of the status."""
@@ -230,7 +230,10 @@ class _GatewaySide:
                     told = now_is
                 if now_s - self._asked_s > FRESH_S:  # else an answer may be on its way
                     await self._ask_time(upstream)
-                await self._ask_certificate(upstream)
+                for kind, renewal in self._uplink.renewals.items():
+                    request = renewal.question()
+                    if request is not None:
+                        await upstream.publish(self._topics.renewal(kind), request)
             await self._next_look(told_s + pace.hint_s - now_s)
 
     async def _hint(self, upstream: Upstream, told_size: int, *, regular: bool) -> int:
@@ -256,12 +259,6 @@ class _GatewaySide:
             self._asked_s = self._uplink.clock.instant().boottime_s
             await upstream.publish(self._topics.time, nonce)
 
-    async def _ask_certificate(self, upstream: Upstream) -> None:
-        renewal = self._uplink.renewal
-        request = None if renewal is None else renewal.question()
-        if request is not None:
-            await upstream.publish(self._topics.renewal, request)
-
     async def _sign(self, size: int) -> bytes:
         """A checkpoint of this size; the largest is remembered before it leaves."""
         root = await self._uplink.log.root(size)
@@ -278,14 +275,15 @@ class _GatewaySide:
             Kind.ACK: self._acknowledge,
             **self._obeying.handlers(upstream, group),
         }
+        renewals = {self._topics.down(kind): each for kind, each in self._uplink.renewals.items()}
         while True:
             self._listening.waits()
             topic, payload = await upstream.receive()
             self._listening.beat(STEP_S)
             counts = self._uplink.counts
             try:
-                renewal = self._uplink.renewal
-                if renewal is not None and topic == self._topics.down(CERTIFICATE):
+                renewal = renewals.get(topic)
+                if renewal is not None:
                     await renewal.answered(payload)
                 else:
                     await self._uplink.mailbox.deliver(payload, orders)

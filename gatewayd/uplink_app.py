@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gatewayd import __version__, status, sync
@@ -19,7 +20,9 @@ from gatewayd.adapters.sqlite import SqliteLog
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
 from gatewayd.core.model import ClockState, GatewayId, TimeReading
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import CERTIFICATE, RENEWED, GatewayTopics
+from gatewayd.core.trust import Trust
+from gatewayd.credential_renewal import CredentialRenewal
 from gatewayd.daemon import Work
 from gatewayd.mailbox import Mailbox
 from gatewayd.obeying import Obedience
@@ -43,16 +46,26 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     standing: asyncio.Event,
     obedience: Obedience,
     counts: Counter[str],
+    show: Callable[[bytes], None],
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown.
 
-    `standing` will be set while a session stands.
+    `standing` will be set while a session stands. `show`: to phones and locks a credential that
+    was renewed.
     """
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway, secrets.trust.group)
     clock, entropy = SystemClock(), SystemEntropy()
-    renewal = _renewal(config, broker, mailbox, times.reading)
+    now_s, trust = partial(_now_s, times.reading), lambda: mailbox.trusted.now
+    renewal = _renewal(config, broker, trust, now_s)
     certificate = broker.certificate if renewal is None else renewal.path
+    renewals: dict[str, sync.Renewal] = {
+        RENEWED: CredentialRenewal(
+            secrets.credential, secrets.credential_bytes, trust, memory, now_s, show
+        )
+    }
+    if renewal is not None:
+        renewals[CERTIFICATE] = renewal
     host, port, tls = broker_at(
         broker.broker, ca=broker.authorities, certificate=certificate, key=broker.key
     )
@@ -78,7 +91,7 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         question=times.question,
         obedience=obedience,
         counts=counts,
-        renewal=renewal,
+        renewals=renewals,
         standing=standing,
         announcement=_announcement(config, broker),
     )
@@ -86,24 +99,25 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
 
 
 def _renewal(
-    config: Config, broker: Uplink, mailbox: Mailbox, now: Callable[[], TimeReading]
+    config: Config, broker: Uplink, trust: Callable[[], Trust], now_s: Callable[[], int]
 ) -> Renewal | None:
     if broker.certificate is None or broker.key is None:
         return None
     from gatewayd import renewal  # noqa: PLC0415 - X.509, which not every gateway needs
 
-    def now_s() -> int:
-        reading = now()
-        return reading.floor_s if reading.state is ClockState.UNKNOWN else reading.now_s
-
     return renewal.load(
         gateway=config.gateway.id,
-        trust=lambda: mailbox.trusted.now,
+        trust=trust,
         certificate=broker.certificate,
         key=broker.key,
         state=config.gateway.state,
         now_s=now_s,
     )
+
+
+def _now_s(now: Callable[[], TimeReading]) -> int:
+    reading = now()
+    return reading.floor_s if reading.state is ClockState.UNKNOWN else reading.now_s
 
 
 def _announcement(config: Config, broker: Uplink) -> tuple[str, bytes] | None:

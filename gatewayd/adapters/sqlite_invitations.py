@@ -116,6 +116,16 @@ class SqliteInvitations:
         assert isinstance(first, bytes)  # noqa: S101 - stored with the request
         return first
 
+    def credential(self, gateway: str) -> bytes | None:
+        """See `InvitationStore`."""
+        with storage_errors(str(self._path)):
+            row = self._connection.execute(
+                "SELECT credential FROM invitations WHERE gateway = ? AND credential IS NOT NULL"
+                " ORDER BY number DESC LIMIT 1",
+                (gateway,),
+            ).fetchone()
+        return None if row is None else row[0]
+
     def certificate(self, gateway: str) -> bytes | None:
         """See `InvitationStore`."""
         with storage_errors(str(self._path)):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from gatewayd import cloud_app, keyfiles
+from gatewayd import keyfiles
 from gatewayd.cli.command import CommandError, ExitCode
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import UpstreamError
+
+if TYPE_CHECKING:
+    from gatewayd.cloud_app import BrokerFiles
 
 _BROKER: Final = "is the broker running, and is it this address?"
 _CERTIFICATES: Final = "see --authorities, --certificate and --key: PEM files, of this broker"
@@ -29,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=text)
 
 
-def files(arguments: argparse.Namespace) -> cloud_app.BrokerFiles:
+def files(arguments: argparse.Namespace) -> BrokerFiles:
     """The same, looked at. CommandError for an address that is none, or a file."""
-    broker = cloud_app.BrokerFiles(
+    from gatewayd.cloud_app import BrokerFiles  # noqa: PLC0415 - so that help stays quick
+
+    broker = BrokerFiles(
         url=arguments.broker,
         authorities=arguments.authorities,
         certificate=arguments.certificate,
@@ -41,9 +46,7 @@ def files(arguments: argparse.Namespace) -> cloud_app.BrokerFiles:
         broker.where()
         _tls_files(arguments)
     except ValueError as error:
-        raise CommandError(
-            f"--broker: {error}", "as mqtts://broker.example:8883", ExitCode.USAGE
-        ) from None
+        raise no_broker(error) from None
     except KeyFileError as error:
         raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
     return broker
@@ -63,3 +66,8 @@ def away(arguments: argparse.Namespace, error: UpstreamError) -> CommandError:
     """What to say when the broker is not reached."""
     hint = _CERTIFICATES if "certificate" in str(error) else _BROKER
     return CommandError(f"{arguments.broker}: {error}", hint)
+
+
+def no_broker(error: ValueError) -> CommandError:
+    """What to say when `--broker` is no address of one."""
+    return CommandError(f"--broker: {error}", "as mqtts://broker.example:8883", ExitCode.USAGE)

@@ -12,13 +12,15 @@ from typing import Final
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import enrolment_app, keyfiles
 from gatewayd.cli import broker, check
+from gatewayd.cli.cloud_order import SENT
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common, gateway
 from gatewayd.cli.keys.certificate import read_authority
-from gatewayd.cloud.enrolling import Answered
+from gatewayd.cloud.enrolling import CREDENTIAL_S, Answered
 from gatewayd.core import certificates
 from gatewayd.core.certificates import Certificate
 from gatewayd.core.invitation import grouped
+from gatewayd.core.topics import CERTIFICATE, RENEWED
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import StorageError, UpstreamError
 
@@ -118,10 +120,17 @@ def _enrol_from_file(
     return ExitCode.DONE if refusal is None else ExitCode.FAILED
 
 
+_RENEWED: Final = {
+    "": "enrolled",
+    CERTIFICATE: "certificate renewed",
+    RENEWED: "credential renewed",
+}
+
+
 def _told(answered: Answered) -> str:
     if answered.refusal is not None:
         return f"{answered.gateway}: REFUSED, the claim is {answered.refusal.name.lower()}"
-    return f"{answered.gateway}: {'certificate renewed' if answered.renewed else 'enrolled'}"
+    return f"{answered.gateway}: {_RENEWED[answered.renewed]}"
 
 
 # --- invitations --------------------------------------------------------------------
@@ -190,6 +199,8 @@ def _registry(arguments: argparse.Namespace) -> enrolment_app.Registry:
         time=keyfiles.read_p256_private(directory / "time.pem", "time key", _FOR_KEYS),
         authority=read_authority(directory),
         certificate_s=arguments.lifetime,
+        credential_s=arguments.credential_lifetime,
+        orders=directory / SENT,
     )
 
 
@@ -246,6 +257,10 @@ def _enrol_arguments(parser: argparse.ArgumentParser) -> None:
         "--lifetime", metavar="SECONDS", type=common.positive, default=90 * common.DAY_S,
         help="of certificates (default: 90 days)",
     )  # fmt: skip
+    parser.add_argument(
+        "--credential-lifetime", metavar="SECONDS", type=common.positive,
+        default=CREDENTIAL_S, help="of gateway credentials (default: 3 years)",
+    )  # fmt: skip
     parser.add_argument("--request", metavar="FILE", type=Path, help="answer this file instead")
     parser.add_argument(
         "--answer", metavar="FILE", type=Path, default=Path("enrolment.answer"),
@@ -278,11 +293,13 @@ INVITE: Final = Command(
 )
 ENROL: Final = Command(
     name="enrol",
-    summary="answer gateways that enrol, and renew their certificates",
+    summary="answer gateways that enrol, and renew their certificates and credentials",
     description="""
     Needs gateways.pem, time.pem, ca.pem and ca.crt. Serves every claim that was made with the same
-    --store, at the broker, until stopped; a certificate of which a third is left is renewed when
-    its gateway asks. With --request it answers one file instead, for a gateway without a network.
+    --store, at the broker, until stopped. A certificate or gateway credential of which a third is
+    left is renewed when its gateway asks; a credential not for a gateway that was sent `retire`,
+    nor when somebody enrolled for one of its doors with a higher generation. With --request it
+    answers one file instead, for a gateway without a network.
     """,
     run=_enrol,
     arguments=_enrol_arguments,

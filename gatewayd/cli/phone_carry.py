@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmware_proto.codes import MAX_CARRIED_BYTES, Outcome, Reason
 from gatewayd import keyfiles
+from gatewayd.cli import broker
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.phone_radio import choice, door_arguments, finish
 from gatewayd.keyfiles import KeyFileError
@@ -57,22 +58,18 @@ def _read(path: Path) -> bytes:
 def _time(arguments: argparse.Namespace, output: Output) -> int:
     from gatewayd import phone_app  # noqa: PLC0415 - so that help stays quick
 
-    broker = phone_app.Broker(
+    where = phone_app.Broker(
         arguments.broker, arguments.authorities, arguments.certificate, arguments.key
     )
     try:
         errand = phone_app.prove_time(
-            choice(arguments), arguments.wallet, arguments.door, broker, arguments.address
+            choice(arguments), arguments.wallet, arguments.door, where, arguments.address
         )
         return _tell(finish(errand, arguments), output)
     except UpstreamError as error:
-        raise CommandError(
-            f"{arguments.broker}: {error}", "is the broker running, and is it this address?"
-        ) from None
+        raise broker.away(arguments, error) from None
     except ValueError as error:
-        raise CommandError(
-            f"--broker: {error}", "as mqtts://broker.example:8883", ExitCode.USAGE
-        ) from None
+        raise broker.no_broker(error) from None
 
 
 def _tell(carried: Carried, output: Output) -> int:
@@ -100,16 +97,7 @@ def _deliver_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _time_arguments(parser: argparse.ArgumentParser) -> None:
     door_arguments(parser)
-    parser.add_argument(
-        "--broker", metavar="URL", default="mqtt://127.0.0.1:1883",
-        help="the phone's way to the operator (default: mqtt://127.0.0.1:1883)",
-    )  # fmt: skip
-    for name, text in (
-        ("authorities", "certificates to believe (default: the system's)"),
-        ("certificate", "our certificate, for mqtts"),
-        ("key", "private key of our certificate"),
-    ):
-        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=text)
+    broker.add_arguments(parser)
 
 
 DELIVER: Final = Command(

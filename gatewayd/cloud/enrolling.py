@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from firmware_proto import credential
 from firmware_proto.codes import ID_BYTES
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
@@ -24,6 +25,7 @@ from gatewayd.core import certificates, enrolment, provisioned_time
 from gatewayd.core.certificates import Authority, Certificate, Use
 from gatewayd.core.enrolment import Grant, Refusal, Renewed, Request
 from gatewayd.core.topics import CERTIFICATE, EnrolTopics, renewing
+from gatewayd.core.trust import verify_bundle, verify_credential
 from gatewayd.ports import Upstream
 
 CREDENTIAL_S: Final = 1095 * DAY_S
@@ -41,6 +43,10 @@ class Registrar:
     authority: Authority
     certificate_s: int
     """How long a certificate lives."""
+    credential_s: int = CREDENTIAL_S
+    """How long a gateway credential lives."""
+    retired: Callable[[GatewayCredential], bool] = lambda _: False
+    """Whether an order was given to retire it."""
     now_s: Callable[[], int]
     token_bytes: Callable[[int], bytes]
     seal: Callable[[bytes, bytes, ec.EllipticCurvePublicKey], bytes] = field(repr=False)
@@ -55,7 +61,8 @@ class Answered:
     payload: bytes
     topic: str
     refusal: Refusal | None = None
-    renewed: bool = False
+    renewed: str = ""
+    """What was renewed: CERTIFICATE or RENEWED."""
 
 
 class Enroller:
@@ -78,11 +85,15 @@ class Enroller:
 
     def consider(self, topic: str, payload: bytes) -> Answered | None:
         """One message; what is nothing to us is counted."""
-        topics = renewing(topic)
+        renewal = renewing(topic)
         try:
-            if topics is None:
+            if renewal is None:
                 return self.answer(payload)
-            return self._renew(topics.gateway, payload, topics.down(CERTIFICATE))
+            topics, kind = renewal
+            renew = self._renew if kind == CERTIFICATE else self._renew_credential
+            return Answered(
+                topics.gateway, renew(topics.gateway, payload), topics.down(kind), renewed=kind
+            )
         except RemoteProtocolError as error:
             self.counts[error.fault.name.lower()] += 1
             return None
@@ -116,12 +127,12 @@ class Enroller:
             return Refusal.USED
         fresh = self._credential(invitation, request, now_s)
         try:
-            credential = self._store.use(invitation.id, request.digest, fresh, now_s)
+            kept = self._store.use(invitation.id, request.digest, fresh, now_s)
         except ClaimUsedError:
             return Refusal.USED
         registrar = self._registrar
         return Grant(
-            credential=credential,
+            credential=kept,
             certificate=self._certificate(invitation.gateway, request.tls_key).der,
             authority=registrar.authority.certificate.der,
             broker=invitation.broker,
@@ -137,7 +148,7 @@ class Enroller:
             doors=invitation.doors,
             group=self._registrar.group,
             issued_at=now_s,
-            expires=now_s + CREDENTIAL_S,
+            expires=now_s + self._registrar.credential_s,
             key=request.key,
             log_key=request.log_key,
             receipt_key=request.receipt_key,
@@ -145,10 +156,11 @@ class Enroller:
         return issue_gateway_credential(stated, self._registrar.gateways)
 
     def _certificate(self, gateway: str, key: ec.EllipticCurvePublicKey) -> Certificate:
-        """The one that this key has, unless it is time for the next."""
+        """The one that this key has of today's authority, unless it is time for the next."""
         registrar, now_s = self._registrar, self._registrar.now_s()
         held = self._held(gateway)
-        if held is not None and held.key == key and not held.due(now_s):
+        ours = registrar.authority.certificate.key
+        if held and held.key == key and held.signed_by(ours) and not held.due(now_s):
             return held
         made = registrar.authority.issue(
             gateway,
@@ -165,12 +177,43 @@ class Enroller:
         der = self._store.certificate(gateway)
         return None if der is None else Certificate.parse(der)
 
-    def _renew(self, gateway: str, request: bytes, topic: str) -> Answered:
+    def _renew(self, gateway: str, request: bytes) -> bytes:
         """For the key that has the newest certificate, while that lasts; else a claim is needed."""
         key = certificates.key_of_request(request)
         held = self._held(gateway)
         if held is None or held.key != key or self._registrar.now_s() >= held.until:
             raise enrolment.unauthentic("nothing to renew for this key")
         renewed = Renewed(self._certificate(gateway, key), self._registrar.authority.certificate)
-        payload = enrolment.sign_renewal(renewed, self._registrar.gateways)
-        return Answered(gateway, payload, topic, renewed=True)
+        return enrolment.sign_renewal(renewed, self._registrar.gateways)
+
+    def _renew_credential(self, gateway: str, shown: bytes) -> bytes:
+        """The same claims with a later end, for who may renew his certificate; else a claim.
+
+        That whoever asks holds the keys is not asked: to anybody else it is of no use.
+        """
+        registrar, now_s = self._registrar, self._registrar.now_s()
+        old = verify_credential(shown, verify_bundle(registrar.bundle, registrar.root))
+        enrolled, held = self._store.credential(gateway), self._held(gateway)
+        if enrolled is None or held is None or now_s >= held.until:
+            raise enrolment.unauthentic("nothing to renew for this gateway")
+        last = credential.unverified(enrolled)
+        if not old.due(now_s) or _is(old) != _is(last) or old.gateway != gateway:
+            raise enrolment.unauthentic("not due, or not of who enrolled last by this name")
+        if self._replaced(old) or registrar.retired(old):
+            raise enrolment.unauthentic("retired, or a door of it has a higher generation by now")
+        new = replace(old, issued_at=now_s, expires=now_s + registrar.credential_s)
+        return issue_gateway_credential(new, registrar.gateways)
+
+    def _replaced(self, old: GatewayCredential) -> bool:
+        """Whether somebody enrolled for one of its doors with a higher generation."""
+        used = (each.doors for each in self._store.all() if each.used_s is not None)
+        return any(
+            doors.get(door, generation) > generation
+            for doors in used
+            for door, generation in old.doors.items()
+        )
+
+
+def _is(stated: GatewayCredential) -> tuple[object, ...]:
+    """What makes a box: its keys. The same name may be another's."""
+    return stated.group, stated.key, stated.log_key, stated.receipt_key

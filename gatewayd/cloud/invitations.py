@@ -58,6 +58,10 @@ class InvitationStore(Protocol):
         """
         ...
 
+    def credential(self, gateway: str) -> bytes | None:
+        """What this gateway was given when it enrolled last."""
+        ...
+
     def certificate(self, gateway: str) -> bytes | None:
         """The newest that this gateway was given, DER."""
         ...

@@ -6,6 +6,7 @@ to start: the other doors open.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from gatewayd.config.model import Config, Door
 from gatewayd.config.secrets import Secrets
 from gatewayd.config.stated import Bindings
 from gatewayd.core.model import DoorId
-from gatewayd.core.trust import Trust, verify_credential
+from gatewayd.core.trust import Trust, later, verify_credential
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class Said:
     bindings: bytes | None = None
     settings: bytes | None = None
     credential: bytes | None = None
+    renewed: bytes | None = None
+    """A credential, the same but for its times; nobody said it, it was asked for."""
     provisional: tuple[bytes, ...] = ()
     """Bindings made on site, as long as they hold; each of one door."""
 
@@ -72,14 +75,23 @@ def overridden(
 def _with_credential(
     secrets: Secrets, trust: Trust, said: Said, tell: Callable[[str], None]
 ) -> Secrets:
-    if said.credential is None:
-        return secrets
-    try:
-        new = credential(said.credential, secrets, trust)
-    except RemoteProtocolError as error:
-        tell(f"the credential that the operator sent is not used: {error.detail}")
-        return secrets
-    return replace(secrets, credential=new, credential_bytes=said.credential)
+    """The one that was issued last: whoever was enrolled again is not held to an older word."""
+    if said.credential is not None:
+        try:
+            new = credential(said.credential, secrets, trust)
+        except RemoteProtocolError as error:
+            tell(f"the credential that the operator sent is not used: {error.detail}")
+        else:
+            if new.issued_at >= secrets.credential.issued_at:
+                secrets = replace(secrets, credential=new, credential_bytes=said.credential)
+            else:
+                tell("the credential that the operator sent is not used: the one here is newer")
+    if said.renewed is not None:
+        with contextlib.suppress(RemoteProtocolError):  # of a credential that counts no more
+            newer = later(said.renewed, secrets.credential, trust)
+            if newer is not None:
+                secrets = replace(secrets, credential=newer, credential_bytes=said.renewed)
+    return secrets
 
 
 def _parsed(name: str, body: bytes, otherwise: Bindings, tell: Callable[[str], None]) -> Bindings:

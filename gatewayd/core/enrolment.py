@@ -230,7 +230,8 @@ def verify_answer(data: bytes, claim: Claim, request: Request) -> Enrolled:
             raise unauthentic("it answers another request")
     ours = verify_credential(grant.credential, trust)
     _compare(ours, claim, request)
-    _check_certificate(grant, claim.gateway, request.tls_key)
+    certificate = Renewed(Certificate.parse(grant.certificate), Certificate.parse(grant.authority))
+    _check_certificate(certificate, claim.gateway, request.tls_key)
     time_s = provisioned_time.verify(grant.time, trust, claim.gateway)
     return Enrolled(root, bundle, trust, grant, ours, time_s)
 
@@ -273,11 +274,10 @@ def _compare(ours: GatewayCredential, claim: Claim, request: Request) -> None:
         raise unauthentic("the credential is for other keys than ours")
 
 
-def _check_certificate(grant: Grant, gateway: str, key: ec.EllipticCurvePublicKey) -> Certificate:
-    found = Certificate.parse(grant.certificate)
-    if (found.name, found.key) != (gateway, key):
+def _check_certificate(found: Renewed, gateway: str, key: ec.EllipticCurvePublicKey) -> Renewed:
+    if (found.certificate.name, found.certificate.key) != (gateway, key):
         raise unauthentic("the certificate is for another name or key")
-    if not found.signed_by(Certificate.parse(grant.authority).key):
+    if not found.certificate.signed_by(found.authority.key):
         raise unauthentic("the certificate is not its authority's")
     return found
 
@@ -308,9 +308,7 @@ def verify_renewal(
             found = Renewed(Certificate.parse(certificate), Certificate.parse(authority))
         case _:
             raise _malformed("other fields in a renewal")
-    if (found.certificate.name, found.certificate.key) != (gateway, key):
-        raise unauthentic("the certificate is for another name or key")
-    return found
+    return _check_certificate(found, gateway, key)
 
 
 # --- details --------------------------------------------------------------------

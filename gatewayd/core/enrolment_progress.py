@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
+from hashlib import sha256
 from typing import Final
 
 from firmware_proto import cbor
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_CHECKSUM_BYTES: Final = 8
 _NAMES: Final = frozenset({"gateway.pem", "log.pem", "receipt.pem", "tls.key"})
 
 
@@ -90,8 +92,8 @@ class Progress:
             raise LocalProtocolError(f"{event.value}, but it is {self.step.name}") from None
 
     def encode(self) -> bytes:
-        """What is stored."""
-        return cbor.encode(
+        """What is stored: what disks do to it is noticed."""
+        body = cbor.encode(
             [
                 _FORMAT,
                 int(self.step),
@@ -102,12 +104,16 @@ class Progress:
                 self.answer,
             ]
         )
+        return body + _checksum(body)
 
     @classmethod
     def decode(cls, data: bytes) -> Progress:
         """What was stored. DamagedProgressError."""
+        body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+        if checksum != _checksum(body):
+            raise DamagedProgressError("its checksum does not fit")
         try:
-            found = cls._of(cbor.decode(data))
+            found = cls._of(cbor.decode(body))
         except RemoteProtocolError as error:
             raise DamagedProgressError(error.detail) from None
         if found.encode() != data:
@@ -125,3 +131,7 @@ class Progress:
                 return cls(Step(step), claim, files, answer_key, request, answer)
             case _:
                 raise DamagedProgressError("other fields")
+
+
+def _checksum(body: bytes) -> bytes:
+    return sha256(body).digest()[:_CHECKSUM_BYTES]

@@ -34,7 +34,10 @@ def _checked(name: str) -> str:
 
 
 CERTIFICATE: Final = "certificate"
-"""The kind of an answer to `GatewayTopics.renewal`, in topics."""
+RENEWED: Final = "renewed"
+"""The kinds of the two answers to `GatewayTopics.renewal`: a certificate, a gateway credential."""
+_ASKED: Final = {CERTIFICATE: "renew", RENEWED: "renew-credential"}
+_KINDS: Final = {asked: kind for kind, asked in _ASKED.items()}
 TRUST: Final = "trust"
 """The kind of a trust chain, in topics; the others are the names of states and orders."""
 
@@ -97,10 +100,9 @@ class GatewayTopics:
         """Envelopes for this gateway; retained where they are about what is to hold."""
         return f"{self._base}/down/{_checked(kind)}{_subject(subject)}"
 
-    @property
-    def renewal(self) -> str:
-        """A request for the next certificate; the answer is `down("certificate")`."""
-        return f"{self._base}/up/renew"
+    def renewal(self, kind: str) -> str:
+        """A request for the next certificate or credential; the answer is `down(kind)`."""
+        return f"{self._base}/up/{_ASKED[kind]}"
 
     @property
     def for_gateway(self) -> tuple[str, ...]:
@@ -133,14 +135,19 @@ class EnrolTopics:
         return f"{PREFIX}/enrol/{self.claim.hex()}/down"
 
 
-FOR_ENROLMENT: Final = (f"{PREFIX}/enrol/+/up", f"{PREFIX}/gateway/+/up/renew")
+FOR_ENROLMENT: Final = (
+    f"{PREFIX}/enrol/+/up",
+    *(f"{PREFIX}/gateway/+/up/{asked}" for asked in _KINDS),
+)
 """What the cloud subscribes to for enrolling and renewing."""
 
 
-def renewing(topic: str) -> GatewayTopics | None:
-    """Of the gateway whose `renewal` this is; None for any other topic."""
+def renewing(topic: str) -> tuple[GatewayTopics, str] | None:
+    """Of which gateway, and which kind, this is a `renewal`; None for any other topic."""
     match topic.split("/"):
-        case ["gatewayd", "v1", "gateway", name, "up", "renew"] if _NAME.fullmatch(name):
-            return GatewayTopics(GatewayId(name))
+        case ["gatewayd", "v1", "gateway", name, "up", asked] if (
+            asked in _KINDS and _NAME.fullmatch(name)
+        ):
+            return GatewayTopics(GatewayId(name)), _KINDS[asked]
         case _:
             return None

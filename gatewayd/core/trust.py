@@ -10,7 +10,7 @@ are lost or stolen. How one follows another is `core.trust_chain`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
@@ -144,6 +144,17 @@ def verify_credential(data: bytes, trust: Trust) -> GatewayCredential:
     signed = cose.Sign1.parse(data)
     signers = (key for key in trust.keys(Role.GATEWAYS) if signed_by(signed, key))
     return credential.verify(data, next(signers, trust.gateways_key))
+
+
+def later(data: bytes, ours: GatewayCredential, trust: Trust) -> GatewayCredential | None:
+    """The credential in `data` when it is `ours` with a later end; None with no later one.
+
+    RemoteProtocolError when it is another, or not this operator's.
+    """
+    new = verify_credential(data, trust)
+    if replace(new, issued_at=ours.issued_at, expires=ours.expires) != ours:
+        raise RemoteProtocolError(Fault.UNEXPECTED, "credential: renewed, but with other claims")
+    return new if new.expires > ours.expires else None
 
 
 def decode_payload(payload: bytes) -> Trust:

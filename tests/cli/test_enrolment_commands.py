@@ -327,3 +327,42 @@ def test_a_program_gets_documents(operator: Path, box: Path) -> None:
     assert json.loads(ran.out)["doors"] == {"street": 1}
     (listed,) = cloud("invitations", operator, "--json").json
     assert (listed["gateway"], listed["alarms"]) == ("stairwell-7", 0)
+
+
+def test_a_claim_is_not_passed_over_for_the_one_that_was_answered(
+    operator: Path, box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = answer(operator, request(box, invite(operator)))
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(enrolment_app.Enrolment, "install", cut)
+        assert finish(box, answered).code == 1
+    ran = commands.run("setup", "enrol", invite(operator), "--into", box)
+    assert (ran.code, "has become stairwell-7 with another claim" in ran.err) == (2, True)
+    assert "hint: say gatewayd setup enrol first" in ran.err
+    assert commands.run("setup", "enrol", "--into", box).code == 0
+
+
+def test_where_keys_are_made_is_said_when_they_are(operator: Path, box: Path) -> None:
+    where = ("--key-in", "pkcs11:token=a?module-path=/b")
+    ran = commands.run("setup", "enrol", "--into", box, *where)
+    assert (ran.code, "--key-in goes with a claim" in ran.err) == (2, True)
+    claim = invite(operator)
+    request(box, claim)
+    ran = commands.run("setup", "enrol", claim, "--into", box, *where)
+    assert (ran.code, "was begun without a secure element" in ran.err) == (2, True)
+
+
+def test_an_operators_next_authority_signs_for_who_has_a_certificate_of_the_last(
+    operator: Path, box: Path
+) -> None:
+    assert enrolled(operator, box).code == 0
+    before = (box / "tls.crt").read_bytes()
+    for name in ("ca.pem", "ca.pub.pem", "ca.crt"):
+        (operator / name).unlink()
+    assert commands.run("keys", "make", "operator-ca", "--into", operator).code == 0
+    assert enrolled(operator, box, "again").code == 0
+    assert (box / "tls.crt").read_bytes() != before

@@ -206,8 +206,12 @@ def test_a_renewal_is_believed_from_this_operator_for_this_key_alone() -> None:
     data = sign_renewal(made, OPERATOR.gateways)
     assert verify_renewal(data, OPERATOR.trust(), GATEWAY, key) == made
     kind = {cose.HEADER_TYP: enrolment.RENEWAL_TYPE}
+    elsewhere = certificates.Authority.create(
+        "another", new_key(), now_s=NOW, lifetime_s=DAY_S, serial=bytes(16)
+    )
     for wrong in (
         sign_renewal(made, OPERATOR.command),
+        sign_renewal(Renewed(made.certificate, elsewhere.certificate), OPERATOR.gateways),
         cose.sign1(cbor.encode([1]), OPERATOR.gateways, protected=kind),
         answer(),
     ):

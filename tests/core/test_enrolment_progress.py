@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
@@ -45,22 +46,36 @@ def test_what_has_ended_keeps_no_key() -> None:
     assert "answer key" not in repr(ASKING)
 
 
+def kept(*fields: cbor.Encodable) -> bytes:
+    body = cbor.encode([*fields])
+    return body + sha256(body).digest()[:8]
+
+
 def test_anything_else_is_damage() -> None:
     whole = ANSWERED.encode()
-    fields = cbor.decode(whole)
+    fields = cbor.decode(whole[:-8])
     assert isinstance(fields, list)
+    assert kept(*fields) == whole  # type: ignore[arg-type]
     others = [
-        cbor.encode([*fields, 1]),
-        cbor.encode([2, *fields[1:]]),
-        cbor.encode([fields[0], 3, *fields[2:]]),
-        cbor.encode([*fields[:3], {**KEYS, "other": b""}, *fields[4:]]),
-        cbor.encode([*fields[:3], {**KEYS, "tls.key": 1}, *fields[4:]]),
+        kept(*fields, 1),  # type: ignore[arg-type]
+        kept(1, *fields[1:]),  # type: ignore[arg-type]
+        kept(fields[0], 3, *fields[2:]),  # type: ignore[arg-type]
+        kept(*fields[:3], {**KEYS, "other": b""}, *fields[4:]),  # type: ignore[arg-type]
+        kept(*fields[:3], {**KEYS, "tls.key": 1}, *fields[4:]),  # type: ignore[arg-type]
+        kept()[1:],
         whole + b"\0",
         *(whole[:length] for length in range(len(whole))),
+        *(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole))),
     ]
     for other in others:
         with pytest.raises(DamagedProgressError):
             Progress.decode(other)
+
+
+@given(st.binary(max_size=60))
+def test_nothing_but_damage_comes_out_of_any_bytes_with_a_checksum(data: bytes) -> None:
+    with pytest.raises(DamagedProgressError):
+        Progress.decode(data + sha256(data).digest()[:8])
 
 
 @given(st.binary(max_size=60))

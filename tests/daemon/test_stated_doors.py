@@ -162,7 +162,8 @@ def made_of(site: Site, **said: Any) -> tuple[Config, Secrets, list[str]]:
 
 
 def credential_of(site: Site, doors: dict[str, int], **changes: Any) -> bytes:
-    values: dict[str, Any] = {"issued_at": NOW, "expires": NOW + 2 * YEAR}
+    issued_s = changes.pop("issued_at", NOW)
+    values: dict[str, Any] = {"issued_at": issued_s, "expires": issued_s + 2 * YEAR}
     keys = changes.pop("keys", site.keys)
     name = changes.pop("gateway", "stairwell-7")
     return site.authority.gateway_credential(name, doors, keys, **values)
@@ -195,6 +196,29 @@ def test_a_door_waits_for_the_credential_that_names_it(site: Site) -> None:
     assert [door.id for door in config.doors] == ["street", "yard"]
     assert secrets.credential_bytes == credential
     assert (secrets.credential.doors["street"], told) == (2, [])
+
+
+def test_a_renewed_credential_counts_while_it_says_the_same(site: Site) -> None:
+    installed = dict.fromkeys(("street", "cellar"), 1)
+    renewed = credential_of(site, installed, issued_at=NOW + YEAR)
+    _, secrets, told = made_of(site, renewed=renewed)
+    assert (secrets.credential_bytes, told) == (renewed, [])
+    stated_since = credential_of(site, {"street": 2})
+    _, secrets, _ = made_of(site, credential=stated_since, renewed=renewed)
+    assert secrets.credential_bytes == stated_since
+    again = credential_of(site, {"street": 2}, issued_at=NOW + YEAR)
+    _, secrets, _ = made_of(site, credential=stated_since, renewed=again)
+    assert secrets.credential_bytes == again
+    for other in (b"", credential_of(site, installed, keys=GatewayKeys.create())):
+        _, secrets, _ = made_of(site, renewed=other)
+        assert secrets.credential_bytes == load_all(site.config)[1].credential_bytes
+
+
+def test_an_older_word_does_not_outlive_another_enrolment(site: Site) -> None:
+    before = credential_of(site, {"street": 1, "cellar": 1}, issued_at=NOW - YEAR)
+    _, secrets, told = made_of(site, credential=before)
+    assert secrets.credential_bytes == load_all(site.config)[1].credential_bytes
+    assert told == ["the credential that the operator sent is not used: the one here is newer"]
 
 
 def test_what_does_not_fit_is_told_and_the_rest_opens(site: Site) -> None:
@@ -378,6 +402,17 @@ async def test_states_count_from_the_next_start_which_is_asked_for_once(site: Si
     assert street.latch_ms == 2500
     assert street.settings.of(KeyClass.GUEST).rate == 3
     assert heard.secrets.credential_bytes == credential
+
+
+async def test_a_credential_that_lapsed_is_told(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Gateway(site)
+    await gateway.start()
+    assert "lapsed" not in caplog.text
+    await gateway.timekeeper.provision(NOW + YEAR)
+    await gateway.start()
+    assert "our credential has lapsed" in caplog.text
 
 
 async def test_a_state_that_cannot_be_meant_is_refused_at_the_door(site: Site) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +23,7 @@ from gatewayd.core.certificates import Certificate, Use
 from gatewayd.core.enrolment import Refusal, Renewed, sign_renewal
 from gatewayd.core.invitation import Claim, claim_id
 from gatewayd.core.model import ClockState, TimeReading
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import CERTIFICATE, GatewayTopics
 from gatewayd.enrolment_app import now_s
 from gatewayd.ports import StorageError
 from tests.support.enrolling import CA, GATEWAY, OPERATOR, Device, make_claim
@@ -151,16 +150,15 @@ def test_the_daemon_asks_by_its_own_time_and_without_one_by_its_floor(
     config, _ = decode(text, Config, box)
     assert config is not None
     assert config.uplink is not None
-    mailbox = SimpleNamespace(trusted=SimpleNamespace(now=OPERATOR.trust()))
 
-    def now() -> TimeReading:
-        return TimeReading(state, START + 61, 60.0, START)
+    def now_s() -> int:
+        return uplink_app._now_s(lambda: TimeReading(state, START + 61, 60.0, START))
 
-    found = uplink_app._renewal(config, config.uplink, mailbox, now)  # type: ignore[arg-type]
+    found = uplink_app._renewal(config, config.uplink, OPERATOR.trust, now_s)
     assert found is not None
     assert found.now_s() == known_s
     without = Uplink(broker="mqtt://127.0.0.1")
-    assert uplink_app._renewal(config, without, mailbox, now) is None  # type: ignore[arg-type]
+    assert uplink_app._renewal(config, without, OPERATOR.trust, now_s) is None
 
 
 # --- both, over a broker -----------------------------------------------------------------
@@ -180,11 +178,13 @@ async def test_it_is_renewed_over_the_session_while_a_stranger_talks(broker, box
             subscriptions=("gatewayd/v1/gateway/+/up/renew",),
         )  # fmt: skip
         uplink = make_uplink(
-            MemoryLog(), gateway_mqtt(broker.address).connect, renewal=found,
+            MemoryLog(), gateway_mqtt(broker.address).connect, renewals={CERTIFICATE: found},
         )  # fmt: skip
         async with Mqtt(settings).connect() as session:
             down = GatewayTopics(TOPICS.gateway).down("certificate")
-            serving = asyncio.create_task(cloud.serve(session, lambda answered: answered.renewed))
+            serving = asyncio.create_task(
+                cloud.serve(session, lambda answered: bool(answered.renewed))
+            )
             async with running(uplink):
                 await until(lambda: found.held != short)
                 await until(lambda: uplink.counts["taken"] == 1)
@@ -197,7 +197,7 @@ async def test_it_is_renewed_over_the_session_while_a_stranger_talks(broker, box
 
 
 async def test_the_cloud_renews_only_for_the_key_that_is_certified_and_lasts(tmp_path) -> None:
-    topic = GatewayTopics(TOPICS.gateway).renewal
+    topic = GatewayTopics(TOPICS.gateway).renewal(CERTIFICATE)
     request = certificates.request(GATEWAY, DEVICE.tls)
     with open_invitations(tmp_path / "i.sqlite") as store:
         cloud = enroller(store, at_s=START)
@@ -241,7 +241,7 @@ def test_the_box_before_takes_nothing_back_from_its_successor(tmp_path) -> None:
         unused = cloud.answer(old.request(claims[1]).sign(claims[1]))
         assert unused.refusal is Refusal.EXPIRED
         assert store.certificate(GATEWAY) == held
-        topic = GatewayTopics(TOPICS.gateway).renewal
+        topic = GatewayTopics(TOPICS.gateway).renewal(CERTIFICATE)
         assert cloud.consider(topic, certificates.request(GATEWAY, old.tls)) is None
         assert cloud.consider(topic, certificates.request(GATEWAY, new.tls)) is not None
 

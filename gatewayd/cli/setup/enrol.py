@@ -23,7 +23,7 @@ from gatewayd.ports import UpstreamError
 
 _REFUSED: Final = {
     Refusal.USED: "another device has used this claim: ask the operator, who has been told",
-    Refusal.EXPIRED: "ask the operator for another claim; the keys here stay",
+    Refusal.EXPIRED: "ask the operator for another claim",
 }
 
 
@@ -80,8 +80,6 @@ def _opened(directory: Path) -> list[Path]:
 
 def _begun(enrolment: Enrolment, arguments: argparse.Namespace, output: Output) -> Progress:
     progress = enrolment.progress()
-    if progress.step is Step.ANSWERED:
-        return progress  # only the files are missing
     asked = progress.step is Step.NOTHING and arguments.answer is None and sys.stdin.isatty()
     if arguments.claim is not None or asked:
         text = _claim_text(arguments.claim, output)
@@ -93,6 +91,12 @@ def _begun(enrolment: Enrolment, arguments: argparse.Namespace, output: Output) 
                 "type all of it, or scan it; 0, 1, 8 and 9 stand nowhere behind GD1",
                 ExitCode.USAGE,
             ) from None
+    if arguments.key_in is not None:
+        raise CommandError(
+            "--key-in goes with a claim",
+            "what was begun goes on where it was begun: leave it out",
+            ExitCode.USAGE,
+        )
     if progress.step is Step.NOTHING:
         raise CommandError(
             "no enrolment is under way",
@@ -142,7 +146,8 @@ def _answered(
         ) from None
     except UpstreamError as error:
         raise CommandError(
-            str(error), "is there a network? without one: --request FILE, then --answer FILE"
+            str(error),
+            error.remedy or "is there a network? without one: --request FILE, then --answer FILE",
         ) from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{GOES_ON}, and needs no claim") from None
