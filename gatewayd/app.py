@@ -1,6 +1,7 @@
 """The daemon's composition root: which adapters it runs on, and the one tree of tasks.
 
-What moves doors is chosen in `gatewayd.actuators`, the broker in `gatewayd.uplink_app`.
+What moves doors is chosen in `gatewayd.actuators`, the radio in
+`gatewayd.radio_app`, the broker in `gatewayd.uplink_app`.
 `run` is the daemon. Every task has a name; the first one that ends by a fault
 of ours ends the daemon, loudly, and whoever supervises starts it again.
 """
@@ -8,20 +9,18 @@ of ours ends the daemon, loudly, and whoever supervises starts it again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from msgspec import structs
 
-from gatewayd import __version__, addresses, retirement
+from gatewayd import retirement
 from gatewayd.actuators import Actuator, Workshop
 from gatewayd.adapters import systemd
 from gatewayd.adapters.clock import SystemClock
@@ -39,7 +38,7 @@ from gatewayd.courier import Courier
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
 from gatewayd.handlers import Desk
-from gatewayd.health import NO_AROUND, Around, Health
+from gatewayd.health import Health
 from gatewayd.health_files import HealthFiles, runtime_directory
 from gatewayd.hearing import hear
 from gatewayd.lists import StatusLists
@@ -47,17 +46,8 @@ from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
 from gatewayd.obeying import Obedience
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import (
-    Central,
-    Entropy,
-    Link,
-    Memory,
-    Peripheral,
-    RadioError,
-    Reserve,
-    StorageError,
-    Supervisor,
-)
+from gatewayd.ports import Entropy, Memory, Reserve, StorageError, Supervisor
+from gatewayd.radio_app import SILENT, Radio, open_radio
 from gatewayd.recorder import COMMIT_S, NoticedMemory, Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
@@ -68,8 +58,6 @@ _log: Final = logging.getLogger(__name__)
 
 REQUESTS_NAME: Final = "request naming"
 SECRET_BYTES: Final = 32
-ADVERTISING_MS: Final = (20.0, 30.0)
-"""A gateway has mains power: it is found at once, and again at once after a link went."""
 SELF_TEST_AFTER_S: Final = 3.0
 RESTART_AFTER_S: Final = 5.0
 
@@ -84,7 +72,7 @@ async def run(config: Config, secrets: Secrets) -> int:
         state.mkdir(mode=0o700, exist_ok=True)
     async with open_log(config.gateway.log) as log, AsyncExitStack() as opened:
         order = await retirement.retired(log)
-        radio = SILENT if order else await opened.enter_async_context(_radio(config))
+        radio = SILENT if order else await opened.enter_async_context(open_radio(config))
         stack = await opened.enter_async_context(AsyncExitStack())
         tasks = await opened.enter_async_context(asyncio.TaskGroup())
         daemon = await _wire(config, secrets, log, radio, stack, tasks, order)
@@ -115,75 +103,6 @@ async def _look_around(config: Config, radio: Radio) -> None:
         await self_test.tell(config, ThisMachine(ask=radio.around.adapters))
     except Exception:  # noqa: BLE001 - whatever it is, doors matter more
         _log.exception("this machine could not be looked at")
-
-
-@dataclass(frozen=True, slots=True)
-class Radio:
-    """Both roles of a gateway, on whichever radio, and what the operator's status tells of it."""
-
-    peripheral: Peripheral
-    central: Central
-    around: Around = NO_AROUND
-
-
-class _Silence:
-    """Both roles of a gateway that is not on the air."""
-
-    async def accept(self) -> Link:
-        """Nobody comes."""
-        await asyncio.Event().wait()
-        raise AssertionError("never set")
-
-    async def dial(self, address: str) -> Link:
-        """Nobody is reached."""
-        raise RadioError(f"{address} is not dialled: this gateway is retired")
-
-
-SILENT: Final = Radio(_Silence(), _Silence())
-
-
-@asynccontextmanager
-async def _radio(config: Config) -> AsyncIterator[Radio]:
-    """One radio in both roles.
-
-    It holds one link more than phones may keep, so that a newcomer can be
-    let in to be judged. Only the libraries of the radio that is asked for are
-    loaded: a machine at a door has no simulator, and little memory (see `extras`).
-    """
-    link_cap = config.radio.max_phone_links + 1
-    if config.radio.kind == "bluez":
-        from gatewayd.adapters import bluez, helper_client  # noqa: PLC0415 - see above
-
-        options = bluez.BluezOptions(
-            adapter=config.radio.adapter,
-            lock_adapter=config.radio.lock_adapter,
-            name=f"gatewayd {__version__} {config.gateway.id}",
-            info=f"gatewayd {__version__}".encode(),
-            link_cap=link_cap,
-            advertising_interval_ms=ADVERTISING_MS,
-            helper=helper_client.where_there_is_one(),
-        )
-        async with bluez.open_bluez(options) as radio:
-            around = Around(radio.health, lambda: radio.central.strengths, radio.adapters)
-            yield Radio(radio.peripheral, radio.central, around)
-        return
-    from gatewayd.adapters import virtual_radio  # noqa: PLC0415 - see above
-
-    async with virtual_radio.open_radio(
-        config.radio.hci or "",
-        address=radio_address(config.gateway.id),
-        serves=virtual_radio.PHONE,
-        dials=virtual_radio.LOCK,
-        options=virtual_radio.RadioOptions(
-            link_cap=link_cap, advertising_interval_ms=ADVERTISING_MS
-        ),
-    ) as simulated:
-        yield Radio(simulated.peripheral, simulated.central)
-
-
-def radio_address(gateway: str) -> str:
-    """One that stays the same."""
-    return addresses.static_random(hashlib.sha256(gateway.encode()).digest()[:6])
 
 
 async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of

@@ -49,7 +49,7 @@ class Log(LogReader, Memory, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """The radio, as far as a status tells of it; see `app.Radio`."""
+    """The radio, as far as a status tells of it; see `radio_app.Radio`."""
 
     health: Callable[[], Mapping[str, str | int | bool]] = dict
     strengths: Callable[[], Mapping[str, int]] = dict

@@ -21,7 +21,6 @@ from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.sqlite import SqliteLog, open_log
 from gatewayd.adapters.sqlite.errors import storage_errors
-from gatewayd.app import radio_address
 from gatewayd.config import Config, Secrets, on_site
 from gatewayd.config import model as config_model
 from gatewayd.config.on_site import Setup
@@ -32,6 +31,7 @@ from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
 from gatewayd.ports import Lookout
+from gatewayd.radio_app import radio_address
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
 

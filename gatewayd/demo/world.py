@@ -30,7 +30,6 @@ from gatewayd.adapters.virtual_radio import (
     open_radio,
     serve_hci,
 )
-from gatewayd.app import radio_address
 from gatewayd.cloud.authority import DAY_S, Authority, GatewayKeys, IssuerKey, new_key
 from gatewayd.core import provisioned_time
 from gatewayd.core.claims import Claims
@@ -42,6 +41,7 @@ from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.phone import Phone
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.keyfiles import create_files, private_pem, public_pem
+from gatewayd.radio_app import radio_address
 
 GATEWAY: Final = "stairwell-7"
 GROUP: Final = "vestergade-7"

@@ -27,8 +27,8 @@ from gatewayd.adapters.virtual_radio import (
     open_radio,
     serve_hci,
 )
-from gatewayd.app import radio_address
 from gatewayd.demo.child import Child
+from gatewayd.radio_app import radio_address
 from tests.bench import long_house
 from tests.bench.long_house import LongHouse, phone_address
 from tests.bench.number import Bar, Number

@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from firmware_proto.codes import Outcome, Reason
-from gatewayd.app import radio_address
 from gatewayd.demo.child import Child
 from gatewayd.demo.story import Stage
 from gatewayd.demo.world import GATEWAY, STREET, World, build
 from gatewayd.emulators.phone import Phone, Report
 from gatewayd.ports import Central, Link
+from gatewayd.radio_app import radio_address
 
 ADDRESS = radio_address(GATEWAY)
 WARM_S = 5.0

@@ -28,13 +28,13 @@ from gatewayd.adapters.virtual_radio import (
     open_radio,
 )
 from gatewayd.adapters.virtual_radio.host import Radio
-from gatewayd.app import ADVERTISING_MS
 from gatewayd.cloud.authority import IssuerKey
 from gatewayd.core.model import EntryKind
 from gatewayd.emulators.phone import Patience, Phone, Report
 from gatewayd.emulators.visit import TurnedAwayError, visit
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.ports import Central, Link, LinkClosedError, RadioError
+from gatewayd.radio_app import ADVERTISING_MS
 from tests.support import strangers
 from tests.support.gateway import (
     GATEWAY_ADDRESS,

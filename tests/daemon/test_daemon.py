@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from firmware_proto.codes import LOCK_SERVICE_UUID, Action, Outcome, Presence, Reason
-from gatewayd.app import radio_address
 from gatewayd.core.model import DoorId, EntryKind, Verdict
 from gatewayd.daemon import Daemon, Work
 from gatewayd.demo.child import Child
@@ -23,6 +22,7 @@ from gatewayd.door import Ask
 from gatewayd.emulators.lock_state import Part, Position
 from gatewayd.emulators.phone import Report
 from gatewayd.ports import Pulse, RadioError
+from gatewayd.radio_app import radio_address
 from gatewayd.timekeeper import KEEP_S
 from tests.support.commands import completed
 from tests.support.gateway import (

@@ -14,11 +14,11 @@ import pytest
 
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.adapters.virtual_radio import VirtualAir, serve_hci
-from gatewayd.app import radio_address
 from gatewayd.core.audit import Leaf
 from gatewayd.core.model import INTERRUPTED, EntryKind, Verdict
 from gatewayd.demo.world import AIR
 from gatewayd.emulators.phone import Report
+from gatewayd.radio_app import radio_address
 from tests.support.gpio import FakeChip
 from tests.support.household import until
 from tests.support.mixed_house import (

@@ -12,12 +12,12 @@ import pytest
 
 from firmware_proto.codes import Outcome
 from gatewayd import keyfiles
-from gatewayd.app import radio_address
 from gatewayd.demo.child import Child
 from gatewayd.demo.world import GATEWAY, GENERATION, STAIRS, STREET, World, build
 from gatewayd.emulators.phone import Report
 from gatewayd.keyfiles import create_files, private_pem, public_pem
 from gatewayd.ports import RadioError
+from gatewayd.radio_app import radio_address
 from tests.support import commands, softhsm
 from tests.support.household import until
 from tests.support.operator_side import invite, operator_in

@@ -28,10 +28,10 @@ from typing import Any, Final
 
 from gatewayd.adapters import broker
 from gatewayd.adapters.virtual_radio import VirtualAir, serve_hci
-from gatewayd.app import radio_address
 from gatewayd.demo.play import free_port
 from gatewayd.demo.world import AIR, GATEWAY, GENERATION, STAIRS, STREET, World, furnish, inhabited
 from gatewayd.keyfiles import create_files, private_pem, public_pem
+from gatewayd.radio_app import radio_address
 from tests.support import commands
 from tests.system import cut_guest, image, vm
 from tests.system.cut_disk import CutDisk

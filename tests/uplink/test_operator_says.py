@@ -15,7 +15,6 @@ import pytest
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings
 from gatewayd.adapters.sealing import unseal
-from gatewayd.app import radio_address
 from gatewayd.cli import main
 from gatewayd.cli.command import ExitCode
 from gatewayd.cloud.authority import Authority, IssuerKey
@@ -32,6 +31,7 @@ from gatewayd.emulators.phone import Report
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.keyfiles import private_pem, public_pem
 from gatewayd.logbook import entries, open_logbook
+from gatewayd.radio_app import radio_address
 from tests.support.brokers import free_port
 from tests.support.commands import Ran, run, spawn
 

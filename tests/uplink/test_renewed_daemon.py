@@ -16,7 +16,6 @@ from gatewayd import enrolment_app
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.virtual_radio import PHONE, AirController, open_radio
-from gatewayd.app import radio_address
 from gatewayd.core import certificates, provisioned_time
 from gatewayd.core.certificates import Certificate
 from gatewayd.core.model import Instant
@@ -24,6 +23,7 @@ from gatewayd.demo.child import Child
 from gatewayd.demo.world import GATEWAY, GENERATION, STREET, World, build
 from gatewayd.emulators.phone import Phone, Report
 from gatewayd.keyfiles import create_files, private_pem, public_pem
+from gatewayd.radio_app import radio_address
 from tests.support import commands
 from tests.support.mosquitto import PROGRAM, Ports, documented_mosquitto
 
