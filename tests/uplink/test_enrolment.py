@@ -101,5 +101,5 @@ async def test_nobody_answers_and_it_can_be_said_again(broker, operator, box, ca
     claim = invite(operator, "--broker", url)
     code = await in_thread("setup", "enrol", claim, "--into", box, "--patience", "1")
     assert code == 3
-    assert "hint: say gatewayd setup enrol again" in capsys.readouterr().err
+    assert "gatewayd setup enrol goes on, without the claim" in capsys.readouterr().err
     assert (box / "enrolment.state").exists()
