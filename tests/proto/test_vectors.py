@@ -162,7 +162,8 @@ def run_credential(vector: Read) -> None:
     memory = SimpleNamespace(
         gateways_key=operator, door=door, generation=seen, raised=lambda generation, _: generation
     )
-    lock = SimpleNamespace(body=SimpleNamespace(memory=memory, now_ms=0, keep=judged.append))
+    body = SimpleNamespace(memory=memory, now_ms=0, keep=judged.append)
+    lock = SimpleNamespace(body=body, _changed=lambda: None)
     session = SimpleNamespace(
         trust=lambda _: judged.append("trusted"), refuse=lambda: judged.append("refused")
     )
