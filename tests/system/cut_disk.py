@@ -18,7 +18,8 @@ from tests.system import image
 
 SOURCE: Final = Path(__file__).with_name("volatile_disk.c")
 SIZE_MB: Final = 32
-_SECTOR: Final = 512
+_BLOCK: Final = 4096
+"""What a disk writes wholly or not at all. A torn commit block is no journal for ext4."""
 _NOTE: Final = struct.Struct("=QQ")
 
 
@@ -57,24 +58,24 @@ class CutDisk:
         }
 
     def cut(self, chance: random.Random) -> tuple[int, int]:
-        """The power goes, and the machine with it: sectors in the cache, and lost of them."""
+        """The power goes, and the machine with it: blocks in the cache, and lost of them."""
         kept = chance.choice((0.0, 0.5, 0.9))
         notes = list(self._notes())
-        sectors = lost = 0
+        blocks = lost = 0
         with self.file.open("r+b") as disk:
             for at, before, _ in reversed(notes):
                 disk.seek(at)
                 disk.write(before)
             for at, _, after in notes:
-                for start in range(0, len(after), _SECTOR):
-                    sectors += 1
+                for start in range(0, len(after), _BLOCK):
+                    blocks += 1
                     if chance.random() >= kept:
                         lost += 1
                         continue
                     disk.seek(at + start)
-                    disk.write(after[start : start + _SECTOR])
+                    disk.write(after[start : start + _BLOCK])
         self._cache.unlink(missing_ok=True)
-        return sectors, lost
+        return blocks, lost
 
     def content(self, directory: Path) -> Path:
         """What is on it now, as a machine would find it that has just started; in `directory`."""

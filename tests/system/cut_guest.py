@@ -34,6 +34,15 @@ def grown(versions: int) -> None:
         module.LOG = later  # type: ignore[attr-defined] # a constant, but for us
 
 
+def repair_and_mount() -> None:
+    """As Debian does at every start (systemd-fsck@.service)."""
+    done = subprocess.run(["fsck.ext4", "-a", "/dev/ubda"], check=False)
+    if done.returncode > 1:  # 1: mended
+        sys.exit(f"fsck ended with {done.returncode}")
+    DISK.mkdir()
+    subprocess.run(["mount", "-t", "ext4", "/dev/ubda", DISK], check=True)
+
+
 async def call(*words: str) -> int:
     """A program, its output ours."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", *words)
@@ -42,8 +51,7 @@ async def call(*words: str) -> int:
 
 async def live(claim: str, port: int, versions: str) -> None:
     """Until the power goes."""
-    DISK.mkdir()
-    subprocess.run(["mount", "-t", "ext4", "/dev/ubda", DISK], check=True)  # noqa: ASYNC221 - first
+    repair_and_mount()
     async with AsyncExitStack() as stack:
         line = await tunnel.open_inside(stack, LINE, sockets={"hci": HCI}, ports={"broker": port})
         carrying = asyncio.create_task(line.run())

@@ -149,7 +149,7 @@ class Site:
             await asyncio.sleep(later_s)
         cached, lost = self.disk.cut(chance)
         print(f"cut {self.boots:2}: {later_s:4.2f} s after {said!r}; ", end="")
-        print(f"{lost} of {cached} sectors in the disk's cache lost", flush=True)
+        print(f"{lost} of {cached} blocks in the disk's cache lost", flush=True)
         with tempfile.TemporaryDirectory() as name:
             self.outside.check(self.disk.content(Path(name)))
 
