@@ -149,7 +149,7 @@ class Conductor:
             process.stdin.close()
         said: dict[str, Any] = {}
         async for line in process.stdout:
-            word = msgspec.json.decode(line, type=dict[str, Any])
+            word = _word(line)
             if "line" in word:
                 tell(Line(word["line"], word["number"], word["of"]))
             else:
@@ -158,6 +158,14 @@ class Conductor:
 
 
 _CODES: Final = {0: "done", 3: "unknown"}
+
+
+def _word(line: bytes) -> dict[str, Any]:
+    """An object that a command printed; whatever else a library prints is a line, too."""
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return {"line": line.decode(errors="replace").strip(), "number": 0, "of": 0}
 
 
 def _ended(code: int, said: dict[str, Any]) -> Ended:

@@ -11,12 +11,13 @@ from urllib.request import urlopen
 
 import pytest
 
-from gatewayd import keyfiles, setup_words
+from gatewayd import keyfiles, setup_web, setup_words
 from gatewayd.adapters.web import wire
 from gatewayd.config import on_site
 from gatewayd.setup_words import Where
 from tests.support import installer
-from tests.support.commands import Ran, completed, finished, run
+from tests.support.commands import Ran, completed, finished, run, running
+from tests.support.fitting import make_fitting
 from tests.support.installer import Browser, page_of
 
 chromium = pytest.mark.skipif(
@@ -189,3 +190,47 @@ def test_secrets_are_typed_and_what_is_typed_is_no_option(tmp_path: Path) -> Non
         parsed = run(*words, "--help")
         assert (parsed.code, parsed.err) == (0, ""), words
     assert {type(each) for each in steps} == set(setup_words._COMMANDS)
+
+
+def test_however_a_step_ends_its_error_is_told() -> None:
+    refused = setup_web._ended(1, {"error": "the lock refuses", "hint": "press"})
+    assert (refused.error, refused.hint) == ("the lock refuses", "press")
+    problems = [{"line": 3, "message": "no such door", "hint": "name it"}, {}]
+    broken = setup_web._ended(2, {"document": {"file": "x", "problems": problems}})
+    assert (broken.error, broken.hint) == ("no such door", "name it")
+    silent = setup_web._ended(-9, {})
+    assert (silent.code, silent.error) == (-9, "the step ended with -9")
+    assert setup_web._ended(0, {"document": {"changed": []}}).error == ""
+    assert setup_web._word(b"oops \xff\n")["line"] == "oops \ufffd"
+
+
+def test_how_far_it_is_is_said_also_where_it_cannot_be_read(tmp_path: Path) -> None:
+    config = tmp_path / "gatewayd.toml"
+    ran = run("setup", "status", "-c", config)
+    assert (ran.code, "not enrolled yet" in ran.out) == (1, True)
+    config.write_text("nonsense")
+    ran = run("setup", "status", "-c", config)
+    assert (ran.code, "hint: " in ran.err) == (2, True)
+    (tmp_path / "enrolment.state").write_bytes(b"nonsense")
+    (tmp_path / "enrolment.state").chmod(0o600)
+    ran = run("setup", "status", "-c", config)
+    assert (ran.code, "is damaged" in ran.err) == (2, True)
+
+
+async def test_status_and_scan_and_a_typed_label(tmp_path: Path) -> None:
+    fitting = make_fitting(tmp_path, ("street",))
+    async with fitting.radios("ours") as (lock,), lock.power():
+        heard = await completed("setup", "scan", "-c", fitting.config, "--json")
+        (only,) = heard.json
+        assert (heard.code, only["dbm"]) == (0, -50)
+        words = ("setup", "claim-lock", "street", "-", "-c", fitting.config)
+        async with running(*words) as process:
+            assert process.stdin is not None
+            process.stdin.write(f"{lock.label.text()}\n".encode())
+            ran = await finished(process)
+        assert (ran.code, ran.err) == (0, "")
+        none = await completed("setup", "scan", "-c", fitting.config)
+        assert (none.code, "no lock that belongs to nobody" in none.out) == (1, True)
+    ran = run("setup", "status", "-c", fitting.config)
+    assert (ran.code, "street: bound to nothing" in ran.out) == (1, True)
+    assert run("setup", "status", "-c", fitting.config, "--json").json["locks"]["street"]
