@@ -9,6 +9,7 @@
 #
 # PYTHON=python3.12 make test    chooses another interpreter
 # make test JOBS=0               tests one by one; a number: so many at a time
+# make pictures                  redraws docs/pictures (needs Chromium)
 # make docs                      rewrites docs/{commands,configuration,status}.md
 # make lock                      renews the pinned versions (needs uv)
 
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test system-test prove-tests lint bench bench-fleet deb format docs lock clean
+.PHONY: help demo test system-test prove-tests lint bench bench-fleet deb format docs pictures lock clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -68,6 +69,9 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.support.reference
 
+pictures: $(VENV)/.dev
+	$(BIN)/python -m tests.support.pictures
+
 clean:
 	rm -rf $(VENV) build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache
@@ -110,5 +114,6 @@ lock:
 	$(COMPILE) --upgrade --extra demo --group build --constraint requirements-dev.txt \
 	    --output-file requirements-demo.txt
 	$(COMPILE) --upgrade --extra bluez --extra serial --extra relay --extra pkcs11 \
+	    --extra web \
 	    --constraint requirements-dev.txt --output-file requirements-gateway.txt
 	uv pip compile --group bench --no-deps $(PINNED) --upgrade --output-file requirements-bench.txt

@@ -1,4 +1,4 @@
-"""The composition root of `gatewayd setup report`: from the files of a site to its handover.
+"""The composition root of `gatewayd setup report` and `status`: from a site's files to words.
 
 It only reads, so a daemon may run meanwhile.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gatewayd import __version__, config, extras
+from gatewayd import __version__, config, enrolment_app, extras
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.config import model as config_model
 from gatewayd.config import on_site
@@ -16,21 +16,44 @@ from gatewayd.core.handover import DoorReport, Handover, Trial
 from gatewayd.core.walk import Reach
 
 
+def status(path: Path) -> dict[str, object]:
+    """How far a set-up is, for programs. ConfigError, KeyFileError.
+
+    enrolment: as `core.enrolment_progress` has it. Without a configuration that is all; with one,
+    the handover's document follows, and what was claimed.
+    """
+    step = enrolment_app.enrolment_in(path.parent).progress().step
+    found: dict[str, object] = {"enrolment": step.name.lower(), "configured": path.exists()}
+    if not path.exists():
+        return found
+    handover, setup = _read(path)
+    locks = {
+        each.door: {"stage": each.stage, "address": each.address, "model": each.model}
+        for each in setup.lock
+    }
+    return {**found, **handover.document(), "locks": locks}
+
+
 def report(path: Path) -> Handover:
     """What was set up on site. ConfigError."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Handover, Setup]:
     settings, secrets = config.load_all(
         path, also=extras.check, as_installed=True, open_key=extras.KeyDevices().open
     )
     setup, problems = on_site.load(settings.gateway.state)
     if problems:
         raise config.ConfigError(settings.gateway.state / on_site.NAME, problems)
-    return Handover(
+    handover = Handover(
         gateway=settings.gateway.id,
         group=secrets.trust.group,
         software=__version__,
         made_s=int(SystemClock().instant().wall_s),
         doors=[_door(door, setup) for door in on_site.place(settings, setup).doors],
     )
+    return handover, setup
 
 
 def reach(walk: Walk) -> Reach:

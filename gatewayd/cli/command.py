@@ -69,26 +69,43 @@ class Output:
     """Where a command speaks: lines for people, or one document for programs.
 
     With `--json`, `line` is silent and `document` prints; without, the other
-    way round, so a command calls both and chooses nothing.
+    way round, so a command calls both and chooses nothing. With `--json-lines`, for a program
+    that shows progress (`gatewayd setup web`), both print, each as a JSON object on one line.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
-        self.as_json = as_json
+    def __init__(self, *, as_json: bool, as_lines: bool = False) -> None:
+        self.as_json = as_json or as_lines
+        self._as_lines = as_lines
 
-    def line(self, text: str = "", *, tint: Tint = Tint.PLAIN, hang: int | None = None) -> None:
-        """One line for a person; see `screen.shown`."""
-        if not self.as_json:
+    def line(
+        self,
+        text: str = "",
+        *,
+        tint: Tint = Tint.PLAIN,
+        hang: int | None = None,
+        step: tuple[int, int] = (0, 0),
+    ) -> None:
+        """One line for a person; see `screen.shown`. step: how far it is, and of how many."""
+        if self._as_lines:
+            said = text.translate(_ON_LINES)
+            self._object({"line": said, "number": step[0], "of": step[1]})
+        elif not self.as_json:
             sys.stdout.write(f"{shown(text.translate(_ON_LINES), tint, hang, sys.stdout)}\n")
             sys.stdout.flush()  # a story is read while it happens, also through a pipe
 
     def document(self, value: Mapping[str, object] | Sequence[object]) -> None:
         """The whole result for a program; bytes appear as hexadecimal digits."""
-        if self.as_json:
+        if self._as_lines:
+            self._object({"document": value})
+        elif self.as_json:
             text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
             sys.stdout.write(f"{text.translate(_IN_JSON)}\n")
 
     def error(self, message: str, hint: str = "") -> None:
         """What is wrong and what to do about it."""
+        if self._as_lines:
+            self._object({"error": message.translate(_ON_LINES), "hint": hint.translate(_ON_LINES)})
+            return
         if self.as_json:
             self.document({"error": message, "hint": hint})
             return
@@ -96,6 +113,11 @@ class Output:
         sys.stderr.write(f"{shown(said, Tint.BAD, None, sys.stderr)}\n")
         if hint:
             sys.stderr.write(f"hint: {hint.translate(_ON_LINES)}\n")
+
+    @staticmethod
+    def _object(value: Mapping[str, object]) -> None:
+        sys.stdout.write(f"{json.dumps(value, default=_plain)}\n")
+        sys.stdout.flush()
 
 
 def _plain(value: object) -> str:
@@ -135,7 +157,7 @@ def execute(command: Command | Group, argv: Sequence[str]) -> int:
         sys.stderr.write(parser.format_help())
         return ExitCode.USAGE
     parsed = parser.parse_args(argv)
-    output = Output(as_json=parsed.json)
+    output = Output(as_json=parsed.json, as_lines=parsed.json_lines)
     try:
         return int(parsed.run(parsed, output))
     except CommandError as error:
@@ -201,6 +223,7 @@ def _new_parser(prog: str, command: Command | Group) -> argparse.ArgumentParser:
 def _fill(parser: argparse.ArgumentParser, command: Command) -> None:
     command.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    parser.add_argument("--json-lines", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=command.run)
 
 

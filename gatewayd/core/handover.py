@@ -99,7 +99,8 @@ The set-up is <strong>{verdict}</strong>.</p>
 _STYLE = """
 body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:46rem;padding:1rem;color:#111}
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ccc;padding:.3rem .5rem;
-text-align:left}svg{width:100%;height:auto}.missing{color:#a00000}section{break-inside:avoid}
+text-align:left}h1{font-size:1.6rem}svg{width:100%;max-width:36rem;height:auto;margin-top:1rem}
+.missing{color:#a00000}section{break-inside:avoid}
 .line{border-top:1px solid #111;margin-top:4rem;width:20rem;max-width:100%}
 """
 
@@ -144,11 +145,10 @@ def _section(door: DoorReport) -> str:
     if door.until_s is not None:
         bound += f", until {_when(door.until_s)} unless the operator confirms it"
     rows = "".join(
-        f"<tr><td>{escape(t.leaf)}<td>{escape(t.outcome)}, {escape(t.reason)}"
-        f"<td>{t.took_ms} ms<td>{_when(t.time_s)}"
+        f"<tr><td>{escape(t.leaf)}<td>{escape(_ended(t))}<td>{t.took_ms} ms<td>{_when(t.time_s)}"
         for t in door.trials
     )
-    trials = f"<table><tr><th>door leaf<th>opening<th>took<th>when{rows}</table>" if rows else ""
+    trials = f"<table><tr><th>leaf<th>opening<th>took<th>when{rows}</table>" if rows else ""
     missing = "".join(f"<li>{escape(each)}" for each in door.missing)
     lock = f"; lock: {escape(door.lock)}" if door.lock else ""
     return (
@@ -158,6 +158,10 @@ def _section(door: DoorReport) -> str:
         + ("" if door.reach is None else handover_picture.svg(door.door, door.reach))
         + "</section>\n"
     )
+
+
+def _ended(trial: Trial) -> str:
+    return trial.outcome if trial.reason == "ok" else f"{trial.outcome}, {trial.reason}"
 
 
 def _when(time_s: int) -> str:

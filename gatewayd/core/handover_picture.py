@@ -8,12 +8,13 @@ from typing import Final
 
 from gatewayd.core.walk import FLOOR_DBM, MARGIN_DB, Reach
 
-_WIDTH: Final = 640
-_LEFT, _RIGHT = 60, 620
+_WIDTH: Final = 440
+"""Narrow, so that words are still read on a phone."""
+_LEFT, _RIGHT = 48, 425
 _WEAKEST, _STRONGEST = -100, -30
-_SIGNAL_Y: Final = 46
-_TOP, _BOTTOM = 110, 240
-_HEIGHT: Final = 275
+_SIGNAL_Y: Final = 48
+_TOP, _BOTTOM = 140, 260
+_HEIGHT: Final = 290
 _LEAST_MS: Final = 1_000
 
 
@@ -23,17 +24,17 @@ def svg(title: str, reach: Reach) -> str:
     label = escape(f"{title}: signal and times")
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}" '
-        f'font-family="system-ui,sans-serif" font-size="12">{"".join(parts)}</svg>'
+        f'font-family="system-ui,sans-serif" font-size="14">{"".join(parts)}</svg>'
     )
 
 
 def _signal(reach: Reach) -> Iterable[str]:
     median, margin = reach.median_dbm, reach.margin_db
     if median is None or margin is None:
-        yield _text(_LEFT, 20, "no signal was measured")
+        yield _text(4, 20, "no signal was measured")
         return
     good = _dbm_x(FLOOR_DBM + MARGIN_DB)
-    yield _text(_LEFT, 20, f"heard with {median} dBm, {margin} dB above where packets are lost")
+    yield _text(4, 20, f"heard with {median} dBm, {margin} dB above where packets are lost")
     yield _bar(_LEFT, _dbm_x(FLOOR_DBM), "#f2b8b5")
     yield _bar(_dbm_x(FLOOR_DBM), good, "#f7e3a1")
     yield _bar(good, _RIGHT, "#b9dfb4")
@@ -42,29 +43,28 @@ def _signal(reach: Reach) -> Iterable[str]:
         yield _line(x, _SIGNAL_Y - 8, x, _SIGNAL_Y + 8, "#555", 1)
     x = _dbm_x(median)
     yield _line(x, _SIGNAL_Y - 14, x, _SIGNAL_Y + 14, "#111", 3)
-    for mark in (_WEAKEST, FLOOR_DBM, -60, _STRONGEST):
-        yield _text(_dbm_x(mark) - 14, _SIGNAL_Y + 32, f"{mark} dBm")
+    for mark in (_WEAKEST, FLOOR_DBM, -60):
+        yield _text(_dbm_x(mark), _SIGNAL_Y + 34, str(mark), "middle")
+    yield _text(_RIGHT + 10, _SIGNAL_Y + 34, f"{_STRONGEST} dBm", "end")
 
 
 def _times(reach: Reach) -> Iterable[str]:
     most = max(_LEAST_MS, *reach.took_ms) if reach.took_ms else _LEAST_MS
-    yield _text(_LEFT, _TOP - 10, f"{reach.succeeded} of {reach.dials} dials succeeded")
+    half, late = reach.percentile_ms(50), reach.percentile_ms(95)
+    times = "" if late is None else f": p50 {half} ms, p95 {late} ms"
+    yield _text(4, _TOP - 22, f"{reach.succeeded} of {reach.dials} dials succeeded{times}")
     yield _line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "#111", 1)
     for share in (0, 0.5, 1):
         y = _ms_y(most * share, most)
-        yield _text(4, y + 4, f"{most * share / 1000:.1f} s")
+        yield _text(4, y + 5, f"{most * share / 1000:.1f} s")
         yield _line(_LEFT, y, _RIGHT, y, "#ddd", 1)
     step = (_RIGHT - _LEFT) / max(1, reach.dials)
     for number, took in enumerate(reach.took_ms):
         x = _LEFT + step * (number + 0.5)
         yield f'<circle cx="{x:.1f}" cy="{_ms_y(took, most):.1f}" r="4" fill="#1f5fa8"/>'
-    for percent in (50, 95):
-        value = reach.percentile_ms(percent)
-        if value is not None:
-            y = _ms_y(value, most)
-            yield _line(_LEFT, y, _RIGHT, y, "#a00000", 1)
-            yield _text(_RIGHT - 100, y - 4, f"p{percent} {value} ms")
-    yield _text(_LEFT, _BOTTOM + 20, "each dial that succeeded, in order")
+    if late is not None:
+        yield _line(_LEFT, _ms_y(late, most), _RIGHT, _ms_y(late, most), "#a00000", 1)
+    yield _text(_LEFT, _BOTTOM + 22, "each dial that succeeded, in order; red: p95")
 
 
 def _dbm_x(dbm: int) -> float:
@@ -88,5 +88,5 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: int) -
     )
 
 
-def _text(x: float, y: float, words: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'
+def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gatewayd.cli.command import Group
-from gatewayd.cli.setup import doors, enrol, locks, report
+from gatewayd.cli.setup import doors, enrol, locks, report, web
 
 COMMAND: Final = Group(
     name="setup",
@@ -14,9 +14,13 @@ COMMAND: Final = Group(
     The installer's steps at a door, in this order: enrol, claim-lock, bind-door, test-open, and
     `gatewayd doctor --walk`, then report. Each can be repeated and undone, goes on after a power
     cut, and says what it changed. They take the daemon's place: it has to be stopped meanwhile.
+    `setup web` is the same path as a page, for a phone or a tablet.
     """,
     commands=(
+        web.COMMAND,
         enrol.COMMAND,
+        report.STATUS,
+        locks.SCAN,
         locks.CLAIM,
         locks.RELEASE,
         locks.ANCHOR,

@@ -49,11 +49,7 @@ def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]
     except KeyboardInterrupt:
         raise KeyboardInterrupt(GOES_ON) from None
     except config.ConfigError as error:
-        first, *others = error.problems
-        more = f" (and {len(others)} more: gatewayd check)" if others else ""
-        raise CommandError(
-            check.placed(error.path, first) + more, first.hint, ExitCode.USAGE
-        ) from None
+        raise configuration(error) from None
     except SetupError as error:
         raise CommandError(error.message, error.hint) from None
     except KeyFileError as error:
@@ -63,6 +59,13 @@ def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]
         if expected is None:
             raise
         raise CommandError(str(expected), _hint(expected)) from None
+
+
+def configuration(error: config.ConfigError) -> CommandError:
+    """The first of its problems, and how many more there are."""
+    first, *others = error.problems
+    more = f" (and {len(others)} more: gatewayd check)" if others else ""
+    return CommandError(check.placed(error.path, first) + more, first.hint, ExitCode.USAGE)
 
 
 def _hint(error: PortError) -> str:

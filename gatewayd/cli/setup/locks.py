@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from firmware_proto.claiming import Label
 from firmware_proto.errors import RemoteProtocolError
+from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.phone_radio import address
 from gatewayd.cli.screen import Tint
@@ -19,9 +21,23 @@ if TYPE_CHECKING:
     from gatewayd.setup_site import Site
 
 
+# --- scan -------------------------------------------------------------------------------------
+def _scan(arguments: argparse.Namespace, output: Output) -> int:
+    async def work(site: Site) -> Sequence[Sighting]:
+        from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
+
+        return await setup_app.scan(site, setup_app.SCAN_S, _onlooker(output))
+
+    found = common.on_site(arguments, work)
+    if not found:
+        output.line("no lock that belongs to nobody is heard: press its button to wake it")
+    output.document([{"address": each.address, "dbm": each.strength_dbm} for each in found])
+    return ExitCode.DONE if found else ExitCode.FAILED
+
+
 # --- claim-lock -------------------------------------------------------------------------------
 def _claim(arguments: argparse.Namespace, output: Output) -> int:
-    given = _label(arguments.label) if arguments.label is not None else None
+    given = _given_label(arguments.label, output)
 
     async def work(site: Site) -> list[str]:
         from gatewayd import setup_app  # noqa: PLC0415 - help stays quick
@@ -69,6 +85,13 @@ def _onlooker(output: Output, serial: int = 0) -> Installer:
     )
 
 
+def _given_label(text: str | None, output: Output) -> Label | None:
+    """From the command line, which other users of this machine can see, or from the input."""
+    if text == "-":
+        text = common.read_line("label of the lock: ", output) or ""
+    return None if text is None else _label(text)
+
+
 def _label(text: str) -> Label:
     try:
         return Label.parse(text)
@@ -82,7 +105,7 @@ def _claim_arguments(parser: argparse.ArgumentParser) -> None:
     common.door_argument(parser)
     parser.add_argument(
         "label", metavar="LABEL", nargs="?",
-        help="the text of its label or QR code, GWL1-… (default: asked for)",
+        help="the text of its label or QR code, GWL1-…, or - to read it (default: asked for)",
     )  # fmt: skip
     parser.add_argument(
         "--address", type=address, help="which of the locks around (default: the one of the label)"
@@ -119,7 +142,7 @@ def _anchor_arguments(parser: argparse.ArgumentParser) -> None:
 
 # --- release-lock -----------------------------------------------------------------------------
 def _release(arguments: argparse.Namespace, output: Output) -> int:
-    given = _label(arguments.label) if arguments.label is not None else None
+    given = _given_label(arguments.label, output)
     statement = (
         common.read_statement(arguments.statement) if arguments.statement is not None else None
     )
@@ -149,7 +172,7 @@ def _release_arguments(parser: argparse.ArgumentParser) -> None:
     common.door_argument(parser)
     parser.add_argument(
         "label", metavar="LABEL", nargs="?",
-        help="the text of its label, GWL1-… (default: asked for)",
+        help="the text of its label, GWL1-…, or - to read it (default: asked for)",
     )  # fmt: skip
     parser.add_argument(
         "--statement", metavar="FILE", type=Path,
@@ -160,6 +183,19 @@ def _release_arguments(parser: argparse.ArgumentParser) -> None:
         help="forget the lock without asking it: it still belongs to this operator",
     )  # fmt: skip
 
+
+SCAN: Final = Command(
+    name="scan",
+    summary="list the locks around that belong to nobody",
+    description="""
+    Listens for five seconds and lists the locks that can be claimed, with how strong each is heard,
+    the strongest first in the document of --json. A lock that sleeps is woken by its button. It
+    changes nothing. The exit code is 1 when none is heard.
+    """,
+    run=_scan,
+    arguments=check.add_config_argument,
+    examples=("gatewayd setup scan",),
+)
 
 CLAIM: Final = Command(
     name="claim-lock",

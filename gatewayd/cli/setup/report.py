@@ -1,15 +1,17 @@
-"""`gatewayd setup report`: what is handed over to whoever looks after the building."""
+"""`gatewayd setup report` and `status`: what is handed over, and how far it is."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gatewayd import config
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.cli.setup import common
 
 NAME: Final = "handover"
 
@@ -49,6 +51,52 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write it (default: the current directory)",
     )  # fmt: skip
 
+
+# --- status -----------------------------------------------------------------------------------
+def _status(arguments: argparse.Namespace, output: Output) -> int:
+    from gatewayd import setup_report  # noqa: PLC0415 - help stays quick
+    from gatewayd.keyfiles import KeyFileError  # noqa: PLC0415 - likewise
+
+    try:
+        found = setup_report.status(arguments.config)
+    except config.ConfigError as error:
+        raise common.configuration(error) from None
+    except KeyFileError as error:
+        raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+    for line in _standing(found):
+        output.line(line)
+    output.document(found)
+    return ExitCode.DONE if found.get("complete") else ExitCode.FAILED
+
+
+def _standing(found: dict[str, Any]) -> Iterator[str]:
+    if found["enrolment"] != "nothing":
+        yield "an enrolment is under way: gatewayd setup enrol goes on with it"
+    if not found["configured"]:
+        yield "not enrolled yet: gatewayd setup enrol"
+        return
+    yield f"{found['gateway']} of {found['group']}"
+    for door in found["doors"]:
+        lock = found["locks"].get(door["door"])
+        if lock is not None and lock["stage"] != "claimed":
+            yield f"  {door['door']}: its lock is {lock['stage']}: the same command again goes on"
+        for missing in door["missing"]:
+            yield f"  {door['door']}: {missing}"
+    if found["complete"]:
+        yield "nothing is missing: gatewayd setup report"
+
+
+STATUS: Final = Command(
+    name="status",
+    summary="say how far a set-up is",
+    description="""
+    Says whether the gateway is enrolled, and of each door what is still missing. It reads only, and
+    may be asked while the daemon runs. The exit code is 1 while something is missing.
+    """,
+    run=_status,
+    arguments=check.add_config_argument,
+    examples=("gatewayd setup status", "gatewayd setup status --json"),
+)
 
 REPORT: Final = Command(
     name="report",

@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _told(output: Output, dials: int, number: int, took_ms: int | None) -> None:
     ended = "not reached" if took_ms is None else f"{took_ms} ms"
-    output.line(f"  {number:>{len(str(dials))}} of {dials}  {ended}")
+    text = f"  {number:>{len(str(dials))}} of {dials}  {ended}"
+    output.line(text, step=(number, dials))
 
 
 def _tell(reach: Reach, output: Output) -> None:

@@ -1,0 +1,46 @@
+"""The page's process: `python -m gatewayd.adapters.web LISTENING CONTROL`, two descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Final
+
+from gatewayd.adapters.web import pages, server
+
+_NOBODY: Final = 65_534
+_MOST_FILES: Final = 256
+
+
+def _become_nobody() -> bool:
+    """It has its two sockets; it needs no file, and no child. False where it was nobody much."""
+    root = os.geteuid() == 0
+    if root:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
+    return root
+
+
+def main() -> None:
+    """Until whoever started it is gone, or the page has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to answer
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # no stranger writes in the terminal
+    listening, control = (socket.socket(fileno=int(each)) for each in sys.argv[1:])
+    pages.load()
+    nobody = _become_nobody()
+    asyncio.run(server.serve(listening, control))
+    if nobody:
+        os._exit(0)  # whatever would be written now may not be
+
+
+if __name__ == "__main__":
+    main()

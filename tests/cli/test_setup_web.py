@@ -1,0 +1,236 @@
+"""setup web: the whole path in a real browser at phone width, and what the page runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from gatewayd import keyfiles, setup_web, setup_words
+from gatewayd.adapters.web import wire
+from gatewayd.config import on_site
+from gatewayd.setup_words import Where
+from tests.support import installer
+from tests.support.commands import Ran, completed, finished, run, running
+from tests.support.fitting import make_fitting
+from tests.support.installer import Browser, page_of
+
+chromium = pytest.mark.skipif(
+    installer.CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
+)
+
+
+async def no_picture(_name: str) -> None:
+    pass
+
+
+# --- the whole path ------------------------------------------------------------------------------
+@chromium
+async def test_the_whole_path_in_a_browser(tmp_path: Path) -> None:
+    here = installer.stairwell(tmp_path)
+    async with here.fitting.radios("ours", "neighbours") as (lock, other):
+        lock.pressing = False
+        async with (
+            lock.power(),
+            other.power(),
+            page_of(here.config) as served,
+            installer.browser(served.origin) as page,
+        ):
+            browser = Browser(page, served.origin)
+            browser.watch()
+
+            async def look(name: str) -> None:
+                assert await browser.fits(), name
+
+            await installer.sign_in(browser, served, look)
+            await browser.tap("Look at the machine")
+            await browser.tap("Look at it")
+            await browser.result("failed")  # nobody has enrolled it yet
+            await installer.enrol(browser, here, look)
+            here.take_radio()
+            await installer.claim_lock(browser, lock, look)
+            await page.reload()  # in the middle of everything
+            await installer.bind_and_open(browser, lock, look)
+            await installer.walk_and_report(browser, look)
+            async with page.expect_download() as download:
+                await browser.tap("Save it as data")
+            await (await download.value).save_as(tmp_path / "handover.json")
+            await browser.tap("Show the report")
+            assert await page.locator("svg circle").count() == 20
+            await page.go_back()
+            await browser.tap("Finish")
+            await page.get_by_role("heading", name="This page is off").wait_for()
+            ran = await finished(served.process)
+        assert (ran.code, ran.err) == (0, "")
+        assert (browser.elsewhere, browser.complaints) == ([], [])
+        assert lock.machine.openings == 2
+        assert not other.memory.claimed
+    assert json.loads(keyfiles.read_file(tmp_path / "handover.json", "it"))["complete"] is True
+    status = run("setup", "status", "-c", here.config)
+    assert (status.code, "nothing is missing" in status.out) == (0, True)
+    setup, _ = on_site.load(here.box / "state")
+    assert [each.door for each in setup.binding] == ["street"]
+
+
+@chromium
+async def test_without_scripts_after_a_power_cut_and_with_the_operator_far_away(
+    tmp_path: Path,
+) -> None:
+    """The request was written before the cut, and is answered after it, by another browser."""
+    here = installer.stairwell(tmp_path)
+    asked = tmp_path / "asked"
+    async with page_of(here.config) as served, installer.browser(served.origin) as page:
+        browser = Browser(page, served.origin)
+        await installer.sign_in(browser, served, no_picture)
+        await page.goto("/enrol")
+        await page.get_by_label("Claim").fill("GD1AAAA")
+        await browser.tap("No network here")
+        said = await browser.result("failed")
+        assert "error: this is no claim" in said
+        assert "hint: " in said
+        await page.get_by_label("Claim").fill(here.claim())
+        await browser.tap("No network here")
+        await browser.result()
+        async with page.expect_download() as download:
+            await browser.tap("Save the request")
+        await (await download.value).save_as(asked)
+        served.process.kill()
+    answer = await here.answer(asked)
+    async with (
+        page_of(here.config) as served,
+        installer.browser(served.origin, scripts=False, dark=True) as page,
+    ):
+        browser = Browser(page, served.origin)
+        browser.watch()
+        await installer.sign_in(browser, served, no_picture)
+        await page.goto("/enrol")
+        await page.get_by_label("The operator's answer").set_input_files(asked)  # the wrong file
+        await browser.tap("Give it to the gateway")
+        assert "is no answer to our request" in await browser.result("failed")
+        await browser.tap("Make the request")
+        await browser.result()
+        async with page.expect_download() as download:
+            await browser.tap("Save the request")
+        again = tmp_path / "again"
+        await (await download.value).save_as(again)
+        assert keyfiles.read_file(again, "it") == keyfiles.read_file(asked, "it")
+        await page.get_by_label("The operator's answer").set_input_files(answer)
+        await browser.tap("Give it to the gateway")
+        assert "this is stairwell-7" in await browser.result()
+        await page.goto("/")
+        await page.get_by_text("Claim the lock").first.wait_for()
+        assert browser.elsewhere == []
+        served.process.send_signal(signal.SIGINT)
+        ran = await finished(served.process)
+    assert (ran.code, ran.err) == (0, "")
+    assert keyfiles.read_file(here.box / "gateway.cwt", "credential")
+
+
+# --- the process behind it ------------------------------------------------------------------------
+async def test_the_page_holds_nothing_and_dies_with_its_terminal(tmp_path: Path) -> None:
+    async with page_of(tmp_path / "gatewayd.toml") as served:
+        await asyncio.to_thread(urlopen, served.url, timeout=30)
+        child = page_process(served.process.pid)
+        if os.geteuid() == 0:
+            assert set(field_of(child, "Uid").split()) == {"65534"}
+            assert int(field_of(child, "CapEff"), 16) == 0
+        served.process.kill()
+        async with asyncio.timeout(10):
+            while not gone(child):  # noqa: ASYNC110 - the kernel tells nobody
+                await asyncio.sleep(0.05)
+
+
+def page_process(parent: int) -> Path:
+    listed = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    (found,) = (
+        each for each in (Path(f"/proc/{pid}") for pid in listed)
+        if b"gatewayd.adapters.web" in (each / "cmdline").read_bytes()
+    )  # fmt: skip
+    return found
+
+
+def field_of(process: Path, name: str) -> str:
+    return (process / "status").read_text().split(f"{name}:")[1].partition("\n")[0].strip()
+
+
+def gone(process: Path) -> bool:
+    return not process.exists() or field_of(process, "State").startswith("Z")
+
+
+async def test_what_cannot_be_is_said(tmp_path: Path) -> None:
+    for words, said in (
+        (("--on", "224.0.0.1"), "is not only the installer's side"),
+        (("--on", "nowhere0"), "is no interface"),
+        (("--port", "70000"), "a port is 0 to 65535"),
+        (("--idle", "0"), "1 to 1440 minutes"),
+    ):
+        ran: Ran = await completed("setup", "web", "-c", tmp_path / "none.toml", *words)
+        assert (ran.code, said in ran.err) == (2, True), ran
+
+
+def test_secrets_are_typed_and_what_is_typed_is_no_option(tmp_path: Path) -> None:
+    where = Where(tmp_path / "gatewayd.toml", tmp_path)
+    steps: list[wire.Step] = [
+        wire.Doctor(), wire.Enrol("GD1SECRET"), wire.Enrol(), wire.WriteRequest("GD1SECRET"),
+        wire.TakeAnswer(b"x"), wire.Scan(), wire.ClaimLock("street", "GWL1-SECRET", 7),
+        wire.ClaimLock("street"), wire.ReleaseLock("street", "GWL1-SECRET"),
+        wire.ForgetLock("street"), wire.BindDoor("street"),
+        wire.BindDoor("street", "chip:1", "2", 500, active_low=True), wire.UnbindDoor("street"),
+        wire.TestOpen("street", "open"), wire.Walk(), wire.Report(),
+    ]  # fmt: skip
+    for step in steps:
+        words, typed = setup_words.typed(step, where)
+        assert "SECRET" not in " ".join(words)
+        assert ("SECRET" in typed) == ("SECRET" in repr(step))
+        parsed = run(*words, "--help")
+        assert (parsed.code, parsed.err) == (0, ""), words
+    assert {type(each) for each in steps} == set(setup_words._COMMANDS)
+
+
+def test_however_a_step_ends_its_error_is_told() -> None:
+    refused = setup_web._ended(1, {"error": "the lock refuses", "hint": "press"})
+    assert (refused.error, refused.hint) == ("the lock refuses", "press")
+    problems = [{"line": 3, "message": "no such door", "hint": "name it"}, {}]
+    broken = setup_web._ended(2, {"document": {"file": "x", "problems": problems}})
+    assert (broken.error, broken.hint) == ("no such door", "name it")
+    silent = setup_web._ended(-9, {})
+    assert (silent.code, silent.error) == (-9, "the step ended with -9")
+    assert setup_web._ended(0, {"document": {"changed": []}}).error == ""
+    assert setup_web._word(b"oops \xff\n")["line"] == "oops \ufffd"
+
+
+def test_how_far_it_is_is_said_also_where_it_cannot_be_read(tmp_path: Path) -> None:
+    config = tmp_path / "gatewayd.toml"
+    ran = run("setup", "status", "-c", config)
+    assert (ran.code, "not enrolled yet" in ran.out) == (1, True)
+    config.write_text("nonsense")
+    ran = run("setup", "status", "-c", config)
+    assert (ran.code, "hint: " in ran.err) == (2, True)
+    (tmp_path / "enrolment.state").write_bytes(b"nonsense")
+    (tmp_path / "enrolment.state").chmod(0o600)
+    ran = run("setup", "status", "-c", config)
+    assert (ran.code, "is damaged" in ran.err) == (2, True)
+
+
+async def test_status_and_scan_and_a_typed_label(tmp_path: Path) -> None:
+    fitting = make_fitting(tmp_path, ("street",))
+    async with fitting.radios("ours") as (lock,), lock.power():
+        heard = await completed("setup", "scan", "-c", fitting.config, "--json")
+        (only,) = heard.json
+        assert (heard.code, only["dbm"]) == (0, -50)
+        words = ("setup", "claim-lock", "street", "-", "-c", fitting.config)
+        async with running(*words) as process:
+            assert process.stdin is not None
+            process.stdin.write(f"{lock.label.text()}\n".encode())
+            ran = await finished(process)
+        assert (ran.code, ran.err) == (0, "")
+        none = await completed("setup", "scan", "-c", fitting.config)
+        assert (none.code, "no lock that belongs to nobody" in none.out) == (1, True)
+    ran = run("setup", "status", "-c", fitting.config)
+    assert (ran.code, "street: bound to nothing" in ran.out) == (1, True)
+    assert run("setup", "status", "-c", fitting.config, "--json").json["locks"]["street"]
