@@ -48,11 +48,13 @@ def used(path: Path, *, cleanly: bool) -> None:
 import asyncio, os, sys
 from pathlib import Path
 from gatewayd.adapters.sqlite import open_log
+from gatewayd.core.erasure import MEMORY_NAME, Erasures
 from tests.support.log_child import INTENT
 async def use():
     async with open_log(Path({str(path)!r})) as log:
         for _ in range(3):
             await log.append(INTENT)
+        await log.store(MEMORY_NAME, Erasures().encode())
         await log.store("floor", b"1")
         await log.store("floor", b"2")
         if not {cleanly}:

@@ -23,7 +23,9 @@ from gatewayd.ports import StorageError
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_WRITING: Final = (LogStore.append, LogStore.merge, LogStore.acknowledge, LogStore.store)
+_WRITING: Final = (
+    *(LogStore.append, LogStore.merge, LogStore.erase, LogStore.acknowledge, LogStore.store),
+)
 
 _log: Final = logging.getLogger(__name__)
 
@@ -207,7 +209,8 @@ class SqliteLog:
     def _reader(self) -> LogStore:
         if self._lock_file.exists():  # else nobody has it
             self._lock_out(os.O_RDONLY)
-        return LogStore(open_stranded(self._path, LOG), self._path, self._randomness)
+        connection = open_stranded(self._path, LOG)
+        return LogStore(connection, self._path, self._randomness, writing=False)
 
     def _lock_out(self, flags: int) -> None:
         """Nobody else writes this log; once is enough."""

@@ -49,10 +49,18 @@ _PAST_REQUEST: Final = (
 
 
 class LogStore:
-    """Reads and writes one log. Not for use by two threads; every method may raise StorageError."""
+    """Reads and writes one log. Not for use by two threads; every method may raise StorageError.
+
+    `writing` False: the connection cannot write.
+    """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, randomness: Callable[[int], bytes]
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        randomness: Callable[[int], bytes],
+        *,
+        writing: bool = True,
     ) -> None:
         self._connection = connection
         self._path = path
@@ -61,7 +69,7 @@ class LogStore:
         self._tree: merkle.CompactRange | None = None
         with self._errors():
             self._grown_tree()
-            if reading.recall(connection, erasure.MEMORY_NAME) is not None:
+            if writing and reading.recall(connection, erasure.MEMORY_NAME) is not None:
                 erasing.scrub(connection)  # the power may have gone before that
 
     def close(self) -> None:
