@@ -75,7 +75,7 @@ class Heard:
                 "has the lock power? RS-485: A to A, B to B? else: is our TX wired to our RX?",
             )
         return (
-            f"on {path} there is noise ({self.octets} bytes) and nobody who answers",
+            f"on {path} there is noise and nobody who answers",
             "RS-485: swap A and B, hold the idle line; else: baud as the lock's, and common ground",
         )
 
