@@ -63,6 +63,13 @@ class Installer:
     serial: int = 0
 
 
+class LabelNeededError(SetupError):
+    """A lock is to be claimed, and nobody said by which label."""
+
+    def __init__(self) -> None:
+        super().__init__("the label of the lock is needed", "it is inside its housing, or its box")
+
+
 # --- scanning ---------------------------------------------------------------------------------
 async def scan(site: Site, seconds: float, sees: Installer) -> Sequence[Sighting]:
     """Locks around that belong to nobody, strongest first. RadioError."""
@@ -87,7 +94,7 @@ async def claim_lock(
     if known is not None and (done := await _goes_on(site, known, label)) is not None:
         return done
     if label is None:
-        raise SetupError("the label of the lock is needed", "it is inside its housing, or its box")
+        raise LabelNeededError
     key_file = site.state / _KEY_FILE.format(key_id(label.key).hex())
     async with open_radio(site, unclaimed=True) as central:
         party = _party(site, central, sees)

@@ -33,12 +33,20 @@ def _claim(arguments: argparse.Namespace, output: Output) -> int:
             output.line(f"listening for {setup_app.SCAN_S:.0f} s for locks that belong to nobody:")
             if not await setup_app.scan(site, setup_app.SCAN_S, sees):
                 output.line("  none is heard: press its button to wake it up", tint=Tint.CARE)
-            label = _label(common.read_line("label of the lock: ", output) or "")
-        return await setup_app.claim_lock(site, arguments.door, label, arguments.address, sees)
+            label = _asked(output)
+        try:
+            return await setup_app.claim_lock(site, arguments.door, label, arguments.address, sees)
+        except setup_app.LabelNeededError:  # it was cut off before the lock obeyed
+            label = _asked(output)
+            return await setup_app.claim_lock(site, arguments.door, label, arguments.address, sees)
 
     said = common.on_site(arguments, work)
     following = f"sudo gatewayd setup bind-door {arguments.door}"
     return common.changed(said, output, following, door=arguments.door)
+
+
+def _asked(output: Output) -> Label:
+    return _label(common.read_line("label of the lock: ", output) or "")
 
 
 def _onlooker(output: Output, serial: int = 0) -> Installer:
@@ -130,7 +138,7 @@ def _release(arguments: argparse.Namespace, output: Output) -> int:
         setup_app.lock_of(site, arguments.door)
         sees, label = _onlooker(output), given
         if label is None and statement is None:
-            label = _label(common.read_line("label of the lock: ", output) or "")
+            label = _asked(output)
         return await setup_app.release_lock(site, arguments.door, label, statement, sees)
 
     said = common.on_site(arguments, work)
