@@ -125,6 +125,27 @@ async def test_every_wait_is_told_and_so_is_what_comes_next(fitting: Fitting) ->
         assert COLOUR.search(screen.raw)
 
 
+async def test_a_terminal_that_is_gone_ends_it_in_order_and_the_label_is_asked_for_again(
+    fitting: Fitting,
+) -> None:
+    async with fitting.radios("ours") as (lock,), lock.power():
+        lock.pressing = False
+        words = (PROGRAM, "setup", "claim-lock", "street", "-c", fitting.config)
+        async with terminal(words) as screen:
+            await screen.shows("label of the lock: ")
+            screen.type(f"{lock.label.text()}\n")
+            await screen.shows("press its button now")
+            screen.hangs_up()
+            assert await screen.ended() == ExitCode.FAILED
+            assert GOES_ON in screen.screen
+        async with terminal(words) as screen:
+            await screen.shows("label of the lock: ")
+            screen.type(f"{lock.label.text()}\n")
+            await screen.shows("press its button now")
+            lock.hands.press()
+            assert await screen.ended() == 0, screen.screen
+
+
 @pytest.mark.parametrize(
     ("environment", "coloured"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],

@@ -9,6 +9,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,6 +38,10 @@ class Terminal:
     def type(self, text: str) -> None:
         """As somebody at the keyboard; control characters do what they do."""
         os.write(self._master, text.encode())
+
+    def hangs_up(self) -> None:
+        """As when the connection to it is lost."""
+        self._process.send_signal(signal.SIGHUP)
 
     async def shows(self, words: str, within_s: float = 60, times: int = 1) -> None:
         """Returns when it says so. AssertionError when it does not."""

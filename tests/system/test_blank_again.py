@@ -36,20 +36,20 @@ async def test_every_step_is_cut_off_once_and_gone_on_with(blank: Blank):
     await blank.operator.leave()
     _, _, enrol, claim_lock, bind, test_open, start = steps(PATH_HEADING)
     await blank.does(INSTALL)
-    async with blank.types(enrol) as screen:
+    async with blank.cut_off(enrol) as screen:
         await screen.shows("claim of the operator")
         screen.type(f"{claim}\r")
         await screen.shows("asking at")
     await blank.operator.answer()
     assert "claim of the operator" not in await blank.does(enrol)  # it goes on with the first one
-    async with blank.types(claim_lock) as screen:
+    async with blank.cut_off(claim_lock) as screen:
         await blank.reads_the_label(screen)
         await screen.shows("press its button now")
     await blank.does(claim_lock)
-    async with blank.types(bind) as screen:
+    async with blank.cut_off(bind):
         await asyncio.sleep(1.5)
     await blank.does(bind)
-    async with blank.types(test_open) as screen:
+    async with blank.cut_off(test_open) as screen:
         await screen.shows("then press Enter")
         screen.type("\r")
         await screen.shows("opening street")
@@ -63,8 +63,8 @@ async def test_every_step_is_cut_off_once_and_gone_on_with(blank: Blank):
 
 async def test_released_and_purged_it_leaves_nothing(blank: Blank):
     await blank.does("systemctl stop gatewayd")
-    release = f"gatewayd setup release-lock street {blank.lock.label.text()}"
-    async with blank.types(release) as screen:
+    async with blank.types("gatewayd setup release-lock street") as screen:
+        await blank.reads_the_label(screen)
         await screen.shows("press its button now")
         blank.lock.hands.press()
         assert await screen.ended() == 0, screen.screen

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_ENDS: Final = [
+    each for name in ("SIGHUP", "SIGTERM") if (each := getattr(signal, name, None)) is not None
+]
 GOES_ON: Final = "the same command again goes on"
 _RADIO: Final = (
     "the same command again goes on where this ended; gatewayd doctor looks at the radio"
@@ -45,7 +48,8 @@ def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]
             return await work(site)
 
     try:
-        return asyncio.run(errand())
+        with _interrupted_by(*_ENDS):  # a link to a lock would outlive us at bluetoothd
+            return asyncio.run(errand())
     except KeyboardInterrupt:
         raise KeyboardInterrupt(GOES_ON) from None
     except config.ConfigError as error:
@@ -91,22 +95,23 @@ def read_line(prompt: str, output: Output) -> str | None:
     if not output.as_json:
         sys.stdout.write(prompt)
         sys.stdout.flush()
-    with _interruptible():
+    with _interrupted_by(signal.SIGINT):
         line = sys.stdin.readline()
     return line.strip() if line else None
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends what blocks the loop: asyncio's own way waits for the loop to go on."""
+def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """At once, also what blocks the loop: asyncio's own way waits for the loop to go on."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {each: signal.signal(each, signal.default_int_handler) for each in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def door_argument(parser: argparse.ArgumentParser) -> None:

@@ -161,7 +161,7 @@ def _release(arguments: argparse.Namespace, output: Output) -> int:
         setup_app.lock_of(site, arguments.door)
         sees, label = _onlooker(output), given
         if label is None and statement is None:
-            label = _label(common.read_line("label of the lock: ", output) or "")
+            label = _asked(output)
         return await setup_app.release_lock(site, arguments.door, label, statement, sees)
 
     said = common.on_site(arguments, work)
