@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -128,8 +129,9 @@ async def test_every_wait_is_told_and_so_is_what_comes_next(fitting: Fitting) ->
 async def test_a_terminal_that_is_gone_ends_it_in_order_and_the_label_is_asked_for_again(
     fitting: Fitting,
 ) -> None:
-    async with fitting.radios("ours") as (lock,), lock.power():
+    async with fitting.radios("ours") as (lock,), AsyncExitStack() as stack:
         lock.pressing = False
+        await stack.enter_async_context(lock.power())
         words = (PROGRAM, "setup", "claim-lock", "street", "-c", fitting.config)
         async with terminal(words) as screen:
             await screen.shows("label of the lock: ")

@@ -31,17 +31,15 @@ from tests.system import image
 from tests.system import systemd_install as page
 from tests.system.guest import PATH
 from tests.system.place import Place, open_place
-from tests.system.systemd_house import BLUETOOTH, CONFIGURATION, DAEMON, STATE, keep_journals
+from tests.system.systemd_house import CONFIGURATION, DAEMON, STATE, keep_journals
 from tests.system.systemd_prepare import package
-from tests.system.systemd_unit import DROP_INS, run
+from tests.system.systemd_unit import DROP_INS
 
 README = image.CHECKOUT / "README.md"
 OPERATOR = image.CHECKOUT / "docs/operator.md"
 BROKER = image.CHECKOUT / "docs/broker.md"
 PATH_HEADING, HANDOVER_HEADING = "At a door", "Handing over"
 HOME = Path("/root")
-LINKS_GONE_S = 5.0
-"""After so long the kernel has ended what a killed bluetoothd has left."""
 MOSQUITTO = Path("/etc/mosquitto")
 UNIT_OPENED = DROP_INS / f"{DAEMON.name}.d"
 GATEWAYS = {"PATH": PATH, "HOME": str(HOME), "LANG": "C.UTF-8"}
@@ -136,15 +134,6 @@ class Blank:
         async with terminal(command, environment=GATEWAYS, cwd=HOME) as screen:
             yield screen
         print(f"$ {typed}\n{screen.screen}({time.monotonic() - began_s:.1f} s)\n")
-
-    @asynccontextmanager
-    async def cut_off(self, typed: str) -> AsyncIterator[Terminal]:
-        """At the end of the block the power goes, as far as processes can tell."""
-        async with self.types(typed) as screen:
-            yield screen
-        await run("systemctl", "kill", "--signal=KILL", BLUETOOTH.name)
-        await asyncio.sleep(LINKS_GONE_S)
-        await self.place.bus.wait_for_adapter(self.place.address)
 
     async def does(self, typed: str, claim: str = "", code: int = 0) -> str:
         """One command to its end, with what a person does meanwhile; returns the screen."""

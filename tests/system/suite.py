@@ -34,7 +34,6 @@ MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
     "numbers": (f"{HERE}/test_numbers.py",),
     "contract, bleak and bluezero": (CONTRACT, "-k", "PeersWorld"),
     "systemd: blank": (f"{HERE}/test_blank.py",),
-    "systemd: blank, again": (f"{HERE}/test_blank_again.py",),
     "systemd: life": (f"{HERE}/test_systemd_life.py",),
     "faults": (f"{HERE}/test_faults.py",),
     "systemd: surroundings": (
