@@ -20,6 +20,7 @@ from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud import ask as asking
 from gatewayd.cloud.outbox import Message
 from gatewayd.cloud.pull import PATIENCE, Operator, Patience, Progress, Puller, Source, UnsealError
+from gatewayd.cloud.store import Closed
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.checkpoint import SignatureType, Verifier
 from gatewayd.core.envelope import Statement
@@ -72,6 +73,8 @@ class StoreReport:
     """When we cosigned, in Unix seconds."""
     alarms: list[tuple[int, str, bytes]]
     """Unix seconds, name and evidence of each."""
+    closed: Closed | None
+    """When the gateway was retired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,7 @@ class Cloud:
                 and tree == held.range,
                 cosigned_s=notes.verify_cosignature(held.note, self.keys.cosigner),
                 alarms=store.alarms(log.name),
+                closed=store.closed(log.name),
             )
 
     @asynccontextmanager
@@ -174,6 +178,18 @@ def erase(store: Path, origin: str, wanted: Erase) -> int | None:
         if kept.held(origin).range.size <= wanted.last:
             return None
         return kept.erase(origin, wanted.runs)
+
+
+def kept(store: Path, source: Source) -> int:
+    """How many entries of this log are kept in a store, made when missing. StorageError."""
+    with open_cloud(store) as found:
+        return found.held(source.log.name).range.size
+
+
+def close(store: Path, source: Source, kept: int) -> None:
+    """The gateway is retired: from here on the log has a gap that was declared. StorageError."""
+    with open_cloud(store) as found:
+        found.close(source.log.name, kept, int(time.time()))  # noqa: TID251 - our own clock
 
 
 async def publish(broker: BrokerFiles, messages: Sequence[Message]) -> None:

@@ -8,6 +8,7 @@ the same command goes on from there with the same keys and the same request.
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
+from gatewayd.config import stated
+from gatewayd.config.stated import Bindings
 from gatewayd.core import certificates, enrolment
 from gatewayd.core.certificates import Certificate
 from gatewayd.core.enrolment import Enrolled, EnrolmentRefusedError, Request
@@ -88,6 +91,7 @@ class Enrolment:
                 f"this machine has become {Claim.parse(progress.claim).gateway} with another claim",
                 "say gatewayd setup enrol first: it ends that, without a claim",
             )
+        self._check_name(claim.gateway)
         keys = {name: self._key(name, progress.keys, element) for name in _MAKERS}
         answer_key = _new_p256()
         request = Request(
@@ -124,10 +128,16 @@ class Enrolment:
         enrolled = self._verified(progress, progress.answer)
         progress.ended(Event.INSTALLED)
         private = {self.directory / name: pem for name, pem in progress.keys.items()}
-        public = {self.directory / name: data for name, data in public_files(enrolled).items()}
+        files_of_all = public_files(enrolled)
         if not (self.directory / CONFIGURATION).exists():
-            text = configuration(enrolled, self.directory, self.zone)
-            public[self.directory / CONFIGURATION] = text.encode()
+            bound = _bound(enrolled)
+            files_of_all |= {
+                stated.key_name(door): keyfiles.public_pem(key)
+                for door, key in bound.lock_keys.items()
+            }
+            text = configuration(enrolled, bound, self.directory, self.zone)
+            files_of_all[CONFIGURATION] = text.encode()
+        public = {self.directory / name: data for name, data in files_of_all.items()}
         for files, mode in ((private, PRIVATE_MODE), (public, PUBLIC_MODE)):
             for path, data in files.items():
                 keyfiles.keep_file(path, data, mode=mode)
@@ -138,7 +148,25 @@ class Enrolment:
         claim = Claim.parse(progress.claim)
         request = Request.verify(progress.request, claim.key.public_key())
         opened = self.unseal(answer, enrolment.seal_info(claim.id), _p256(progress.answer_key))
-        return enrolment.verify_answer(opened, claim, request)
+        enrolled = enrolment.verify_answer(opened, claim, request)
+        _bound(enrolled)
+        return enrolled
+
+    def _check_name(self, gateway: str) -> None:
+        """A claim is for this gateway, or this machine is none yet. KeyFileError."""
+        path = self.directory / CONFIGURATION
+        if not path.exists():
+            return
+        text = keyfiles.read_file(path, "configuration").decode("utf-8", "replace")
+        try:
+            match tomllib.loads(text):
+                case {"gateway": {"id": str(name)}} if name != gateway:
+                    raise KeyFileError(
+                        f"this machine is {name} already, and the claim is for {gateway}",
+                        "one card is one gateway: take an empty card (docs/replace.md)",
+                    )
+        except (tomllib.TOMLDecodeError, RecursionError):
+            return  # `gatewayd check` says more
 
     def _key(self, name: str, begun: Mapping[str, bytes], element: KeyUri | None) -> bytes:
         """The key there is, so that one claim after another is for the same gateway; else new."""
@@ -217,8 +245,8 @@ def public_files(enrolled: Enrolled) -> dict[str, bytes]:
     return files
 
 
-def configuration(enrolled: Enrolled, directory: Path, zone: str) -> str:
-    """A configuration with the doors by name; what moves them is bound on site."""
+def configuration(enrolled: Enrolled, bound: Bindings, directory: Path, zone: str) -> str:
+    """A configuration with the doors; what the operator does not know is bound on site."""
     ours = enrolled.credential
     lines = ["# written by gatewayd setup enrol; see docs/configuration.md", "[gateway]"]
     lines.append(f'id = "{ours.gateway}"')
@@ -230,10 +258,22 @@ def configuration(enrolled: Enrolled, directory: Path, zone: str) -> str:
         if enrolled.grant.authorities:
             lines.append('authorities = "broker.crt"')
         lines += ['certificate = "tls.crt"', 'key = "tls.key"']
+    known = {door.id: stated.tables([door]) for door in bound.doors}
     for door in sorted(ours.doors):
-        lines += ["", "[[door]]", f'id = "{door}"']
-        lines.append(f'zone = "{zone}"' if zone else '# zone = "Europe/Copenhagen"')
+        where = f'zone = "{zone}"' if zone else '# zone = "Europe/Copenhagen"'
+        by_name = f'[[door]]\nid = "{door}"\n{where}\n'
+        lines += ["", known.get(door, by_name).rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def _bound(enrolled: Enrolled) -> Bindings:
+    """What the answer says of its doors. RemoteProtocolError."""
+    if enrolled.grant.bindings is None:
+        return Bindings((), {})
+    bound = stated.bindings(enrolled.grant.bindings)
+    if not {door.id for door in bound.doors} <= enrolled.credential.doors.keys():
+        raise enrolment.unauthentic("it binds doors that the credential does not name")
+    return bound
 
 
 # --- keys -----------------------------------------------------------------------

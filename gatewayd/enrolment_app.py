@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +23,10 @@ from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
 from gatewayd.adapters.sealing import SealingError
 from gatewayd.adapters.sqlite_invitations import open_invitations
 from gatewayd.cloud.enrolling import Answered, Enroller, Registrar
+from gatewayd.cloud.holdings import Holding, granted
 from gatewayd.cloud.invitations import Invitation
 from gatewayd.core import certificates
-from gatewayd.core.certificates import Authority
+from gatewayd.core.certificates import Authority, Certificate
 from gatewayd.core.enrolment import unauthentic
 from gatewayd.core.enrolment_progress import Progress
 from gatewayd.core.invitation import SECRET_BYTES, Claim, claim_id, fingerprint
@@ -113,6 +114,45 @@ def _unseal(sealed: bytes, info: bytes, key: ec.EllipticCurvePrivateKey) -> byte
 
 
 # --- the operator --------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The brokers that a gateway enrols at and keeps its session with, and who signed for them."""
+
+    enrols: str
+    uplink: str
+    authorities: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A gateway that is to be. doors: each with the least generation, 0 where we count."""
+
+    gateway: str
+    doors: Mapping[str, int]
+    replaces: str | None = None
+    network: Network | None = None
+    """None: as for the gateway before, or whoever was invited last."""
+    lifetime_s: int
+
+
+class NoNetworkError(Exception):
+    """Nobody has said yet where gateways enrol."""
+
+
+def _last(made: Sequence[Invitation], gateway: str | None) -> Invitation | None:
+    """The last invitation of this gateway, or of any."""
+    named = [each for each in made if each.enrols]
+    return next((each for each in reversed(named) if each.gateway == gateway), None) or next(
+        reversed(named), None
+    )
+
+
+def _network(last: Invitation | None) -> Network:
+    if last is None:
+        raise NoNetworkError
+    return Network(last.enrols, last.broker, last.authorities)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Office:
     """Where an operator invites and enrols."""
@@ -126,40 +166,46 @@ class Office:
         """The door group of the bundle. RemoteProtocolError when the root did not sign it."""
         return verify_bundle(self.bundle, self.root).group
 
-    def invite(  # noqa: PLR0913 - what an invitation says
-        self,
-        *,
-        gateway: str,
-        doors: dict[str, int],
-        broker: str,
-        anchor: ec.EllipticCurvePublicKey | None,
-        uplink: str,
-        authorities: tuple[bytes, ...],
-        lifetime_s: int,
-    ) -> Claim:
-        """A new claim, kept before it is shown. StorageError."""
-        claim = Claim(
-            gateway=gateway,
-            group=self.group,
-            doors=tuple(sorted(doors)),
-            broker=broker,
-            anchor=anchor,
-            root=fingerprint(self.root),
-            expires=now_s() + lifetime_s,
-            secret=SystemEntropy().token_bytes(SECRET_BYTES),
-        )
-        Claim.parse(claim.text())  # ValueError for what nobody could read
-        public = claim.key.public_key()
+    def invite(self, wanted: Wanted) -> Claim:
+        """A new claim, kept before it is shown. StorageError, OthersDoorError.
+
+        ValueError for what no claim can say.
+        """
         with open_invitations(self.store) as store:
+            last = _last(store.all(), wanted.replaces)
+            network = wanted.network or _network(last)
+            doors = dict(wanted.doors)
+            for each in store.holdings(wanted.replaces) if wanted.replaces else ():
+                doors.setdefault(each.door, 0)
+            if not doors:
+                raise ValueError(f"{wanted.replaces} has no doors, as far as is known here")
+            held = {each.door: each for each in store.holdings()}
+            for door, least in doors.items():
+                granted(held.get(door), wanted.gateway, wanted.replaces, least)
+            anchor = network.authorities[0] if network.authorities else None
+            claim = Claim(
+                gateway=wanted.gateway,
+                group=self.group,
+                doors=tuple(sorted(doors)),
+                broker=network.enrols,
+                anchor=None if anchor is None else Certificate.parse(anchor).key,
+                root=fingerprint(self.root),
+                expires=now_s() + wanted.lifetime_s,
+                secret=SystemEntropy().token_bytes(SECRET_BYTES),
+            )
+            Claim.parse(claim.text())  # ValueError for what nobody could read
+            public = claim.key.public_key()
             store.add(
                 Invitation(
                     id=claim_id(public),
                     key=public.public_bytes_raw(),
-                    gateway=gateway,
+                    gateway=wanted.gateway,
                     doors=doors,
-                    broker=uplink,
-                    authorities=authorities,
+                    broker=network.uplink,
+                    authorities=network.authorities,
                     expires=claim.expires,
+                    enrols=network.enrols,
+                    replaces=wanted.replaces,
                 )
             )
         return claim
@@ -168,6 +214,17 @@ class Office:
         """All of them, oldest first. StorageError."""
         with open_invitations(self.store) as store:
             return store.all()
+
+    def holdings(self) -> list[Holding]:
+        """Which gateway serves which door. StorageError."""
+        with open_invitations(self.store) as store:
+            return store.holdings()
+
+
+def credential_of(store: Path, gateway: str) -> bytes | None:
+    """The newest that this gateway was given; None for one that never enrolled. StorageError."""
+    with open_invitations(store) as found:
+        return found.credential(gateway)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

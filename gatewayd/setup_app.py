@@ -144,7 +144,7 @@ async def _goes_on(site: Site, known: ClaimedLock, label: Label | None) -> list[
     if label is not None and label.key != key:
         raise SetupError(
             f"{known.door} has another lock already: {known.address}",
-            f"undo that first: setup release-lock {known.door}",
+            f"undo that first: setup release-lock {known.door}, with --forget when it is broken",
         )
     met = await _met_as_ours(site, known)
     if met is not None:

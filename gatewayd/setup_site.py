@@ -26,11 +26,11 @@ from gatewayd.config import model as config_model
 from gatewayd.config.on_site import Setup
 from gatewayd.core.trust import Trust
 from gatewayd.handlers import Desk
-from gatewayd.hearing import bind_on_site, hear
+from gatewayd.hearing import Heard, bind_on_site, hear
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
-from gatewayd.ports import Lookout
+from gatewayd.ports import Erasing, Lookout, Memory
 from gatewayd.radio_app import radio_address
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
@@ -114,29 +114,36 @@ async def open_site(path: Path) -> AsyncIterator[Site]:
     if problems:
         raise config.ConfigError(state / on_site.NAME, problems)
     async with open_log(settings.gateway.log) as log:
-        clock = SystemClock()
-        timekeeper = await Timekeeper.load(clock, log, battery_clock=settings.gateway.battery_clock)
-        if secrets.provisioned_time_s is not None:
-            await timekeeper.provision(secrets.provisioned_time_s)
         if await retirement.retired(log) is not None:
             raise SetupError("the operator has retired this gateway", "it opens nothing any more")
-        trusted = await Trusted.load(log, secrets.bundle, secrets.root)
-        desk = Desk(
-            secrets=secrets,
-            trusted=trusted,
-            memory=log,
-            log=log,
-            timekeeper=timekeeper,
-            times=SignedTime(timekeeper, entropy()),
-            lists=await StatusLists.load(lambda: trusted.now, log, timekeeper),
-            restart=lambda: None,  # no daemon runs
-            stop=lambda: None,
-        )
-        heard = await hear(settings, desk)
+        timekeeper, trusted, heard = await hear_all(settings, secrets, log, log)
         yield Site(
             settings, heard.config, heard.secrets, trusted.now, log, timekeeper, heard.mailbox,
             setup,
         )  # fmt: skip
+
+
+async def hear_all(
+    settings: Config, secrets: Secrets, memory: Memory, log: Erasing
+) -> tuple[Timekeeper, Trusted, Heard]:
+    """What a daemon would run with. StorageError."""
+    clock = SystemClock()
+    timekeeper = await Timekeeper.load(clock, memory, battery_clock=settings.gateway.battery_clock)
+    if secrets.provisioned_time_s is not None:
+        await timekeeper.provision(secrets.provisioned_time_s)
+    trusted = await Trusted.load(memory, secrets.bundle, secrets.root)
+    desk = Desk(
+        secrets=secrets,
+        trusted=trusted,
+        memory=memory,
+        log=log,
+        timekeeper=timekeeper,
+        times=SignedTime(timekeeper, entropy()),
+        lists=await StatusLists.load(lambda: trusted.now, memory, timekeeper),
+        restart=lambda: None,  # no daemon runs
+        stop=lambda: None,
+    )
+    return timekeeper, trusted, await hear(settings, desk)
 
 
 def _become_owner(state: Path) -> None:

@@ -156,6 +156,10 @@ class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Count | None,
         Meta(description="whole days that the oldest entry waits for the cloud; looked at hourly"),
     ] = None
+    other_log: Annotated[
+        bool,
+        Meta(description="the cloud keeps what we signed over another log: see replace.md"),
+    ] = False
     strangers: Annotated[
         Count, Meta(description="phones refused without a key since the start; a power of two")
     ] = 0

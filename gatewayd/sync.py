@@ -28,12 +28,13 @@ from gatewayd.core.envelope import Kind, Statement
 from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import KEPT, GatewayTopics
 from gatewayd.core.trust import Trust
 from gatewayd.groups import only
 from gatewayd.mailbox import Mailbox, OrderHandler
 from gatewayd.messages import Message, about
 from gatewayd.obeying import Obedience, Obeying
+from gatewayd.past import Past
 from gatewayd.ports import (
     Clock,
     LogReader,
@@ -118,6 +119,7 @@ async def run(uplink: Uplink, wake: asyncio.Event, pulse: Pulse = UNWATCHED) -> 
     Never raises but CancelledError: a fault up here must not close a door.
     """
     gateway_side = _GatewaySide(uplink, wake, pulse)
+    await gateway_side.past.begin()
     backoff = Backoff()
     while True:
         pulse.beat(STEP_S)
@@ -164,6 +166,8 @@ class _GatewaySide:
         self._believed = uplink.mailbox.trusted.now
         self._signed_size = -1
         self._asked_s = float("-inf")
+        self._urgent = False
+        self.past = Past(self._verifier, uplink.log, uplink.memory, uplink.counts)
         self._obeying = Obeying(
             obedience=uplink.obedience,
             topics=self._topics,
@@ -216,7 +220,8 @@ class _GatewaySide:
             self._pulse.beat(pace.hint_s + STEP_S)
             self._check_trust()
             now_s = self._uplink.clock.instant().boottime_s
-            regular = now_s - told_s >= pace.hint_s
+            regular = self._urgent or now_s - told_s >= pace.hint_s
+            self._urgent = False
             try:
                 told_size = await self._hint(upstream, told_size, regular=regular)
             except StorageError as error:  # the status is what tells the operator of it
@@ -243,6 +248,11 @@ class _GatewaySide:
             return told_size
         await upstream.publish(self._topics.checkpoint, await self._sign(size))
         return size
+
+    def _tell_soon(self, new: bool) -> None:
+        if new:
+            self._urgent = True
+            self._wake.set()
 
     async def _next_look(self, regular_s: float) -> None:
         await asyncio.sleep(self._uplink.pace.settle_s)
@@ -283,7 +293,9 @@ class _GatewaySide:
             counts = self._uplink.counts
             try:
                 renewal = renewals.get(topic)
-                if renewal is not None:
+                if topic == self._topics.down(KEPT):
+                    self._tell_soon(await self.past.compare(payload))
+                elif renewal is not None:
                     await renewal.answered(payload)
                 else:
                     await self._uplink.mailbox.deliver(payload, orders)
@@ -328,12 +340,8 @@ class _GatewaySide:
         order = Ack.of(statement.body)
         log = self._uplink.log
         checkpoint = order.verify(self._verifier, _witnesses(self._trust))
-        if checkpoint.size > await log.size() or checkpoint.root != await log.root(checkpoint.size):
-            self._uplink.counts["alarm: other log"] += 1
-            _log.error(
-                "uplink: the cloud holds a checkpoint that we signed over another log",
-                extra=about(Message.OTHER_LOG),
-            )
+        if not await self.past.has(checkpoint):
+            self._tell_soon(await self.past.alarm(order.note))
             return
         before = await log.acknowledged()
         if await log.acknowledge(checkpoint.size) > before or before == checkpoint.size:

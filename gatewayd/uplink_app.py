@@ -11,7 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gatewayd import __version__, status, sync
+from msgspec import structs
+
+from gatewayd import __version__, past, status, sync
 from gatewayd.adapters import sealing
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
@@ -87,7 +89,9 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         clock=clock,
         jitter=entropy.fraction,
         seal=sealing.seal,
-        status=lambda: status.encode(health()),
+        status=lambda: status.encode(
+            structs.replace(health(), other_log=wired.counts[past.ALARM] > 0)
+        ),
         question=times.question,
         obedience=obedience,
         counts=counts,

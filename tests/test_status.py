@@ -37,6 +37,7 @@ WHOLE = Status(
     clock="holdover",
     trust_serial=7,
     unpulled_days=3,
+    other_log=True,
     strangers=1024,
     faults=2,
     radio="advertising",

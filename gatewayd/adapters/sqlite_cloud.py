@@ -15,7 +15,7 @@ from typing import Final
 
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import Schema, open_writer
-from gatewayd.cloud.store import Held, OutrunError
+from gatewayd.cloud.store import Closed, Held, OutrunError
 from gatewayd.core.erasure import Run
 from gatewayd.core.merkle import HASH_BYTES, CompactRange
 from gatewayd.core.pull import Alarm, LogAlarmError, Verified, hash_of
@@ -46,7 +46,15 @@ CREATE TABLE alarms (
 ) STRICT;
 """
 
-SCHEMA: Final = Schema(0x67_77_63_31, (_FIRST,))
+_SECOND: Final = """
+CREATE TABLE closed (
+    origin TEXT PRIMARY KEY,
+    kept   INTEGER NOT NULL CHECK (kept >= 0), -- entries when its gateway was retired
+    time_s INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+SCHEMA: Final = Schema(0x67_77_63_31, (_FIRST, _SECOND))
 
 
 @contextmanager
@@ -115,6 +123,21 @@ class SqliteCloud:
         with storage_errors(str(self._path)):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
+
+    def close(self, origin: str, kept: int, time_s: int) -> None:
+        """See `CloudStore`. What was declared first stands."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR IGNORE INTO closed VALUES (?, ?, ?)", (origin, kept, time_s)
+            )
+
+    def closed(self, origin: str) -> Closed | None:
+        """See `CloudStore`."""
+        with storage_errors(str(self._path)):
+            row = self._connection.execute(
+                "SELECT kept, time_s FROM closed WHERE origin = ?", (origin,)
+            ).fetchone()
+        return None if row is None else Closed(*row)
 
     def leaves(self, origin: str) -> Iterator[bytes]:
         """All kept leaves of a log in order."""

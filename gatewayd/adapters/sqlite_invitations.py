@@ -7,7 +7,7 @@ pulls logs needs neither.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,8 @@ from typing import Any, Final
 from firmware_proto import cbor
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import Schema, open_writer
-from gatewayd.cloud.invitations import ClaimUsedError, Invitation
+from gatewayd.cloud.holdings import Holding, generations, granted
+from gatewayd.cloud.invitations import ClaimUsedError, Invitation, Sign
 
 _FIRST: Final = """
 CREATE TABLE invitations (
@@ -39,15 +40,44 @@ CREATE TABLE certificates (
 ) STRICT, WITHOUT ROWID;
 """
 
-SCHEMA: Final = Schema(0x67_77_69_31, (_FIRST,))
-_COLUMNS: Final = "claim, key, gateway, doors, broker, authorities, expires, used_s, alarms"
+_SECOND: Final = """
+ALTER TABLE invitations ADD COLUMN enrols TEXT NOT NULL DEFAULT '';
+ALTER TABLE invitations ADD COLUMN replaces TEXT;
+
+CREATE TABLE gateways (
+    gateway    TEXT PRIMARY KEY,
+    credential BLOB NOT NULL,                -- the newest
+    successor  TEXT                          -- who took over the last of its doors
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE doors (
+    door       TEXT PRIMARY KEY,
+    gateway    TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    body       BLOB                          -- of BINDINGS, for this door alone
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE serials (
+    gateway TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    serial  INTEGER NOT NULL,
+    PRIMARY KEY (gateway, kind)
+) STRICT, WITHOUT ROWID;
+"""
+
+SCHEMA: Final = Schema(0x67_77_69_31, (_FIRST, _SECOND))
+_COLUMNS: Final = (
+    "claim, key, gateway, doors, broker, authorities, expires, enrols, replaces, used_s, alarms"
+)
 
 
 @contextmanager
 def open_invitations(path: Path) -> Iterator[SqliteInvitations]:
     """Open the store, or make it. StorageError when the file is anything else, left untouched."""
     with closing(open_writer(path, SCHEMA)) as connection:
-        yield SqliteInvitations(connection, path)
+        store = SqliteInvitations(connection, path)
+        store.know_of_before()
+        yield store
 
 
 class SqliteInvitations:
@@ -67,11 +97,13 @@ class SqliteInvitations:
             invitation.broker,
             cbor.encode(list(invitation.authorities)),
             invitation.expires,
+            invitation.enrols,
+            invitation.replaces,
         )
         with self._transaction():
             self._connection.execute(
-                "INSERT INTO invitations (claim, key, gateway, doors, broker, authorities, expires)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO invitations (claim, key, gateway, doors, broker, authorities, expires,"
+                " enrols, replaces) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
 
@@ -94,20 +126,24 @@ class SqliteInvitations:
         with storage_errors(str(self._path)):
             return bool(self._connection.execute(later, (claim,)).fetchone()[0])
 
-    def use(self, claim: bytes, digest: bytes, credential: bytes, now_s: int) -> bytes:
+    def use(self, claim: bytes, digest: bytes, sign: Sign, now_s: int) -> bytes:
         """See `InvitationStore`."""
         with self._transaction():
             kept, first = self._connection.execute(
                 "SELECT request, credential FROM invitations WHERE claim = ?", (claim,)
             ).fetchone()
             if kept is None:
+                (invitation,) = self._select("WHERE claim = ?", claim)
+                doors = self._granted(invitation)
+                first = sign(doors, self.credential(invitation.gateway))
+                self._take(invitation.gateway, doors, first)
                 self._connection.execute(
-                    "UPDATE invitations SET request = ?, credential = ?, used_s = ?"
+                    "UPDATE invitations SET request = ?, credential = ?, used_s = ?, doors = ?"
                     " WHERE claim = ?",
-                    (digest, credential, now_s, claim),
+                    (digest, first, now_s, cbor.encode(doors), claim),
                 )
-                return credential
-            if kept != digest:
+                kept = digest
+            elif kept != digest:
                 self._connection.execute(
                     "UPDATE invitations SET alarms = alarms + 1 WHERE claim = ?", (claim,)
                 )
@@ -115,16 +151,6 @@ class SqliteInvitations:
             raise ClaimUsedError
         assert isinstance(first, bytes)  # noqa: S101 - stored with the request
         return first
-
-    def credential(self, gateway: str) -> bytes | None:
-        """See `InvitationStore`."""
-        with storage_errors(str(self._path)):
-            row = self._connection.execute(
-                "SELECT credential FROM invitations WHERE gateway = ? AND credential IS NOT NULL"
-                " ORDER BY number DESC LIMIT 1",
-                (gateway,),
-            ).fetchone()
-        return None if row is None else row[0]
 
     def certificate(self, gateway: str) -> bytes | None:
         """See `InvitationStore`."""
@@ -142,6 +168,112 @@ class SqliteInvitations:
                 " ON CONFLICT (gateway) DO UPDATE SET certificate = excluded.certificate",
                 (gateway, der),
             )
+
+    # --- gateways and doors ---------------------------------------------------------
+    def know_of_before(self) -> None:
+        """Gateways that enrolled before this file counted: who they are, and their doors."""
+        used = "WHERE used_s IS NOT NULL AND gateway NOT IN (SELECT gateway FROM gateways)"
+        missing = self._select(f"{used} ORDER BY used_s, number")
+        if not missing:
+            return
+        with self._transaction():
+            for each in missing:
+                (credential,) = self._connection.execute(
+                    "SELECT credential FROM invitations WHERE claim = ?", (each.id,)
+                ).fetchone()
+                self._take(each.gateway, each.doors, credential)
+
+    def credential(self, gateway: str) -> bytes | None:
+        """See `InvitationStore`."""
+        found = self._gateway(gateway)
+        return None if found is None else found[0]
+
+    def successor(self, gateway: str) -> str | None:
+        """See `InvitationStore`."""
+        found = self._gateway(gateway)
+        return None if found is None else found[1]
+
+    def holdings(self, gateway: str | None = None) -> list[Holding]:
+        """See `InvitationStore`."""
+        with storage_errors(str(self._path)):
+            rows = self._connection.execute(
+                "SELECT door, gateway, generation, body FROM doors"
+                " WHERE ?1 IS NULL OR gateway = ?1 ORDER BY door",
+                (gateway,),
+            ).fetchall()
+        return [
+            Holding(door=door, gateway=whose, generation=generation, body=body)
+            for door, whose, generation, body in rows
+        ]
+
+    def bind(self, bodies: Mapping[str, bytes]) -> None:
+        """See `InvitationStore`."""
+        with self._transaction():
+            self._connection.executemany(
+                "UPDATE doors SET body = ? WHERE door = ?",
+                [(body, door) for door, body in bodies.items()],
+            )
+
+    def move(self, door: str, gateway: str, sign: Sign) -> None:
+        """See `InvitationStore`."""
+        with self._transaction():
+            held = {each.door: each for each in self.holdings()}[door]
+            if held.gateway == gateway:
+                return
+            for whose, more in ((gateway, {door: held.generation + 1}), (held.gateway, {})):
+                before = self.credential(whose)
+                if before is None:
+                    raise KeyError(whose)
+                doors = generations(self.holdings(whose)) | more
+                if doors:
+                    self._take(whose, doors, sign(doors, before))
+
+    def next_serial(self, gateway: str, kind: str, least: int) -> int:
+        """See `InvitationStore`."""
+        with self._transaction():
+            (serial,) = self._connection.execute(
+                "INSERT INTO serials VALUES (?, ?, ?) ON CONFLICT (gateway, kind)"
+                " DO UPDATE SET serial = max(serial + 1, excluded.serial) RETURNING serial",
+                (gateway, kind, least),
+            ).fetchone()
+        return int(serial)
+
+    def _gateway(self, gateway: str) -> tuple[bytes, str | None] | None:
+        with storage_errors(str(self._path)):
+            row: tuple[bytes, str | None] | None = self._connection.execute(
+                "SELECT credential, successor FROM gateways WHERE gateway = ?", (gateway,)
+            ).fetchone()
+        return row
+
+    def _granted(self, invitation: Invitation) -> dict[str, int]:
+        """What this invitation is good for now. OthersDoorError."""
+        held = {each.door: each for each in self.holdings()}
+        return {
+            door: granted(held.get(door), invitation.gateway, invitation.replaces, least)
+            for door, least in invitation.doors.items()
+        }
+
+    def _take(self, gateway: str, doors: Mapping[str, int], credential: bytes) -> None:
+        """These doors are this gateway's, whosever they were."""
+        losing = {each.gateway for each in self.holdings() if each.door in doors} - {gateway}
+        self._connection.execute(
+            "INSERT INTO gateways (gateway, credential) VALUES (?, ?)"
+            " ON CONFLICT (gateway) DO UPDATE SET credential = excluded.credential",
+            (gateway, credential),
+        )
+        self._connection.executemany(
+            "INSERT INTO doors (door, gateway, generation) VALUES (?, ?, ?) ON CONFLICT (door)"
+            " DO UPDATE SET gateway = excluded.gateway, generation = excluded.generation",
+            [(door, gateway, generation) for door, generation in doors.items()],
+        )
+        self._connection.execute(
+            "UPDATE gateways SET successor = NULL WHERE gateway = ?", (gateway,)
+        )
+        for each in losing:
+            if not self.holdings(each):
+                self._connection.execute(
+                    "UPDATE gateways SET successor = ? WHERE gateway = ?", (gateway, each)
+                )
 
     def _select(self, rest: str, *values: object) -> list[Invitation]:
         with storage_errors(str(self._path)):
@@ -164,7 +296,7 @@ class SqliteInvitations:
 
 
 def _invitation(*row: Any) -> Invitation:  # noqa: ANN401 - SQLite's types are in the schema
-    claim, key, gateway, doors, broker, authorities, expires, used_s, alarms = row
+    claim, key, gateway, doors, broker, authorities, expires, enrols, replaces, used_s, alarms = row
     return Invitation(
         id=claim,
         key=key,
@@ -173,6 +305,8 @@ def _invitation(*row: Any) -> Invitation:  # noqa: ANN401 - SQLite's types are i
         broker=broker,
         authorities=tuple(cbor.decode(authorities)),  # type: ignore[arg-type]  # likewise
         expires=expires,
+        enrols=enrols,
+        replaces=replaces,
         used_s=used_s,
         alarms=alarms,
     )

@@ -12,10 +12,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
-from gatewayd.cli import broker, check, cloud_say, fleet, invite, rollout
+from gatewayd.cli import (
+    broker,
+    check,
+    cloud_doors,
+    cloud_enrol,
+    cloud_say,
+    enrolled,
+    fleet,
+    invite,
+    rollout,
+)
 from gatewayd.cli.command import Command, CommandError, ExitCode, Group, Output
 from gatewayd.cli.keys.common import shown_time
 from gatewayd.cloud.pull import NoAnswerError, Progress, Source
+from gatewayd.cloud.store import Closed
 from gatewayd.core.model import GatewayId
 from gatewayd.core.pull import LogAlarmError
 from gatewayd.core.trust import verify_bundle, verify_credential
@@ -23,6 +34,7 @@ from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import StorageError, UpstreamError
 
 WITNESS_NAME: Final = "gatewayd-cloud"
+_ENROLLED: Final = "is --enrolled the file that `gatewayd cloud invite` made?"
 _FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
 
 
@@ -65,7 +77,8 @@ def _attempt(action: Callable[[], Progress], arguments: argparse.Namespace) -> P
     except LogAlarmError as error:
         raise CommandError(
             f"ALARM: {error}",
-            f"what was pulled before is untouched; the evidence is in {arguments.store}",
+            f"what was pulled before is untouched, the evidence is in {arguments.store};"
+            " was its card restored from a copy? docs/replace.md",
         ) from None
     except NoAnswerError as error:
         raise CommandError(str(error), _NO_ANSWER[error.online]) from None
@@ -113,6 +126,7 @@ def _verify(arguments: argparse.Namespace, output: Output) -> int:
         ) from None
     if report is None:
         raise CommandError(f"nothing of {source.gateway} is stored", "gatewayd cloud pull")
+    closed = report.closed
     output.document(
         {
             "gateway": source.gateway,
@@ -120,6 +134,7 @@ def _verify(arguments: argparse.Namespace, output: Output) -> int:
             "root": report.root,
             "holds": report.checkpoint_holds,
             "cosigned": report.cosigned_s,
+            "retired": None if closed is None else {"kept": closed.kept, "time": closed.time_s},
             "alarms": [{"time": time_s, "alarm": name} for time_s, name, _ in report.alarms],
         }
     )
@@ -129,7 +144,17 @@ def _verify(arguments: argparse.Namespace, output: Output) -> int:
         output.line(f"{report.entries} entries DO NOT match the signed checkpoint")
         return ExitCode.FAILED
     output.line(f"{report.entries} entries match the signed and cosigned checkpoint")
+    if closed is not None:
+        output.line(_gap(closed, report.entries))
     return ExitCode.FAILED if report.alarms else ExitCode.DONE
+
+
+def _gap(closed: Closed, entries: int) -> str:
+    """What is missing of the log of a gateway that was retired, as far as can be known."""
+    since = f"retired on {shown_time(closed.time_s)}, when {closed.kept} entries were kept"
+    if entries > closed.kept:
+        return f"{since}; {entries - closed.kept} came after all"
+    return f"{since}: whatever it wrote after them is the gap that was declared"
 
 
 # --- files ------------------------------------------------------------------------------
@@ -141,6 +166,8 @@ def _prepare(arguments: argparse.Namespace, output: Output) -> tuple[Source, clo
         )
     except KeyFileError as error:
         raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
+    except StorageError as error:  # of the gateways that enrolled
+        raise CommandError(str(error), check.storage_hint(error, _ENROLLED)) from None
 
 
 def _source(arguments: argparse.Namespace) -> Source:
@@ -148,13 +175,13 @@ def _source(arguments: argparse.Namespace) -> Source:
     directory: Path = arguments.keys
     root = keyfiles.read_p256_public(directory / "root.pub.pem", "root key", _FOR_KEYS)
     bundle = keyfiles.read_file(directory / "trust.cose", "trust bundle", _FOR_KEYS)
-    stated = keyfiles.read_file(arguments.credential, "gateway credential")
+    stated = enrolled.credential(arguments)
     try:
         trust = verify_bundle(bundle, root)
         found = verify_credential(stated, trust)
     except RemoteProtocolError as error:
         raise KeyFileError(
-            f"{arguments.credential} is not a credential that this operator signed: {error.detail}",
+            f"{arguments.gateway} is not a credential that this operator signed: {error.detail}",
             "are the credential and --keys of the same operator?",
         ) from None
     return Source(GatewayId(found.gateway), found.log_key)
@@ -176,10 +203,7 @@ def _keys(directory: Path, output: Output) -> cloud_app.OperatorKeys:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "credential", metavar="CREDENTIAL", type=Path,
-        help="the gateway's credential: who it is, and which key signs its log",
-    )  # fmt: skip
+    enrolled.add_arguments(parser)
     parser.add_argument(
         "--keys", metavar="DIR", type=Path, default=Path(),
         help="the operator's keys: command, seal, time, root, trust bundle (default: here)",
@@ -201,8 +225,11 @@ COMMAND: Final = Group(
     """,
     commands=(
         invite.INVITE,
-        invite.ENROL,
+        cloud_enrol.ENROL,
         invite.INVITATIONS,
+        cloud_doors.DOORS,
+        cloud_doors.CONFIRM,
+        cloud_doors.MOVE,
         Command(
             name="pull",
             summary="pull a gateway's log, prove it, keep it, acknowledge it",
@@ -214,7 +241,7 @@ COMMAND: Final = Group(
             """,
             run=_pull,
             arguments=_arguments,
-            examples=(f"gatewayd cloud pull stairwell-7.cwt {_EXAMPLE}",),
+            examples=(f"gatewayd cloud pull stairwell-7 {_EXAMPLE}",),
         ),
         Command(
             name="time",
@@ -225,7 +252,7 @@ COMMAND: Final = Group(
             """,
             run=_time,
             arguments=_arguments,
-            examples=(f"gatewayd cloud time stairwell-7.cwt {_EXAMPLE}",),
+            examples=(f"gatewayd cloud time stairwell-7 {_EXAMPLE}",),
         ),
         Command(
             name="verify",
@@ -236,7 +263,7 @@ COMMAND: Final = Group(
             """,
             run=_verify,
             arguments=_arguments,
-            examples=("gatewayd cloud verify stairwell-7.cwt --keys operator",),
+            examples=("gatewayd cloud verify stairwell-7 --keys operator",),
         ),
         cloud_say.PUBLISH,
         cloud_say.SEND,

@@ -13,14 +13,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import cloud_app, keyfiles
-from gatewayd.cli import broker, cloud_diagnose, cloud_erase, cloud_order
+from gatewayd.cli import broker, check, cloud_diagnose, cloud_erase, cloud_order, enrolled
 from gatewayd.cli.cloud_order import Sender
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cloud.outbox import Message, messages
+from gatewayd.cloud.pull import Source
 from gatewayd.core.envelope import Kind, Retire
+from gatewayd.core.model import GatewayId
 from gatewayd.core.trust import Trust, verify_bundle, verify_credential
-from gatewayd.ports import UpstreamError
+from gatewayd.ports import StorageError, UpstreamError
 
 _FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
 
@@ -28,14 +30,15 @@ _FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --h
 # --- publish ----------------------------------------------------------------------------
 def _publish(arguments: argparse.Namespace, output: Output) -> int:
     with common.files_are_arguments():
-        trust, root = _trust(arguments.keys)
+        trust, root = read_trust(arguments.keys)
         data = [keyfiles.read_file(path, "file") for path in arguments.files]
-        return _leave(_messages(data, trust, root), arguments, output)
+        return leave(messages_of(data, trust, root), arguments, output)
 
 
-def _messages(
+def messages_of(
     data: Sequence[bytes], trust: Trust, root: ec.EllipticCurvePublicKey
 ) -> list[Message]:
+    """What to publish of these. CommandError for what no gateway would take."""
     try:
         return messages(data, trust, root)
     except (RemoteProtocolError, ValueError) as error:
@@ -47,7 +50,8 @@ def _messages(
         ) from None
 
 
-def _leave(found: Sequence[Message], arguments: argparse.Namespace, output: Output) -> int:
+def leave(found: Sequence[Message], arguments: argparse.Namespace, output: Output) -> int:
+    """Publish them, and say so. CommandError when the broker is away."""
     at = broker.files(arguments)
     try:
         asyncio.run(cloud_app.publish(at, found))
@@ -59,7 +63,7 @@ def _leave(found: Sequence[Message], arguments: argparse.Namespace, output: Outp
     return ExitCode.DONE
 
 
-def _trust(directory: Path) -> tuple[Trust, ec.EllipticCurvePublicKey]:
+def read_trust(directory: Path) -> tuple[Trust, ec.EllipticCurvePublicKey]:
     """The operator's newest bundle. KeyFileError."""
     root = keyfiles.read_p256_public(directory / "root.pub.pem", "root key", _FOR_KEYS)
     data = keyfiles.read_file(directory / "trust.cose", "trust bundle", _FOR_KEYS)
@@ -74,6 +78,14 @@ def _trust(directory: Path) -> tuple[Trust, ec.EllipticCurvePublicKey]:
 
 # --- send -------------------------------------------------------------------------------
 def _send(arguments: argparse.Namespace, output: Output) -> int:
+    try:
+        return _ordered(arguments, output)
+    except StorageError as error:
+        hint = check.storage_hint(error, "are --enrolled and --pulled the files that cloud made?")
+        raise CommandError(str(error), hint) from None
+
+
+def _ordered(arguments: argparse.Namespace, output: Output) -> int:
     needed = _NEEDED.get(arguments.order)
     if needed is not None and getattr(arguments, needed) is None:
         raise CommandError(
@@ -82,23 +94,32 @@ def _send(arguments: argparse.Namespace, output: Output) -> int:
             ExitCode.USAGE,
         )
     with common.files_are_arguments():
-        trust, root = _trust(arguments.keys)
+        trust, root = read_trust(arguments.keys)
         signer = common.read_signer(arguments.keys / "command.pem", "command key")
         broker.files(arguments)
-        gateway = _credential(arguments.credential, trust)
+        gateway = _credential(arguments, trust)
         sender = Sender(gateway=gateway, keys=arguments.keys, command=signer)
         if arguments.order != "retire":
             return _ASKED[arguments.order](sender, arguments, output)
+        source = Source(GatewayId(gateway.gateway), gateway.log_key)
+        kept = arguments.kept
+        if kept is None:
+            kept = cloud_app.kept(arguments.pulled, source)
         number = sender.next_number()
-        body = Retire(arguments.kept, gateway.log_key).body()
+        body = Retire(kept, gateway.log_key).body()
         _, data = sender.order(Kind.RETIRE, body, arguments.days * common.DAY_S, number)
-        found = _messages([data], trust, root)
+        found = messages_of([data], trust, root)
         # Before it leaves: a number is given to one order only.
         common.write(output, {}, {sender.sent / f"{number:06}-retire.cose": data})
-        return _leave(found, arguments, output)
+        if arguments.kept is None or arguments.pulled.exists():
+            cloud_app.close(arguments.pulled, source, kept)
+        output.line(
+            f"{gateway.gateway}: {kept} entries of its log are kept; a gap after them is declared"
+        )
+        return leave(found, arguments, output)
 
 
-_NEEDED: Final = {"retire": "kept", "open": "door", "erase": "entries"}
+_NEEDED: Final = {"open": "door", "erase": "entries"}
 _ASKED: Final[dict[str, Callable[[Sender, argparse.Namespace, Output], int]]] = {
     "open": cloud_order.send_open,
     "erase": cloud_erase.send_erase,
@@ -106,13 +127,13 @@ _ASKED: Final[dict[str, Callable[[Sender, argparse.Namespace, Output], int]]] = 
 }
 
 
-def _credential(path: Path, trust: Trust) -> GatewayCredential:
-    data = keyfiles.read_file(path, "gateway credential")
+def _credential(arguments: argparse.Namespace, trust: Trust) -> GatewayCredential:
+    data = enrolled.credential(arguments)
     try:
         return verify_credential(data, trust)
     except RemoteProtocolError as error:
         raise keyfiles.KeyFileError(
-            f"{path} is not a credential that this operator signed: {error.detail}",
+            f"{arguments.gateway} is not a credential that this operator signed: {error.detail}",
             "are the credential and --keys of the same operator?",
         ) from None
 
@@ -142,10 +163,7 @@ def _whole(text: str) -> int:
 
 
 def _send_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "credential", metavar="CREDENTIAL", type=Path,
-        help="the gateway's credential: of several boxes that had its name, which",
-    )  # fmt: skip
+    enrolled.add_arguments(parser)
     parser.add_argument(
         "order", metavar="ORDER", choices=["retire", *_ASKED],
         help="retire: open nothing any more, for good; open: a door, now; erase: forget entries; "
@@ -153,7 +171,11 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--kept", metavar="N", type=_whole,
-        help="retire: how many entries of its log are kept (gatewayd cloud verify)",
+        help="retire: how many entries of its log are kept (default: what was pulled)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pulled", metavar="FILE", type=Path, default=Path("cloud.sqlite"),
+        help="retire: where logs are pulled to, and where the gap is noted (default: cloud.sqlite)",
     )  # fmt: skip
     parser.add_argument(
         "--days", type=common.days, default=365,
@@ -209,8 +231,8 @@ SEND: Final = Command(
 
     retire: the gateway closes its log with a last entry, goes off the air and opens nothing any
     more, also after a restart; its log can still be pulled. Another box with the same name is not
-    meant. Entries beyond --kept that nobody
-    pulls are the gap that is declared by it. There is no way back but installing it anew.
+    meant. Entries that were not pulled before are the gap that is declared by it, and
+    `gatewayd cloud verify` shows it. There is no way back but installing it anew.
 
     open: the helpdesk opens a door for somebody who has called. Only where [helpdesk] in the
     gateway's own configuration names the door, while its clock is trusted, and for --lives
@@ -231,9 +253,9 @@ SEND: Final = Command(
     run=_send,
     arguments=_send_arguments,
     examples=(
-        f"gatewayd cloud send stairwell-7.cwt retire --kept 4711 {_EXAMPLE}",
-        f"gatewayd cloud send stairwell-7.cwt open --door street {_EXAMPLE}",
-        f"gatewayd cloud send stairwell-7.cwt erase --entries 17,19-24 {_EXAMPLE}",
-        f"gatewayd cloud send stairwell-7.cwt diagnose --json {_EXAMPLE}",
+        f"gatewayd cloud send stairwell-7 retire {_EXAMPLE}",
+        f"gatewayd cloud send stairwell-7 open --door street {_EXAMPLE}",
+        f"gatewayd cloud send stairwell-7 erase --entries 17,19-24 {_EXAMPLE}",
+        f"gatewayd cloud send stairwell-7 diagnose --json {_EXAMPLE}",
     ),
 )

@@ -237,7 +237,7 @@ COMMAND: Final = Command(
     Reads what every gateway says of itself from the broker, and remembers when each was last
     connected. Nobody signs these statuses: whoever may publish on the broker may invent them, and
     nothing here opens a door or believes a log. Alarms: offline, missing, unreadable, clock
-    unknown, no radio, low battery, lock trouble, lock not reached, log not pulled, not
+    unknown, no radio, low battery, lock trouble, lock not reached, log not pulled, other log, not
     confirmed, storage low, storage worn, storage failed, other version, no place; docs/operator.md
     has what each means.
 

@@ -1,9 +1,8 @@
-"""`gatewayd cloud invite`, `enrol` and `invitations`: how gateways become this operator's."""
+"""`gatewayd cloud invite` and `invitations`: who may become a gateway of this operator's."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,21 +11,18 @@ from typing import Final
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import enrolment_app, keyfiles
 from gatewayd.cli import broker, check
-from gatewayd.cli.cloud_order import SENT
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common, gateway
-from gatewayd.cli.keys.certificate import read_authority
-from gatewayd.cloud.enrolling import CREDENTIAL_S, Answered
+from gatewayd.cloud.holdings import OthersDoorError
 from gatewayd.core import certificates
 from gatewayd.core.certificates import Certificate
 from gatewayd.core.invitation import grouped
-from gatewayd.core.topics import CERTIFICATE, RENEWED
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import StorageError, UpstreamError
 
 CLOUD: Final = "cloud"
 """Whose certificate may speak and hear on every topic: docs/broker.md."""
-_FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
+FOR_KEYS: Final = "name the operator's directory with --keys; gatewayd keys --help"
 _FOR_CA: Final = "gatewayd keys make operator-ca makes it"
 
 
@@ -36,24 +32,40 @@ def _invite(arguments: argparse.Namespace, output: Output) -> int:
         raise CommandError(
             f"{CLOUD} is what the broker calls the cloud itself", "another name", ExitCode.USAGE
         )
-    doors = dict(arguments.door)
-    uplink = arguments.uplink or arguments.broker
-    with _problems(arguments):
-        office = _office(arguments)
-        authorities = _certificates(arguments.authorities)
-        claim = office.invite(
-            gateway=arguments.gateway,
-            doors=doors,
-            broker=arguments.broker,
-            anchor=Certificate.parse(authorities[0]).key if authorities else None,
-            uplink=uplink,
-            authorities=authorities,
-            lifetime_s=arguments.days * common.DAY_S,
+    if not arguments.door and arguments.replaces is None:
+        raise CommandError(
+            "no door is named", "--door NAME, or --replaces GATEWAY for all of its", ExitCode.USAGE
         )
+    if arguments.gateway == arguments.replaces:
+        raise CommandError(
+            f"{arguments.gateway} cannot replace itself",
+            "give the new one a name of its own: log and certificate of the old one keep theirs",
+            ExitCode.USAGE,
+        )
+    with problems(arguments):
+        inviting = office(arguments)
+        claim = inviting.invite(
+            enrolment_app.Wanted(
+                gateway=arguments.gateway,
+                doors=dict(arguments.door),
+                replaces=arguments.replaces,
+                network=_network(arguments),
+                lifetime_s=arguments.days * common.DAY_S,
+            )
+        )
+        unknown = [
+            each.door for each in inviting.holdings() if each.door in claim.doors and not each.body
+        ]
     text = claim.text()
     output.line(f"for {claim.gateway} of {claim.group}, doors {', '.join(claim.doors)}")
     output.line(f"at {claim.broker}, once, until {common.shown_time(claim.expires)}")
     output.line(f"root key {claim.root.hex()}")
+    if arguments.replaces is not None:
+        output.line(f"once it has enrolled it has the doors of {arguments.replaces}")
+        for door in unknown:
+            output.line(
+                f"{door}: what moves it is not known here, so somebody has to bind it there"
+            )
     output.line(f"\n{_qr(text)}{grouped(text)}\n")
     output.line("whoever has this is that gateway: hand it over as you would a key")
     output.document({"claim": text, "id": claim.id, "expires": claim.expires})
@@ -77,76 +89,22 @@ def _qr(text: str) -> str:
 _HALVES: Final = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
 
 
-# --- enrol --------------------------------------------------------------------------
-def _enrol(arguments: argparse.Namespace, output: Output) -> int:
-    with _problems(arguments):
-        registry = _registry(arguments)
-        if arguments.request is not None:
-            return _enrol_from_file(registry, arguments, output)
-        where = broker.files(arguments).where()
-        output.line(f"answering at {arguments.broker}; Ctrl-C ends it")
-
-        def report(answered: Answered) -> bool:
-            output.line(_told(answered))
-            done = arguments.once and answered.refusal is None and not answered.renewed
-            if done:
-                output.document({"enrolled": answered.gateway})
-            return done
-
-        try:
-            asyncio.run(registry.serve(where, report))
-        except KeyboardInterrupt:
-            return ExitCode.DONE
-    return ExitCode.DONE
-
-
-def _enrol_from_file(
-    registry: enrolment_app.Registry, arguments: argparse.Namespace, output: Output
-) -> int:
-    data = keyfiles.read_file(arguments.request, "request", "gatewayd setup enrol writes it")
-    with registry.enroller() as enroller:
-        try:
-            answered = enroller.answer(data)
-        except RemoteProtocolError as error:
-            raise CommandError(
-                f"{arguments.request} deserves no answer: {error.detail}",
-                "was it made with a claim of this operator's, and is the file whole?",
-            ) from None
-    keyfiles.create_files({arguments.answer: answered.payload}, mode=keyfiles.PUBLIC_MODE)
-    output.line(_told(answered))
-    output.line(f"wrote {arguments.answer}: take it back to the gateway")
-    refusal = None if answered.refusal is None else answered.refusal.name.lower()
-    output.document({"gateway": answered.gateway, "refusal": refusal})
-    return ExitCode.DONE if refusal is None else ExitCode.FAILED
-
-
-_RENEWED: Final = {
-    "": "enrolled",
-    CERTIFICATE: "certificate renewed",
-    RENEWED: "credential renewed",
-}
-
-
-def _told(answered: Answered) -> str:
-    if answered.refusal is not None:
-        return f"{answered.gateway}: REFUSED, the claim is {answered.refusal.name.lower()}"
-    return f"{answered.gateway}: {_RENEWED[answered.renewed]}"
-
-
 # --- invitations --------------------------------------------------------------------
 def _invitations(arguments: argparse.Namespace, output: Output) -> int:
-    with _problems(arguments):
-        found = _office(arguments).invitations()
+    with problems(arguments):
+        found = office(arguments).invitations()
     for each in found:
         used = "not used" if each.used_s is None else f"used {common.shown_time(each.used_s)}"
         alarms = f", ALARM: {each.alarms} more time(s)" if each.alarms else ""
         until = common.shown_time(each.expires)
-        output.line(f"{each.id.hex()[:8]} {each.gateway} until {until}: {used}{alarms}")
+        instead = f" for {each.replaces}" if each.replaces else ""
+        output.line(f"{each.id.hex()[:8]} {each.gateway}{instead} until {until}: {used}{alarms}")
     output.document(
         [
             {
                 "id": each.id,
                 "gateway": each.gateway,
+                "replaces": each.replaces,
                 "expires": each.expires,
                 "used": each.used_s,
                 "alarms": each.alarms,
@@ -159,7 +117,8 @@ def _invitations(arguments: argparse.Namespace, output: Output) -> int:
 
 # --- files --------------------------------------------------------------------------
 @contextmanager
-def _problems(arguments: argparse.Namespace) -> Iterator[None]:
+def problems(arguments: argparse.Namespace) -> Iterator[None]:
+    """CommandError for what files, stores and brokers do."""
     try:
         yield
     except KeyFileError as error:
@@ -169,39 +128,50 @@ def _problems(arguments: argparse.Namespace) -> Iterator[None]:
         raise CommandError(str(error), hint) from None
     except UpstreamError as error:
         raise broker.away(arguments, error) from None
+    except OthersDoorError as error:
+        raise CommandError(
+            str(error),
+            f"--replaces {error.gateway} takes all of its doors over; gatewayd cloud move-door one",
+        ) from None
+    except enrolment_app.NoNetworkError:
+        raise CommandError(
+            "nobody was invited yet, so it is not known where", "--broker URL", ExitCode.USAGE
+        ) from None
     except ValueError as error:
         raise CommandError(
-            f"--broker: {error}", "as mqtts://broker.example:8884", ExitCode.USAGE
+            f"no such claim can be: {error}",
+            "--broker is as mqtts://broker.example:8884; gatewayd cloud doors says who has which",
+            ExitCode.USAGE,
         ) from None
 
 
-def _office(arguments: argparse.Namespace) -> enrolment_app.Office:
+def _network(arguments: argparse.Namespace) -> enrolment_app.Network | None:
+    if arguments.broker is None:
+        if arguments.uplink is not None or arguments.authorities is not None:
+            raise KeyFileError("--uplink and --authorities go with --broker", "name all of them")
+        return None
+    return enrolment_app.Network(
+        arguments.broker,
+        arguments.uplink or arguments.broker,
+        _certificates(arguments.authorities),
+    )
+
+
+def office(arguments: argparse.Namespace) -> enrolment_app.Office:
+    """The operator's, as --keys and --store say. KeyFileError."""
     directory: Path = arguments.keys
-    office = enrolment_app.Office(
+    found = enrolment_app.Office(
         store=arguments.store,
-        root=keyfiles.read_p256_public(directory / "root.pub.pem", "root key", _FOR_KEYS),
-        bundle=keyfiles.read_file(directory / "trust.cose", "trust bundle", _FOR_KEYS),
+        root=keyfiles.read_p256_public(directory / "root.pub.pem", "root key", FOR_KEYS),
+        bundle=keyfiles.read_file(directory / "trust.cose", "trust bundle", FOR_KEYS),
     )
     try:
-        _ = office.group
+        _ = found.group
     except RemoteProtocolError as error:
         raise KeyFileError(
-            f"trust.cose is not what root.pub.pem signed: {error.detail}", _FOR_KEYS
+            f"trust.cose is not what root.pub.pem signed: {error.detail}", FOR_KEYS
         ) from None
-    return office
-
-
-def _registry(arguments: argparse.Namespace) -> enrolment_app.Registry:
-    directory: Path = arguments.keys
-    return enrolment_app.Registry(
-        office=_office(arguments),
-        gateways=keyfiles.read_p256_private(directory / "gateways.pem", "gateways key", _FOR_KEYS),
-        time=keyfiles.read_p256_private(directory / "time.pem", "time key", _FOR_KEYS),
-        authority=read_authority(directory),
-        certificate_s=arguments.lifetime,
-        credential_s=arguments.credential_lifetime,
-        orders=directory / SENT,
-    )
+    return found
 
 
 def _certificates(path: Path | None) -> tuple[bytes, ...]:
@@ -217,7 +187,8 @@ def _certificates(path: Path | None) -> tuple[bytes, ...]:
 
 
 # --- arguments ----------------------------------------------------------------------
-def _common(parser: argparse.ArgumentParser) -> None:
+def common_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--keys` and `--store`."""
     parser.add_argument(
         "--keys", metavar="DIR", type=Path, default=Path(),
         help="the operator's keys, root.pub.pem and trust.cose (default: here)",
@@ -228,15 +199,27 @@ def _common(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _door(text: str) -> tuple[str, int]:
+    """A door, and the least generation: 0 where the store counts."""
+    name, generation = gateway.door(text)
+    return name, generation if "=" in text else 0
+
+
 def _invite_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gateway", metavar="ID", type=common.name, help="the gateway's name")
     parser.add_argument(
-        "--door", metavar="NAME[=GENERATION]", type=gateway.door, action="append", required=True,
-        help="a door that it may serve (repeat); a higher generation retires the gateway before",
+        "--door", metavar="NAME[=GENERATION]", type=_door, action="append", default=[],
+        help="a door that it may serve (repeat); generations are counted, unless this is the "
+        "first time and its gateway before was made by hand",
     )  # fmt: skip
     parser.add_argument(
-        "--broker", metavar="URL", required=True, help="where it enrols: mqtts://host:port"
-    )
+        "--replaces", metavar="GATEWAY", type=common.name,
+        help="take over all doors of this one, which is dead, lost or stolen",
+    )  # fmt: skip
+    parser.add_argument(
+        "--broker", metavar="URL",
+        help="where it enrols: mqtts://host:port (default: as said the last time)",
+    )  # fmt: skip
     parser.add_argument(
         "--uplink", metavar="URL", help="where it then keeps its session (default: as --broker)"
     )
@@ -247,26 +230,7 @@ def _invite_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--days", type=common.days, default=7, help="until when it may be used (default: 7)"
     )
-    _common(parser)
-
-
-def _enrol_arguments(parser: argparse.ArgumentParser) -> None:
-    broker.add_arguments(parser)
-    parser.add_argument("--once", action="store_true", help="end when one gateway is enrolled")
-    parser.add_argument(
-        "--lifetime", metavar="SECONDS", type=common.positive, default=90 * common.DAY_S,
-        help="of certificates (default: 90 days)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--credential-lifetime", metavar="SECONDS", type=common.positive,
-        default=CREDENTIAL_S, help="of gateway credentials (default: 3 years)",
-    )  # fmt: skip
-    parser.add_argument("--request", metavar="FILE", type=Path, help="answer this file instead")
-    parser.add_argument(
-        "--answer", metavar="FILE", type=Path, default=Path("enrolment.answer"),
-        help="where the answer to --request goes (default: enrolment.answer)",
-    )  # fmt: skip
-    _common(parser)
+    common_arguments(parser)
 
 
 INVITE: Final = Command(
@@ -278,8 +242,11 @@ INVITE: Final = Command(
     and a secret that is kept nowhere. Whoever enters it first with gatewayd setup enrol is that
     gateway.
 
-    For a gateway that lost its certificate, make another claim: its keys stay. To replace a
-    gateway, raise the generation of every door by one.
+    For a gateway that lost its certificate, make another claim: its keys stay. A box that replaces
+    another one has a name of its own and --replaces: when it enrols it gets all doors of the other
+    one, each at the next generation, and what moves them (gatewayd cloud confirm). Phones and locks
+    that have met it refuse the old one. Where gateways enrol is said once; after that it is as
+    the last time.
     """,
     run=_invite,
     arguments=_invite_arguments,
@@ -289,26 +256,7 @@ INVITE: Final = Command(
             "    --broker mqtts://broker.example:8884 --uplink mqtts://broker.example:8883 \\\n"
             "    --authorities operator/ca.crt"
         ),
-    ),
-)
-ENROL: Final = Command(
-    name="enrol",
-    summary="answer gateways that enrol, and renew their certificates and credentials",
-    description="""
-    Needs gateways.pem, time.pem, ca.pem and ca.crt. Serves every claim that was made with the same
-    --store, at the broker, until stopped. A certificate or gateway credential of which a third is
-    left is renewed when its gateway asks; a credential not for a gateway that was sent `retire`,
-    nor when somebody enrolled for one of its doors with a higher generation. With --request it
-    answers one file instead, for a gateway without a network.
-    """,
-    run=_enrol,
-    arguments=_enrol_arguments,
-    examples=(
-        (
-            "gatewayd cloud enrol --keys operator --broker mqtts://broker.example:8883 \\\n"
-            "    --authorities operator/ca.crt --certificate cloud.crt --key cloud.pem"
-        ),
-        "gatewayd cloud enrol --keys operator --request enrolment.request",
+        "gatewayd cloud invite stairwell-8 --replaces stairwell-7 --keys operator",
     ),
 )
 INVITATIONS: Final = Command(
@@ -318,6 +266,6 @@ INVITATIONS: Final = Command(
     Fails when a second device has come with a claim that was used: somebody else has it.
     """,
     run=_invitations,
-    arguments=_common,
+    arguments=common_arguments,
     examples=("gatewayd cloud invitations --keys operator",),
 )

@@ -8,7 +8,7 @@ one for a used claim never.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,6 +20,7 @@ from firmware_proto.codes import ID_BYTES
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.cloud.authority import DAY_S, issue_gateway_credential
+from gatewayd.cloud.holdings import OthersDoorError, bindings, generations
 from gatewayd.cloud.invitations import ClaimUsedError, Invitation, InvitationStore
 from gatewayd.core import certificates, enrolment, provisioned_time
 from gatewayd.core.certificates import Authority, Certificate, Use
@@ -63,6 +64,12 @@ class Answered:
     refusal: Refusal | None = None
     renewed: str = ""
     """What was renewed: CERTIFICATE or RENEWED."""
+    replaced: str | None = None
+    """The gateway whose doors this one has now."""
+
+
+class _OtherKeysError(Exception):
+    pass
 
 
 class Enroller:
@@ -116,7 +123,9 @@ class Enroller:
         )
         sealed = registrar.seal(answer, enrolment.seal_info(claim), request.answer_key)
         refusal = result if isinstance(result, Refusal) else None
-        return Answered(invitation.gateway, sealed, EnrolTopics(claim).answer, refusal)
+        replaced = invitation.replaces if refusal is None else None
+        topic = EnrolTopics(claim).answer
+        return Answered(invitation.gateway, sealed, topic, refusal, replaced=replaced)
 
     def _decide(self, invitation: Invitation, request: Request) -> Grant | Refusal:
         now_s = self._registrar.now_s()
@@ -125,11 +134,20 @@ class Enroller:
             return Refusal.EXPIRED
         if overtaken:
             return Refusal.USED
-        fresh = self._credential(invitation, request, now_s)
+
+        def sign(doors: Mapping[str, int], before: bytes | None) -> bytes:
+            if before is not None and credential.unverified(before).key != request.key:
+                raise _OtherKeysError
+            return self._credential(invitation.gateway, doors, request, now_s)
+
         try:
-            kept = self._store.use(invitation.id, request.digest, fresh, now_s)
+            kept = self._store.use(invitation.id, request.digest, sign, now_s)
         except ClaimUsedError:
             return Refusal.USED
+        except _OtherKeysError:
+            return Refusal.OTHER_KEYS
+        except OthersDoorError:
+            return Refusal.SUPERSEDED
         registrar = self._registrar
         return Grant(
             credential=kept,
@@ -140,12 +158,15 @@ class Enroller:
             time=provisioned_time.sign(
                 invitation.gateway, now_s, registrar.token_bytes(ID_BYTES), registrar.time
             ),
+            bindings=bindings(self._store.holdings(invitation.gateway)),
         )
 
-    def _credential(self, invitation: Invitation, request: Request, now_s: int) -> bytes:
+    def _credential(
+        self, gateway: str, doors: Mapping[str, int], request: Request, now_s: int
+    ) -> bytes:
         stated = GatewayCredential(
-            gateway=invitation.gateway,
-            doors=invitation.doors,
+            gateway=gateway,
+            doors=doors,
             group=self._registrar.group,
             issued_at=now_s,
             expires=now_s + self._registrar.credential_s,
@@ -183,6 +204,8 @@ class Enroller:
         held = self._held(gateway)
         if held is None or held.key != key or self._registrar.now_s() >= held.until:
             raise enrolment.unauthentic("nothing to renew for this key")
+        if self._store.successor(gateway) is not None:
+            raise enrolment.unauthentic("this gateway was replaced")
         renewed = Renewed(self._certificate(gateway, key), self._registrar.authority.certificate)
         return enrolment.sign_renewal(renewed, self._registrar.gateways)
 
@@ -205,13 +228,9 @@ class Enroller:
         return issue_gateway_credential(new, registrar.gateways)
 
     def _replaced(self, old: GatewayCredential) -> bool:
-        """Whether somebody enrolled for one of its doors with a higher generation."""
-        used = (each.doors for each in self._store.all() if each.used_s is not None)
-        return any(
-            doors.get(door, generation) > generation
-            for doors in used
-            for door, generation in old.doors.items()
-        )
+        """Whether somebody has one of its doors with a higher generation."""
+        held = generations(self._store.holdings())
+        return any(held.get(door, given) > given for door, given in old.doors.items())
 
 
 def _is(stated: GatewayCredential) -> tuple[object, ...]:

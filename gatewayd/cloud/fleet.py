@@ -83,8 +83,8 @@ def report(told: Status, now_s: int) -> Report:
 
 
 def _alarms(told: Status) -> Iterable[tuple[str, str]]:
-    if told.clock == "unknown":
-        yield "clock_unknown", ""
+    simple = {"clock_unknown": told.clock == "unknown", "other_log": told.other_log}
+    yield from ((name, "") for name, stands in simple.items() if stands)
     if told.radio not in _SERVING:
         yield "no_radio", told.radio
     if told.unpulled_days is not None and told.unpulled_days >= LATE_DAYS:

@@ -6,9 +6,11 @@ durable, a call that did not has changed nothing or everything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from gatewayd.cloud.holdings import Holding
 
 
 class ClaimUsedError(Exception):
@@ -24,19 +26,27 @@ class Invitation:
     """The public half of `Claim.key`, raw: it verifies, and cannot sign."""
     gateway: str
     doors: Mapping[str, int]
-    """Door to generation."""
+    """Door to generation; before it is used to the least one, 0 where the store counts."""
     broker: str
     """Where the gateway is to keep its session."""
     authorities: tuple[bytes, ...]
     """Who signed that broker's certificate, DER."""
     expires: int
+    enrols: str = ""
+    """The broker that the claim names."""
+    replaces: str | None = None
+    """The gateway whose doors it takes over."""
     used_s: int | None = None
     alarms: int = 0
     """How often another device came with it."""
 
 
+Sign = Callable[[Mapping[str, int], bytes | None], bytes]
+"""(doors with generations, the credential before) -> the next one. What it raises undoes all."""
+
+
 class InvitationStore(Protocol):
-    """By claim, and by gateway."""
+    """By claim, by gateway, and by door."""
 
     def add(self, invitation: Invitation) -> None:
         """A new one."""
@@ -50,16 +60,12 @@ class InvitationStore(Protocol):
         """Whether its gateway has used a later one: then this one serves nobody any more."""
         ...
 
-    def use(self, claim: bytes, digest: bytes, credential: bytes, now_s: int) -> bytes:
+    def use(self, claim: bytes, digest: bytes, sign: Sign, now_s: int) -> bytes:
         """Bind the claim to the request of this digest; returns the credential kept with it.
 
         For the same request again it is the first one. ClaimUsedError for
-        another request, which is counted.
+        another request, which is counted; OthersDoorError, and nothing is used.
         """
-        ...
-
-    def credential(self, gateway: str) -> bytes | None:
-        """What this gateway was given when it enrolled last."""
         ...
 
     def certificate(self, gateway: str) -> bytes | None:
@@ -72,4 +78,33 @@ class InvitationStore(Protocol):
 
     def all(self) -> Sequence[Invitation]:
         """Every invitation, in the order in which they were made."""
+        ...
+
+    # --- gateways and doors ---------------------------------------------------------
+    def credential(self, gateway: str) -> bytes | None:
+        """The newest that was signed for this gateway."""
+        ...
+
+    def successor(self, gateway: str) -> str | None:
+        """Which gateway took over the last of its doors."""
+        ...
+
+    def holdings(self, gateway: str | None = None) -> Sequence[Holding]:
+        """The doors of a gateway, or all; by name."""
+        ...
+
+    def bind(self, bodies: Mapping[str, bytes]) -> None:
+        """What moves these doors, from now on."""
+        ...
+
+    def move(self, door: str, gateway: str, sign: Sign) -> None:
+        """Give a door to another gateway, at the next generation, with a credential for both.
+
+        A gateway that is left without doors keeps the credential it has. KeyError for a door or
+        a gateway that there is not.
+        """
+        ...
+
+    def next_serial(self, gateway: str, kind: str, least: int) -> int:
+        """More than the last for this kind of state, and never given again."""
         ...

@@ -37,7 +37,7 @@ from gatewayd.core.pull import (
     seal_info,
     verify_batch,
 )
-from gatewayd.core.topics import GatewayTopics
+from gatewayd.core.topics import KEPT, GatewayTopics
 from gatewayd.ports import PortError, Upstream
 
 ORDER_LIFETIME_S: Final = 600
@@ -164,6 +164,8 @@ class Puller:
             report(progress)
             await self._order(Kind.ACK, Ack(verified.held.size, note).body())
             if verified.held.size >= batch.log_size:
+                # Retained: a gateway whose card was restored from a copy finds it at once.
+                await self._upstream.publish(self._topics.down(KEPT), note, retain=True)
                 return progress
 
     async def answer_time(self) -> None:

@@ -7,7 +7,7 @@ durable, a call that did not has changed nothing or everything.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gatewayd.core.merkle import CompactRange
 from gatewayd.core.pull import LogAlarmError, Verified
@@ -27,6 +27,13 @@ class Held:
     """The last checkpoint verified, as the gateway signed it and we cosigned it."""
 
 
+class Closed(NamedTuple):
+    """A log whose gateway was retired: so many entries were kept then, in Unix seconds."""
+
+    kept: int
+    time_s: int
+
+
 class CloudStore(Protocol):
     """Leaves by (origin, seq). Nothing in it is ever overwritten."""
 
@@ -41,6 +48,14 @@ class CloudStore(Protocol):
         leaf in a place that is taken, OutrunError for leaves that do not begin
         where the kept ones end: nothing is stored then.
         """
+        ...
+
+    def close(self, origin: str, kept: int, time_s: int) -> None:
+        """The gateway is retired; what follows its first `kept` entries may be missing."""
+        ...
+
+    def closed(self, origin: str) -> Closed | None:
+        """When it was; None while it writes."""
         ...
 
     def alarm(self, origin: str, error: LogAlarmError, time_s: int) -> None:

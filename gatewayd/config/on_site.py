@@ -7,19 +7,18 @@ of its own (`config.provisional`), which ends them after a week.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
-from gatewayd.config import stated
+from gatewayd.config import encode, stated
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.model import Config, Door, LockFiles, Name, Relay
+from gatewayd.core.model import DoorId
 from gatewayd.keyfiles import KeyFileError
 
 NAME: Final = "setup.toml"
@@ -140,7 +139,7 @@ def save(state: Path, setup: Setup) -> None:
     text = "# Written by gatewayd setup, for gatewayd run. Do not edit.\n"
     for name in ("lock", "binding", "opening", "walk"):
         for each in getattr(setup, name):
-            text += f"\n[[{name}]]\n{_table(each, state)}"
+            text += f"\n[[{name}]]\n{encode.table(each, state)}"
     again, report = decode(text, Setup, state)
     if again != setup:
         problem = report.problems[0]
@@ -148,27 +147,6 @@ def save(state: Path, setup: Setup) -> None:
     if len(text.encode()) > keyfiles.MAX_FILE_BYTES:
         raise KeyFileError(f"{NAME} would be too large to be read", "walk with fewer --dials")
     keyfiles.replace_file(state / NAME, text.encode())
-
-
-def _table(value: Struct, state: Path, prefix: str = "") -> str:
-    """A struct as dotted keys; what has its default is left out."""
-    text = ""
-    for field in msgspec.structs.fields(type(value)):
-        item = getattr(value, field.name)
-        if not field.required and item == field.default:
-            continue
-        if isinstance(item, Struct):
-            text += _table(item, state, f"{prefix}{field.name}.")
-        else:
-            text += f"{prefix}{field.name} = {_scalar(item, state)}\n"
-    return text
-
-
-def _scalar(item: object, state: Path) -> str:
-    if isinstance(item, Path):
-        item = str(item.relative_to(state) if item.is_relative_to(state) else item)
-    # JSON's texts, numbers, booleans and lists are TOML's, too
-    return json.dumps(item, ensure_ascii=False)
 
 
 # --- what was bound ---------------------------------------------------------------------------
@@ -190,13 +168,14 @@ def body(config: Config, setup: Setup, name: str) -> bytes | None:
     if setup.binding_of(name) is None:
         return None
     doors = [door for door in place(config, setup).doors if door.id == name]
-    text = "".join(f"[[door]]\n{_table(door, config.gateway.state)}" for door in doors)
-    keys = {
-        door.lock.key.name: keyfiles.read_p256_public(door.lock.key, "lock key")
-        for door in doors
-        if door.lock is not None
-    }
-    packed = stated.packed(text, keys)
+    packed = stated.body(
+        doors,
+        {
+            DoorId(door.id): keyfiles.read_p256_public(door.lock.key, "lock key")
+            for door in doors
+            if door.lock is not None
+        },
+    )
     try:
         stated.bindings(packed)
     except RemoteProtocolError as error:

@@ -112,7 +112,7 @@ def _with_provisional(
     keys = {door: key for each in parsed for door, key in each.lock_keys.items()}
     doors = (*(door for door in bound.doors if door.id not in made), *made.values())
     report = Report(lines.Lines({}), [])
-    checks.check_doors(doors, report)
+    checks.check_doors(doors, report, unbound=True)  # the others may still wait for theirs
     if report.problems:
         tell(f"the provisional bindings are not used: {report.problems[0].message}")
         return bound

@@ -9,7 +9,7 @@ and the same checks as for a configuration read both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -17,13 +17,14 @@ from typing import Annotated, Final, TypeVar
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from firmware_proto import cbor
 from firmware_proto.codes import Fault
 from firmware_proto.cose import public_key_from_point
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
-from gatewayd.config import checks
+from gatewayd.config import checks, encode
 from gatewayd.config.decode import Problem, Report, decode
 from gatewayd.config.model import Door, Name, Policy
 from gatewayd.core.model import DoorId
@@ -133,6 +134,27 @@ def pack_settings(path: Path) -> bytes | list[Problem]:
 def _read(path: Path) -> str:
     data = keyfiles.read_file(path, "description of doors", "see docs/operator.md")
     return data.decode("utf-8", "replace")
+
+
+def body(doors: Sequence[Door], keys: Mapping[DoorId, ec.EllipticCurvePublicKey]) -> bytes:
+    """A body of BINDINGS for these doors."""
+    named = {key_name(door.id): keys[DoorId(door.id)] for door in doors if door.lock is not None}
+    return packed(tables(doors), named)
+
+
+def tables(doors: Sequence[Door]) -> str:
+    """The text of these doors; the keys of their locks are called by names of our own."""
+    text = ""
+    for each in doors:
+        lock = each.lock
+        named = None if lock is None else replace(lock, key=Path(key_name(each.id)))
+        text += f"[[door]]\n{encode.table(replace(each, lock=named), Path())}"
+    return text
+
+
+def key_name(door: str) -> str:
+    """What the file of a lock's public key is called, beside the tables that name it."""
+    return f"lock-{door}.pub.pem"
 
 
 def packed(text: str, keys: Mapping[str, ec.EllipticCurvePublicKey]) -> bytes:

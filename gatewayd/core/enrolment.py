@@ -42,6 +42,23 @@ class Refusal(IntEnum):
     USED = 1
     """Another device has used this claim."""
     EXPIRED = 2
+    OTHER_KEYS = 3
+    """The gateway that it is for enrolled with other keys: this is another box, or another card."""
+    SUPERSEDED = 4
+    """Another gateway has its doors."""
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    Refusal.USED: "the claim is used",
+    Refusal.EXPIRED: "the claim is expired",
+    Refusal.OTHER_KEYS: "this gateway enrolled before, with other keys",
+    Refusal.SUPERSEDED: "its doors are another gateway's now",
+}
 
 
 class EnrolmentRefusedError(Exception):
@@ -152,6 +169,8 @@ class Grant:
     """Who signed that broker's certificate; none: whom the system believes."""
     time: bytes
     """Signed for this gateway a moment before the answer left."""
+    bindings: bytes | None = None
+    """What moves its doors, as the body of BINDINGS, as far as the operator knows."""
 
     def encode(self) -> list[cbor.Encodable]:
         """As it stands in an answer."""
@@ -162,6 +181,7 @@ class Grant:
             self.broker,
             list(self.authorities),
             self.time,
+            self.bindings,
         ]
 
 
@@ -242,7 +262,7 @@ def _decode_result(value: cbor.Value) -> Grant:
             raise EnrolmentRefusedError(_REFUSALS[code])
         case [
             bytes(ours), bytes(certificate), bytes(authority), str(broker), list(authorities),
-            bytes(time),
+            bytes(time), None | bytes() as bindings,
         ] if is_broker(broker) and len(authorities) <= MOST_AUTHORITIES:  # fmt: skip
             return Grant(
                 credential=ours,
@@ -251,6 +271,7 @@ def _decode_result(value: cbor.Value) -> Grant:
                 broker=broker,
                 authorities=tuple(_authority(each) for each in authorities),
                 time=time,
+                bindings=bindings,
             )
         case _:
             raise _malformed("neither a grant nor a refusal")

@@ -7,6 +7,7 @@ document for programs.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,6 +61,8 @@ class Handover:
     software: str
     made_s: int
     doors: Sequence[DoorReport]
+    bindings: bytes | None = None
+    """What moves them, as the body of BINDINGS: for the operator, to confirm it."""
 
     @property
     def complete(self) -> bool:
@@ -75,6 +78,7 @@ class Handover:
             "made": self.made_s,
             "complete": self.complete,
             "doors": [_document(door) for door in self.doors],
+            "bindings": None if self.bindings is None else b64encode(self.bindings).decode(),
         }
 
     def html(self) -> str:

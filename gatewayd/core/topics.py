@@ -38,6 +38,8 @@ RENEWED: Final = "renewed"
 """The kinds of the two answers to `GatewayTopics.renewal`: a certificate, a gateway credential."""
 _ASKED: Final = {CERTIFICATE: "renew", RENEWED: "renew-credential"}
 _KINDS: Final = {asked: kind for kind, asked in _ASKED.items()}
+KEPT: Final = "kept"
+"""The kind of what the cloud holds of a log, in topics: the last checkpoint that it cosigned."""
 TRUST: Final = "trust"
 """The kind of a trust chain, in topics; the others are the names of states and orders."""
 

@@ -105,20 +105,30 @@ class Fitting:
             await stack.enter_async_context(
                 serve_hci(self.air, self.directory / "gateway.hci", address="00:00:00:00:00:01")
             )
-            boxed = []
-            for number, name in enumerate(locks, 2):
-                hci = self.directory / f"{name}.hci"
-                address = f"00:00:00:00:00:{number:02X}"
-                await stack.enter_async_context(serve_hci(self.air, hci, address=address))
-                boxed.append(BoxedLock(self._box(name), f"unix:{hci}"))
-            yield boxed
+            yield await stack.enter_async_context(boxed_locks(self.directory, self.air, *locks))
 
-    def _box(self, name: str) -> LockStore:
-        store = LockStore(self.directory / f"{name}.json")
-        key = new_key()
-        secret = name.encode().ljust(16, b"\x00")
-        store.create(LockMemory(key, key_id(key.public_key()), "", None, claim_secret=secret))
-        return store
+
+@contextlib.asynccontextmanager
+async def boxed_locks(
+    directory: Path, air: VirtualAir, *names: str
+) -> AsyncIterator[list[BoxedLock]]:
+    """Locks that belong to nobody, each with a controller that waits."""
+    async with contextlib.AsyncExitStack() as stack:
+        boxed = []
+        for number, name in enumerate(names, 2):
+            hci = directory / f"{name}.hci"
+            address = f"00:00:00:00:00:{number:02X}"
+            await stack.enter_async_context(serve_hci(air, hci, address=address))
+            boxed.append(BoxedLock(_box(directory, name), f"unix:{hci}"))
+        yield boxed
+
+
+def _box(directory: Path, name: str) -> LockStore:
+    store = LockStore(directory / f"{name}.json")
+    key = new_key()
+    secret = name.encode().ljust(16, b"\x00")
+    store.create(LockMemory(key, key_id(key.public_key()), "", None, claim_secret=secret))
+    return store
 
 
 def make_fitting(directory: Path, doors: tuple[str, ...] = DOORS) -> Fitting:

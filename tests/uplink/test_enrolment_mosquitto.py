@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd import enrolment_app, keyfiles
+from gatewayd import enrolment_app
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
-from gatewayd.cloud.authority import new_key
+from gatewayd.core.invitation import Claim
 from gatewayd.ports import UpstreamError
 from tests.support import commands
 from tests.support.mosquitto import PROGRAM, documented_mosquitto
@@ -182,16 +182,17 @@ async def test_without_a_certificate_there_is_no_session(operator, ports):
             pass
 
 
-async def test_a_broker_that_the_claims_key_did_not_sign_is_not_asked(operator, box, ports):
-    other = enrolment_app.Office(
-        store=operator / "invitations.sqlite",
-        root=keyfiles.read_p256_public(operator / "root.pub.pem", "root key"),
-        bundle=(operator / "trust.cose").read_bytes(),
-    )
-    claim = other.invite(
-        gateway="stairwell-7", doors={"street": 1}, broker=ports.enrolling,
-        anchor=new_key().public_key(), uplink=ports.sessions, authorities=(), lifetime_s=60,
+async def test_a_broker_that_the_claims_key_did_not_sign_is_not_asked(
+    operator, box, ports, tmp_path
+):
+    other = tmp_path / "other"
+    other.mkdir()
+    assert commands.run("keys", "make", "operator-ca", "--into", other).code == 0
+    text = invite(
+        operator, "--broker", ports.enrolling, "--uplink", ports.sessions,
+        "--authorities", other / "ca.crt",
     )  # fmt: skip
+    claim = Claim.parse(text)
     enrolment = enrolment_app.enrolment_in(box)
     begun = enrolment.begin(claim)
     with pytest.raises(UpstreamError, match="not signed by the key that the claim names"):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewayd import mailbox, sync
+from gatewayd import mailbox, past, sync
 from gatewayd.cloud.authority import Authority
 from gatewayd.core import checkpoint as notes
 from gatewayd.core import envelope
@@ -21,9 +21,10 @@ from gatewayd.core.checkpoint import Checkpoint
 from gatewayd.core.envelope import Kind, Statement, TimeAnswer
 from gatewayd.core.model import ClockState, Instant, origin_of
 from gatewayd.core.pull import Ack, Batch, Pull, seal_info
-from gatewayd.core.topics import everybody_topic, group_topic
+from gatewayd.core.topics import KEPT, everybody_topic, group_topic
 from gatewayd.mailbox import MAX_ENVELOPE_BYTES
 from gatewayd.ports import UpstreamError
+from gatewayd.status import Status, encode
 from gatewayd.sync import Pace
 from tests.support.hub import Hub
 from tests.support.memory_log import MemoryLog
@@ -168,6 +169,42 @@ async def test_an_acknowledgement_of_what_we_never_signed_moves_nothing():
         await until(lambda: sum(uplink.counts.values()) >= 4)
     assert await log.acknowledged() == 0
     assert await log.load(sync.COSIGNED_NAME) is None
+
+
+@pytest.mark.parametrize("shorter", [True, False])
+async def test_what_the_cloud_keeps_shows_a_card_that_was_restored_and_it_is_told_at_once(shorter):
+    hub, log = Hub(), await filled_log(5)
+    size, topic = 9 if shorter else 5, TOPICS.down(KEPT)
+    once = Checkpoint(ORIGIN, size, bytes(32))
+    evidence = notes.sign(once, LOG_KEY)
+    ours = notes.sign(Checkpoint(ORIGIN, 3, await log.root(3)), LOG_KEY)
+    harmless = [
+        ours,
+        notes.sign(once, WITNESS_KEY),
+        notes.sign(replace(once, origin="another"), LOG_KEY),
+        evidence + b"x",
+        b"\xff" * 20_000,
+        *(evidence[:end] for end in range(0, len(evidence), 10)),
+    ]
+    counts, pace = Counter(), Pace(hint_s=60.0, settle_s=0.01)
+
+    def told():
+        return encode(Status(online=True, other_log=counts[past.ALARM] > 0))
+
+    async with gateway(hub, log, counts=counts, status=told, pace=pace):
+        for payload in harmless:
+            hub.deliver(topic, payload)
+        await until(lambda: sum(counts.values()) >= len(harmless))
+        assert counts[past.ALARM] == 0
+        assert await log.load(past.MEMORY_NAME) is None
+        for _ in range(2):
+            hub.deliver(topic, evidence)
+        await until(lambda: counts[past.ALARM] == 2)
+        await until(lambda: b"other_log" in hub.retained[TOPICS.status])  # and no minute later
+    assert await log.load(past.MEMORY_NAME) == evidence
+    assert await log.acknowledged() == 0
+    async with gateway(hub, log) as again:  # the broker has forgotten it, the card has not
+        assert again.counts[past.ALARM] == 1
 
 
 async def test_without_a_witness_the_command_key_speaks_for_the_cloud():

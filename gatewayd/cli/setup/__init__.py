@@ -13,8 +13,9 @@ COMMAND: Final = Group(
     description="""
     The installer's steps at a door, in this order: enrol, claim-lock, bind-door, test-open, and
     `gatewayd doctor --walk`, then report. Each can be repeated and undone, goes on after a power
-    cut, and says what it changed. They take the daemon's place: it has to be stopped meanwhile.
-    `setup web` is the same path as a page, for a phone or a tablet.
+    cut, and says what it changed. Those that touch locks, doors or the radio take the daemon's
+    place: it has to be stopped meanwhile; enrol and report do not. `setup web` is the same path as
+    a page, for a phone or a tablet.
     """,
     commands=(
         web.COMMAND,

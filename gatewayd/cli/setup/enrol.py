@@ -24,6 +24,8 @@ from gatewayd.ports import UpstreamError
 _REFUSED: Final = {
     Refusal.USED: "another device has used this claim: ask the operator, who has been told",
     Refusal.EXPIRED: "ask the operator for another claim",
+    Refusal.OTHER_KEYS: "for another box or another card he makes a claim with --replaces",
+    Refusal.SUPERSEDED: "ask the operator: gatewayd cloud doors says who serves which",
 }
 
 
@@ -49,22 +51,36 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     for path in written:
         output.line(f"wrote {path}")
     ours = enrolled.credential
-    first, *others = sorted(ours.doors)
-    doors = ", ".join((first, *others))
+    doors = ", ".join(sorted(ours.doors))
     output.line(
         f"this is {ours.gateway} of {ours.group} now; it may serve {doors}", tint=Tint.GOOD, hang=2
     )
-    relay = f"or, with a relay: sudo gatewayd setup bind-door {first} --relay CHIP:LINE"
-    output.line(f"next: sudo gatewayd setup claim-lock {first}\n{'':6}{relay}")
+    unbound = _unbound(arguments.into)
+    if unbound:
+        first = unbound[0]
+        relay = f"or, with a relay: sudo gatewayd setup bind-door {first} --relay CHIP:LINE"
+        output.line(f"next: sudo gatewayd setup claim-lock {first}\n{'':6}{relay}")
+    else:
+        output.line("what moves them is known; next: sudo systemctl enable --now gatewayd")
     output.document(
         {
             "gateway": ours.gateway,
             "group": ours.group,
             "doors": dict(ours.doors),
+            "unbound": unbound,
             "written": [str(path) for path in written],
         }
     )
     return ExitCode.DONE
+
+
+def _unbound(directory: Path) -> list[str]:
+    """Doors of the configuration that nothing moves; `gatewayd check` tells all else of it."""
+    try:
+        found = config.load(directory / CONFIGURATION, unbound=True)
+    except config.ConfigError:
+        return []
+    return [door.id for door in found.doors if door.lock is None and door.relay is None]
 
 
 def _opened(directory: Path) -> list[Path]:
@@ -136,7 +152,7 @@ def _answered(
         return asyncio.run(_ask(enrolment, progress, arguments.patience, output))
     except EnrolmentRefusedError as error:
         raise CommandError(
-            f"the operator refuses: the claim is {error.refusal.name.lower()}",
+            f"the operator refuses: {error.refusal.words}",
             _REFUSED[error.refusal],
         ) from None
     except RemoteProtocolError as error:
@@ -216,10 +232,11 @@ COMMAND: Final = Command(
     summary="make this machine an operator's gateway, with a claim",
     description="""
     Makes this gateway's keys, asks the operator named by the claim for a credential, a certificate
-    for the broker, the trust bundle and the time, and writes them, with a configuration in which
-    the doors stand by name; setup claim-lock and bind-door come next. Private keys never leave this
-    machine. An existing configuration and existing keys are kept. As root and in /etc/gatewayd it
-    also opens the daemon's unit for what the configuration names, such as a network for the broker.
+    for the broker, the trust bundle and the time, and writes them, with a configuration. What moves
+    a door stands in it where the operator knows, as for a gateway that replaces another; else setup
+    claim-lock and bind-door come next. Private keys never leave this machine. An existing
+    configuration and existing keys are kept. As root and in /etc/gatewayd it also opens the
+    daemon's unit for what the configuration names, such as a network for the broker.
 
     It may be cut off at any moment: said again, without the claim, it goes on with the same keys
     and the same request. A claim serves one device, which may use it again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from gatewayd import config
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.setup import common
+from gatewayd.ports import StorageError
 
 NAME: Final = "handover"
 
@@ -19,11 +21,15 @@ NAME: Final = "handover"
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     from gatewayd import keyfiles, setup_report  # noqa: PLC0415 - help stays quick
 
+    logging.getLogger("gatewayd").addHandler(logging.NullHandler())  # the report says it all
     try:
         handover = setup_report.report(arguments.config)
     except config.ConfigError as error:
         check.report(error.path, error.problems, output)
         return ExitCode.USAGE
+    except StorageError as error:
+        hint = check.storage_hint(error, "is the state directory this gateway's?")
+        raise CommandError(str(error), hint) from None
     document = handover.document()
     files = {
         arguments.out / f"{NAME}.html": handover.html(),
@@ -103,8 +109,9 @@ REPORT: Final = Command(
     summary="write the handover: what was set up, and how well it is reached",
     description="""
     Writes handover.html, one page without anything from elsewhere, with a picture per lock of its
-    signal and its times and room for two signatures, and handover.json, the same for programs.
-    Existing ones are replaced. It reads only, and may be made while the daemon runs.
+    signal and its times and room for two signatures, and handover.json, the same for programs
+    and for the operator, who confirms with it what was bound (gatewayd cloud confirm). Existing
+    ones are replaced. It reads only, and may be made while the daemon runs.
 
     The exit code is 1 while something is missing: a door that is bound to nothing or was not opened
     both ways, a lock that was not dialled on a walk or is badly reached. The report says what.
