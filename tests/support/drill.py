@@ -20,7 +20,6 @@ from gatewayd.adapters.virtual_radio import (
     open_radio,
     serve_hci,
 )
-from gatewayd.app import radio_address
 from gatewayd.config import on_site
 from gatewayd.demo.child import Child
 from gatewayd.emulators.lock import lock_credential
@@ -30,6 +29,7 @@ from gatewayd.emulators.wallet import Wallet
 from gatewayd.keyfiles import read_p256_private
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.locks import RemoteLock
+from gatewayd.radio_app import radio_address
 from tests.support import commands
 from tests.support.brokers import Broker
 from tests.support.commands import Ran
@@ -70,8 +70,10 @@ class Card:
         text = self.config.read_text()
         assert 'kind = "bluez"' in text
         text = text.replace('kind = "bluez"', f'hci = "{self.radio}"')
-        named = '# zone = "Europe/Copenhagen"'
-        self.config.write_text(text.replace(named, f"{named[2:]}\nlatch_ms = 500"))
+        first, *doors = text.split("[[door]]")
+        quick = "\nlatch_ms = 500\n"
+        doors = [each if "latch_ms" in each else each.rstrip() + quick for each in doors]
+        self.config.write_text("[[door]]".join([first, *doors]))
 
     async def starts(self) -> None:
         """As systemd would; a daemon that ran before is dead by then."""

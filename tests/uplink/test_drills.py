@@ -197,7 +197,7 @@ async def test_a_broken_lock_is_swapped_and_no_phone_is_told(house: Drill) -> No
     broken, house.locks["street"] = house.locks["street"], house.locks["garage"]
     moved = broken.machine.openings
     tried = await house.site(card, "test-open", "street", "--yes")
-    assert "confirmed" in tried.out
+    assert "leaf closed: opened" in tried.out
     await card.starts()
     await house.opens(anna, "street", card)
     await handed_over(house, card)
