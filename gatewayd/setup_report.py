@@ -6,7 +6,9 @@ It only reads, so a daemon may run meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +59,8 @@ def _read(path: Path) -> tuple[Handover, Setup]:
     setup, problems = on_site.load(settings.gateway.state)
     if problems:
         raise config.ConfigError(settings.gateway.state / on_site.NAME, problems)
-    heard = asyncio.run(_heard(settings, secrets))
+    with _silence():
+        heard = asyncio.run(_heard(settings, secrets))
     bound = {door.id: door for door in heard.config.doors}
     handover = Handover(
         gateway=settings.gateway.id,
@@ -68,6 +71,17 @@ def _read(path: Path) -> tuple[Handover, Setup]:
         bindings=stated.body(heard.config.doors, heard.secrets.lock_keys) if bound else None,
     )
     return handover, setup
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What a daemon tells its journal of doors, whoever reads how far they are is told anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _all(settings: Config, bound: dict[str, config_model.Door]) -> list[config_model.Door]:

@@ -129,11 +129,8 @@ class Enroller:
 
     def _decide(self, invitation: Invitation, request: Request) -> Grant | Refusal:
         now_s = self._registrar.now_s()
-        overtaken = self._store.overtaken(invitation.id)
-        if invitation.used_s is None and (overtaken or now_s >= invitation.expires):
-            return Refusal.EXPIRED
-        if overtaken:
-            return Refusal.USED
+        if (refusal := self._over(invitation, now_s)) is not None:
+            return refusal
 
         def sign(doors: Mapping[str, int], before: bytes | None) -> bytes:
             if before is not None and credential.unverified(before).key != request.key:
@@ -160,6 +157,16 @@ class Enroller:
             ),
             bindings=bindings(self._store.holdings(invitation.gateway)),
         )
+
+    def _over(self, invitation: Invitation, now_s: int) -> Refusal | None:
+        """Whether the claim is good for nothing by now, also for who has used it."""
+        overtaken = self._store.overtaken(invitation.id)
+        if invitation.used_s is None:
+            return Refusal.EXPIRED if overtaken or now_s >= invitation.expires else None
+        if overtaken:
+            return Refusal.USED
+        replaced = self._store.successor(invitation.gateway) is not None
+        return Refusal.SUPERSEDED if replaced else None
 
     def _credential(
         self, gateway: str, doors: Mapping[str, int], request: Request, now_s: int

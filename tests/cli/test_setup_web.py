@@ -71,7 +71,7 @@ async def test_the_whole_path_in_a_browser(tmp_path: Path) -> None:
         assert lock.machine.openings == 2
         assert not other.memory.claimed
     assert json.loads(keyfiles.read_file(tmp_path / "handover.json", "it"))["complete"] is True
-    status = run("setup", "status", "-c", here.config)
+    status = await completed("setup", "status", "-c", here.config)
     assert (status.code, "nothing is missing" in status.out) == (0, True)
     setup, _ = on_site.load(here.box / "state")
     assert [each.door for each in setup.binding] == ["street"]
@@ -231,6 +231,7 @@ async def test_status_and_scan_and_a_typed_label(tmp_path: Path) -> None:
         assert (ran.code, ran.err) == (0, "")
         none = await completed("setup", "scan", "-c", fitting.config)
         assert (none.code, "no lock that belongs to nobody" in none.out) == (1, True)
-    ran = run("setup", "status", "-c", fitting.config)
+    ran = await completed("setup", "status", "-c", fitting.config)
     assert (ran.code, "street: bound to nothing" in ran.out) == (1, True)
-    assert run("setup", "status", "-c", fitting.config, "--json").json["locks"]["street"]
+    ran = await completed("setup", "status", "-c", fitting.config, "--json")
+    assert ran.json["locks"]["street"]

@@ -147,17 +147,21 @@ def enroller(store: SqliteInvitations, at_s: int, *, retired: bool = False) -> E
 
 
 def enrolled(
-    store: SqliteInvitations, shown: bytes = OLD, used_s: int = NOW, device: Device = DEVICE
+    store: SqliteInvitations,
+    shown: bytes = OLD,
+    used_s: int = NOW,
+    device: Device = DEVICE,
+    replaces: str | None = None,
 ) -> None:
     ours = credential.unverified(shown)
     claim = os.urandom(16)
     store.add(
         Invitation(
             id=claim, key=bytes(32), gateway=ours.gateway, doors=ours.doors, broker="mqtts://b",
-            authorities=(), expires=used_s + 60,
+            authorities=(), expires=used_s + 60, replaces=replaces,
         )
     )  # fmt: skip
-    store.use(claim, os.urandom(32), shown, used_s)
+    store.use(claim, os.urandom(32), lambda _doors, _before: shown, used_s)
     leaf = CA.issue(
         ours.gateway, device.tls.public_key(), use=Use.CLIENT, now_s=used_s, lifetime_s=LIFE_S,
         serial=os.urandom(16),
@@ -217,11 +221,9 @@ def test_a_door_that_another_serves_with_a_higher_generation_ends_it(
 ) -> None:
     enrolled(store)
     elsewhere = Device()
-    same = signed(stated(elsewhere, gateway="stairwell-9", doors={"street": 2}))
-    enrolled(store, same, device=elsewhere)
-    assert enroller(store, DUE).consider(TOPIC, OLD) is not None
     higher = signed(stated(elsewhere, gateway="stairwell-9", doors={"street": 3}))
-    enrolled(store, higher, device=elsewhere)
+    assert enroller(store, DUE).consider(TOPIC, OLD) is not None
+    enrolled(store, higher, device=elsewhere, replaces=GATEWAY)
     assert enroller(store, DUE).consider(TOPIC, OLD) is None
 
 

@@ -214,7 +214,7 @@ class FakeBluez:
 
     def _spawn(self, work: Any) -> None:
         async def until_the_bus_ends() -> None:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, EOFError):
                 await work
 
         task = asyncio.create_task(until_the_bus_ends())

@@ -70,6 +70,7 @@ class Browser:
 
     async def fits(self) -> bool:
         """Nothing is wider than the phone, and nothing to tap is smaller than a thumb."""
+        await self.page.wait_for_load_state()  # without its style sheet everything is small
         found: Any = await self.page.evaluate(
             """() => [document.documentElement.scrollWidth <= innerWidth,
               ...[...document.querySelectorAll("main button, footer button, .button, summary")]

@@ -327,9 +327,7 @@ def test_what_is_no_list_of_entries(operator, entries, capsys):
     assert "as 17,19-24" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("order", "missing"), [("retire", "kept"), ("open", "door"), ("erase", "entries")]
-)
+@pytest.mark.parametrize(("order", "missing"), [("open", "door"), ("erase", "entries")])
 def test_what_an_order_needs(operator, order, missing, capsys):
     words = ["cloud", "send", str(operator / "gateway.cwt"), order, "--keys", str(operator)]
     assert main(words) == 2

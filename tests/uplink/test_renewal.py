@@ -214,20 +214,23 @@ async def test_the_cloud_renews_only_for_the_key_that_is_certified_and_lasts(tmp
         assert cloud.counts["authentication_failed"] == 2
 
 
-def invited(store: InvitationStore, claim: Claim) -> None:
+def invited(
+    store: InvitationStore, claim: Claim, gateway: str = GATEWAY, replaces: str | None = None
+) -> None:
     public = claim.key.public_key()
     store.add(
         Invitation(
-            id=claim_id(public), key=public.public_bytes_raw(), gateway=GATEWAY,
+            id=claim_id(public), key=public.public_bytes_raw(), gateway=gateway,
             doors={"street": 1}, broker="mqtts://b:1", authorities=(), expires=START + 60,
+            replaces=replaces,
         )
     )  # fmt: skip
 
 
-def test_the_box_before_takes_nothing_back_from_its_successor(tmp_path) -> None:
-    """Its request is on the broker for all to see, and to say again."""
-    claims = [make_claim(secret=bytes([number]) * 16, expires=START + 60) for number in range(3)]
-    old, new = Device(), Device()
+def test_a_box_takes_nothing_by_an_earlier_claim_of_its_name(tmp_path) -> None:
+    """Its requests are on the broker for all to see, and to say again."""
+    claims = [make_claim(secret=bytes([number]) * 16, expires=START + 60) for number in range(4)]
+    old, other = Device(), Device()
     with open_invitations(tmp_path / "i.sqlite") as store:
         cloud = enroller(store, at_s=START)
         for claim in claims:
@@ -235,15 +238,30 @@ def test_the_box_before_takes_nothing_back_from_its_successor(tmp_path) -> None:
         before = old.request(claims[0]).sign(claims[0])
         assert cloud.answer(before).refusal is None
         assert cloud.answer(before).refusal is None  # it lost its power
-        assert cloud.answer(new.request(claims[2]).sign(claims[2])).refusal is None
-        held = store.certificate(GATEWAY)
+        assert cloud.answer(old.request(claims[2]).sign(claims[2])).refusal is None
         assert cloud.answer(before).refusal is Refusal.USED
         unused = cloud.answer(old.request(claims[1]).sign(claims[1]))
         assert unused.refusal is Refusal.EXPIRED
+        anothers = cloud.answer(other.request(claims[3]).sign(claims[3]))
+        assert anothers.refusal is Refusal.OTHER_KEYS
+
+
+def test_the_box_before_takes_nothing_back_from_its_successor(tmp_path) -> None:
+    first, second = (make_claim(secret=bytes([n]) * 16, expires=START + 60) for n in range(2))
+    old, new = Device(), Device()
+    with open_invitations(tmp_path / "i.sqlite") as store:
+        cloud = enroller(store, at_s=START)
+        invited(store, first)
+        invited(store, second, "stairwell-8", replaces=GATEWAY)
+        before = old.request(first).sign(first)
+        assert cloud.answer(before).refusal is None
+        assert cloud.answer(new.request(second).sign(second)).refusal is None
+        held = store.certificate(GATEWAY)
+        late = enroller(store, at_s=START + 61)  # when its certificate is due
+        assert late.answer(before).refusal is Refusal.SUPERSEDED
         assert store.certificate(GATEWAY) == held
         topic = GatewayTopics(TOPICS.gateway).renewal(CERTIFICATE)
-        assert cloud.consider(topic, certificates.request(GATEWAY, old.tls)) is None
-        assert cloud.consider(topic, certificates.request(GATEWAY, new.tls)) is not None
+        assert late.consider(topic, certificates.request(GATEWAY, old.tls)) is None
 
 
 def leaf_of(payload: bytes) -> Certificate:
