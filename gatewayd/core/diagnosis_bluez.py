@@ -177,6 +177,8 @@ DEFAULTS: Final = {
     ("General", "JustWorksRepairing"): "never",
     ("Policy", "AutoEnable"): "false",
 }
+ONE_CHANNEL_BLUEZ: Final = (5, 67)
+"""From here on EATT is off by default (BlueZ commit ab3ff0d2c): nothing orders its channels."""
 AUTO_ENABLE_BLUEZ: Final = (5, 65)
 """From here on adapters are switched on by default (BlueZ commit 180cf0993)."""
 
@@ -224,6 +226,14 @@ def _about_this_bluez(seen: Settings, given: Mapping[tuple[str, str], str]) -> I
             Severity.WARNING,
             f"BlueZ {seen.bluez} advertises every 1.28 s, whatever we ask: phones find it late",
             f"Experimental = true in [General] of {seen.file}, {THEN}",
+        )
+    default = "3" if version(seen.bluez) < ONE_CHANNEL_BLUEZ else "1"
+    if given.get(("GATT", "Channels"), default) != "1":
+        yield Finding(
+            SETTINGS,
+            Severity.WARNING,
+            "parts of a message may overtake each other on their way to some phones",
+            f"Channels = 1 in [GATT] of {seen.file}, {THEN}",
         )
     mtu = number(given.get(("GATT", "ExchangeMTU"), "517"))
     safe = mtu is not None and mtu <= LARGEST_SAFE_MTU

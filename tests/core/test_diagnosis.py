@@ -31,6 +31,7 @@ Experimental = true
 MinConnectionInterval = 6
 [GATT]
 ExchangeMTU = 512
+Channels = 1
 [Policy]
 ReconnectAttempts = 0
 AutoEnable = true
@@ -262,6 +263,19 @@ def test_what_older_versions_need_beyond_that() -> None:
 def test_large_writes(mtu: str | None, bluez: str, severity: Severity) -> None:
     line = "" if mtu is None else f"ExchangeMTU = {mtu}\n"
     text = GOOD_CONF.replace("ExchangeMTU = 512\n", line)
+    assert severities(stack.SETTINGS, stack.Settings(text, bluez)) == [severity]
+
+
+@pytest.mark.parametrize(
+    ("channels", "bluez", "severity"),
+    [("1", "5.66", FINE), ("3", "5.66", WARNING), (None, "5.66", WARNING),
+     (None, "5.67", FINE), ("2", "5.82", WARNING)],
+)  # fmt: skip
+def test_channels_that_overtake_each_other(
+    channels: str | None, bluez: str, severity: Severity
+) -> None:
+    line = "" if channels is None else f"Channels = {channels}\n"
+    text = GOOD_CONF.replace("Channels = 1\n", line)
     assert severities(stack.SETTINGS, stack.Settings(text, bluez)) == [severity]
 
 
