@@ -62,21 +62,24 @@ class KernelAdapter:
     def __init__(self, controller: AirController, device: int) -> None:
         self.controller = controller
         self.index = -1
-        self._device = device
+        self._device: int | None = device
         self._known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         controller.set_packet_sink(self)
 
     async def start(self) -> None:
         """Register with the kernel; returns when it has given the adapter its number."""
+        assert self._device is not None
         asyncio.get_running_loop().add_reader(self._device, self._readable)
         os.write(self._device, bytes([VENDOR_PACKET, PRIMARY]))
         await self._known
 
     def on_packet(self, packet: bytes) -> None:
         """A packet from the controller to its host, the kernel."""
-        os.write(self._device, packet)
+        if self._device is not None:  # else it was on its way when the adapter was pulled
+            os.write(self._device, packet)
 
     def _readable(self) -> None:
+        assert self._device is not None
         try:
             packet = os.read(self._device, MAX_PACKET)
         except BlockingIOError:
@@ -90,9 +93,11 @@ class KernelAdapter:
 
     def close(self) -> None:
         """The kernel removes the adapter, as if it had been unplugged."""
+        assert self._device is not None
         asyncio.get_running_loop().remove_reader(self._device)
         self.controller.set_packet_sink(None)
         os.close(self._device)
+        self._device = None
 
 
 @asynccontextmanager
