@@ -190,12 +190,11 @@ async def open_radio(site: Site, *, unclaimed: bool = False) -> AsyncIterator[Lo
     from gatewayd.adapters.bleak_radio import BleakOptions, open_bleak  # noqa: PLC0415 - likewise
     from gatewayd.adapters.gatt import client  # noqa: PLC0415 - likewise
 
-    adapter = radio.lock_adapter or radio.adapter
     options = BleakOptions()
-    if adapter is not None and sys.platform == "linux":
-        from gatewayd.adapters.bluez.adapter import name_of  # noqa: PLC0415 - Linux
+    if sys.platform == "linux":
+        from gatewayd.adapters.bluez.adapter import taken_over  # noqa: PLC0415 - Linux
 
-        options = BleakOptions(adapter=await name_of(adapter))
+        options = BleakOptions(adapter=await taken_over(radio.lock_adapter or radio.adapter))
     async with open_bleak(client.UNCLAIMED if unclaimed else client.LOCK, options) as central:
         yield central
 

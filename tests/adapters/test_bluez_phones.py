@@ -21,6 +21,7 @@ from firmware_proto.codes import (
     PHONE_SERVICE_UUID,
 )
 from gatewayd.adapters.bluez import BluezOptions, gatt_table, open_bluez
+from gatewayd.adapters.bluez.adapter import name_of, taken_over
 from gatewayd.adapters.bluez.objects import Objects
 from gatewayd.ports import LinkClosedError, RadioError
 from tests.support.bluez_radio import NEEDS_BUS, QUICK, expect_closed, until, world
@@ -127,6 +128,29 @@ async def test_connections_of_an_earlier_life_are_closed(world: FakeBluezWorld):
     left.link = None
     assert left.path not in world.bluez.objects
     assert radio.counts["stale connections closed"] == 1
+
+
+async def test_set_up_begins_with_an_adapter_that_knows_nobody_but_who_is_paired(
+    world: FakeBluezWorld,
+):
+    await world.start_bluez()
+    left, paired = path_of(PHONE_1), path_of("00:AA:01:00:00:77")
+    world.bluez.add_device(left)
+    world.bluez.add_device(paired, Paired=True)
+    name = HCI.rpartition("/")[2]
+    assert await name_of(ADAPTER_ADDRESS) == name
+    assert left in world.bluez.objects  # who only looks forgets nobody
+    assert await taken_over(None) == name
+    assert left not in world.bluez.objects
+    assert paired in world.bluez.objects
+    world.bluez.add_device(left)
+    world.bluez.refuse["RemoveDevice"] = ["Failed"]
+    assert await taken_over(ADAPTER_ADDRESS) == name  # and what stays does not stop us
+    with pytest.raises(RadioError, match="there is no adapter 00:00:00:00:09:09"):
+        await taken_over("00:00:00:00:09:09")
+    await world.stop_bluez()
+    with pytest.raises(RadioError, match="was not asked"):
+        await taken_over(None)
 
 
 async def test_a_stale_connection_that_stays_does_not_stop_us(world: FakeBluezWorld):

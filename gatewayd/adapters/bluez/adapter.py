@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Final
 
 from gatewayd.adapters.bluez import names
@@ -24,17 +25,44 @@ BOTH_ROLES: Final = "central-peripheral"
 
 async def name_of(address: str) -> str:
     """What the kernel calls the adapter with this address for now, as hci1. RadioError."""
+    async with _found(address) as (_, adapter):
+        return adapter.rpartition("/")[2]
+
+
+async def taken_over(address: str | None) -> str:
+    """The same, or of the first one, once all but paired devices are forgotten. RadioError.
+
+    A lock that a program left connected when it was killed does not advertise. And of one that was
+    connected once, bluetoothd tells the services it serves and not those it advertises, as that it
+    belongs to nobody (device_add_eir_uuids in its src/device.c): no scan finds it any more.
+    """
+    async with _found(address) as (bluetoothd, adapter):
+        for device in list(bluetoothd.objects.devices(adapter)):
+            if (bluetoothd.objects.get(device, names.DEVICE) or {}).get("Paired"):
+                continue
+            try:
+                await bluetoothd.call(adapter, names.ADAPTER, "RemoveDevice", "o", [device])
+            except BusError as error:
+                _log.warning("%s is not forgotten: %s", device, error)
+        return adapter.rpartition("/")[2]
+
+
+@contextlib.asynccontextmanager
+async def _found(address: str | None) -> AsyncIterator[tuple[Bluetoothd, str]]:
     try:
         async with open_bus() as bus:
             bluetoothd = Bluetoothd(bus)
             await bluetoothd.start()
             await bluetoothd.sweep()
-            found = bluetoothd.objects.adapter(address)
+            adapter = bluetoothd.objects.adapter(address)
+            if adapter is None:
+                raise RadioError(
+                    f"there is no adapter {address or 'here'}",
+                    "bluetoothctl list shows what there is",
+                )
+            yield bluetoothd, adapter
     except BusError as error:
         raise RadioError(f"bluetoothd was not asked: {error}") from error
-    if found is None:
-        raise RadioError(f"there is no adapter {address}", "bluetoothctl list shows what there is")
-    return found.rpartition("/")[2]
 
 
 async def switch_on(bluetoothd: Bluetoothd, adapter: str, name: str) -> None:

@@ -67,6 +67,12 @@ class Objects:
         """Whether an adapter is there and switched on."""
         return bool((self.get(adapter, names.ADAPTER) or {}).get("Powered"))
 
+    def devices(self, adapter: str) -> Iterator[str]:
+        """Paths of the devices that are known of `adapter`."""
+        for path, interface in self._known:
+            if interface == names.DEVICE and names.adapter_of(path) == adapter:
+                yield path
+
     def connected(self, adapter: str) -> Iterator[str]:
         """Paths of the devices that are connected through `adapter`."""
         for (path, interface), properties in self._known.items():
