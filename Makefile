@@ -35,7 +35,7 @@ UNTESTED := $(if $(shell command -v dbus-daemon 2>/dev/null),,$(COMMA)gatewayd/a
 
 test: $(VENV)/.dev
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report=
+	$(BIN)/python -m tests.run --numprocesses $(JOBS) --dist worksteal --cov --cov-report=
 	$(BIN)/python -m coverage report --include='firmware_proto/*,gatewayd/core/*' --fail-under=100
 	$(BIN)/python -m coverage report --omit='firmware_proto/*,gatewayd/core/*$(UNTESTED)' --fail-under=90
 

@@ -16,6 +16,8 @@ _MACHINE = re.compile(
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
 _SAME = {"error": "failed", "errors": "failed", "xfailed": "skipped", "xpassed": "failed"}
 _ALONE = ", alone"
+_AGAIN = "tried once more, alone:"
+"""Of `tests.run`: what failed in the run before counts as it goes in the next."""
 
 
 def tally(lines: Iterable[str]) -> Counter[str]:
@@ -25,6 +27,8 @@ def tally(lines: Iterable[str]) -> Counter[str]:
     for line in lines:
         if found := _PYTEST.fullmatch(line.rstrip()):
             runs.append(_counts(found["counts"]))
+        elif line.startswith(_AGAIN) and runs:
+            del runs[-1]["failed"]
         elif found := _MACHINE.fullmatch(line.rstrip()):
             machines[found["name"]] = _counts(found["counts"])
     for name, counts in machines.items():

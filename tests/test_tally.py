@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import run
 from tests.system import suite
 from tests.system.lanes import Ended, Errand
 
@@ -60,6 +61,13 @@ def test_what_was_tried_again_counts_as_it_went_alone() -> None:
     assert told(*table) == "5 passed, 1 failed, 0 skipped"
     table = machines(faults="2 failed, 3 passed", faults_alone="1 failed, 1 passed")
     assert told(*table) == "4 passed, 1 failed, 0 skipped"
+
+
+def test_what_pytest_was_given_again_counts_as_it_went_alone() -> None:
+    first = "== 1 failed, 5 passed, 1 skipped in 1.00s =="
+    again = f"{run.TOLD} tests/x.py::y"
+    assert told(first, again, "== 1 passed in 1.00s ==") == "6 passed, 0 failed, 1 skipped"
+    assert told(first, again, "== 1 failed in 1.00s ==") == "5 passed, 1 failed, 1 skipped"
 
 
 def test_a_step_that_failed_without_a_count_is_a_failure() -> None:

@@ -24,7 +24,7 @@ from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import SILENT, UNREACHABLE, RemoteLock
 from gatewayd.ports import Central, Link, LinkClosedError, Peripheral, RadioError
 from tests.support.cable import Cable, Plug, cable
-from tests.support.household import IMPATIENT, QUICK, TIMING, LockSite, Operator, until
+from tests.support.household import IMPATIENT, QUICK, TIMING, LockSite, Operator, resolved, until
 from tests.support.links import FakeAir
 from tests.support.wired_lock import HALF_DUPLEX_LINE, LINE, SerialPeripheral
 
@@ -269,9 +269,7 @@ async def test_each_frame_damaged_in_turn(
                 verdict = await client.unlatch(command, 1)
                 plug.carry = bytes
                 if verdict.outcome is Outcome.UNKNOWN:
-                    resolved = await client.result_of(command)
-                    assert resolved is not None
-                    verdict = resolved
+                    verdict = await resolved(client, command)
                 moved = quick.machine.openings_for(command)
                 assert (verdict.outcome is Outcome.CONFIRMED) == (moved == 1)
                 again = CommandId(bytes([number, 99] * 8))

@@ -46,7 +46,7 @@ from gatewayd.emulators.lock_state import Limits, Part, Position, Turn
 from gatewayd.lock_connection import LockConnection, connect
 from gatewayd.ports import LinkClosedError, RadioError
 from tests.support import strangers
-from tests.support.household import LOCK_ADDRESS, QUICK, LockSite, Operator, until
+from tests.support.household import LOCK_ADDRESS, QUICK, LockSite, Operator, resolved, until
 from tests.support.links import Direction, FakeAir
 
 LATER = 2**40
@@ -264,10 +264,9 @@ async def test_it_drops_the_link_at_every_step(site: LockSite) -> None:
             if verdict.outcome is Outcome.REFUSED:
                 assert site.machine.openings_for(command) == 0
             else:
-                resolved = await client.result_of(command)
-                assert resolved is not None
+                settled = await resolved(client, command)
                 moved = site.machine.openings_for(command)
-                assert moved == (resolved.outcome is Outcome.CONFIRMED)
+                assert moved == (settled.outcome is Outcome.CONFIRMED)
             await client.close()
             if verdict.outcome is Outcome.CONFIRMED:
                 break

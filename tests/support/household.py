@@ -17,7 +17,7 @@ from firmware_proto.credential import GatewayCredential
 from firmware_proto.messages import State
 from gatewayd.core import keytoken
 from gatewayd.core.claims import Claims
-from gatewayd.core.model import Instant
+from gatewayd.core.model import CommandId, Instant, Verdict
 from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
 from gatewayd.emulators.lock_faults import Faults, PowerLostError
 from gatewayd.emulators.lock_machine import Machine
@@ -179,6 +179,17 @@ class LockSite:
             timing=timing,
             on_state=self.states.append,
         )
+
+
+async def resolved(client: RemoteLock, command: CommandId, within_s: float = 30.0) -> Verdict:
+    """What became of a command, asked until the lock can say; the time is for a hang.
+
+    A link that has just been lost may be found out by the first question.
+    """
+    async with asyncio.timeout(within_s):
+        while (verdict := await client.result_of(command)) is None:  # noqa: ASYNC110 - as `until`
+            await asyncio.sleep(0.002)
+        return verdict
 
 
 async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
