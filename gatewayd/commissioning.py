@@ -18,16 +18,16 @@ from firmware_proto.claiming import BUTTON_S, NOBODYS, Label, Purpose
 from firmware_proto.codes import ID_BYTES, Reason
 from firmware_proto.cose import key_id
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import (
+from firmware_proto.lock_messages import (
     Anchor,
     Claim,
     Done,
     FactoryReset,
     GetState,
     Identify,
-    Message,
     State,
 )
+from firmware_proto.messages import Message
 from gatewayd.conversation import random_channel
 from gatewayd.core.model import Verdict
 from gatewayd.lock_connection import GatewayIdentity, LockConnection, LockIdentity, connect

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto.codes import ID_BYTES
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
+from firmware_proto.lock_messages import Hello
 from firmware_proto.lock_session import LockClientSession
-from firmware_proto.messages import Hello, Message
+from firmware_proto.messages import Message
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.session import (
     CredentialReceived,

@@ -15,15 +15,8 @@ from typing import Final
 
 from firmware_proto.codes import FAULTS, ID_BYTES, Fault, Outcome, Reason
 from firmware_proto.framing import Framing, GattFraming
-from firmware_proto.messages import (
-    Done,
-    FaultMessage,
-    GetResult,
-    GetState,
-    Message,
-    State,
-    Unlatch,
-)
+from firmware_proto.lock_messages import Done, GetState, State, Unlatch
+from firmware_proto.messages import FaultMessage, GetResult, Message
 from gatewayd.budget import Budget
 from gatewayd.conversation import NotSentError, random_channel
 from gatewayd.core.backoff import Backoff

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from firmware_proto.codes import ID_BYTES, DoorState, Outcome, Reason
-from firmware_proto.messages import State
+from firmware_proto.lock_messages import State
 from gatewayd.actuators import Workshop
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.conditions import Conditions

@@ -19,8 +19,9 @@ from firmware_proto.codes import ID_BYTES
 from firmware_proto.credential import GatewayCredential, unverified, verify
 from firmware_proto.edhoc import ccs
 from firmware_proto.errors import RemoteProtocolError
+from firmware_proto.lock_messages import Anchor, Hello
 from firmware_proto.lock_session import LockServerSession
-from firmware_proto.messages import Anchor, Hello, Message
+from firmware_proto.messages import Message
 from firmware_proto.session import (
     CredentialReceived,
     MessageReceived,

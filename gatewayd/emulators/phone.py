@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from firmware_proto.codes import FAULTS, ID_BYTES, Action, Fault, Outcome, Presence, Reason
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import GetResult, Open, Prepare, Result
+from firmware_proto.messages import GetResult
+from firmware_proto.phone_messages import Open, Prepare, Result
 from gatewayd.conversation import NotSentError
 from gatewayd.core import keytoken, receipt
 from gatewayd.core.model import Verdict

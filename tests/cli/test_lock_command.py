@@ -15,7 +15,7 @@ from firmware_proto.codes import Outcome, Reason
 from firmware_proto.cose import key_id
 from firmware_proto.edhoc import ccs
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import Claim, Done, Identify
+from firmware_proto.lock_messages import Claim, Done, Identify
 from gatewayd import lock_app
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.virtual_radio import (

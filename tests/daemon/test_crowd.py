@@ -17,7 +17,7 @@ from bumble import hci
 
 from firmware_proto.codes import Action, Outcome, Presence
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import Open
+from firmware_proto.phone_messages import Open
 from gatewayd.adapters.virtual_radio import (
     LOCK,
     PHONE,

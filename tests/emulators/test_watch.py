@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from firmware_proto.codes import Outcome, Presence, Reason
-from firmware_proto.messages import Open, Prepare
+from firmware_proto.phone_messages import Open, Prepare
 from gatewayd.emulators.phone import Patience, Phone, Report
 from gatewayd.emulators.watch import News, Watch, Watcher
 from gatewayd.ports import RadioError, Sighting

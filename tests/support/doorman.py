@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from firmware_proto.codes import Fault, Outcome, Reason
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import FaultMessage, GetResult, Message, Open, Prepare, Result
+from firmware_proto.messages import FaultMessage, GetResult, Message
+from firmware_proto.phone_messages import Open, Prepare, Result
 from firmware_proto.phone_session import GatewaySession
 from firmware_proto.session import CredentialReceived, MessageReceived, PeerRefused
 from gatewayd.conversation import Conversation
