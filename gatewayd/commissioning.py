@@ -31,7 +31,9 @@ from firmware_proto.messages import Message
 from gatewayd.conversation import random_channel
 from gatewayd.core.model import Verdict
 from gatewayd.lock_connection import GatewayIdentity, LockConnection, LockIdentity, connect
-from gatewayd.ports import Central, Entropy, LinkClosedError, RadioError, Sighting
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Entropy
+from gatewayd.ports.radio import Central, Sighting
 
 ANSWER_S: Final = 10.0
 READY_S: Final = 15.0

@@ -30,7 +30,9 @@ from firmware_proto.session import (
 )
 from gatewayd.conversation import Conversation, NotSentError, open_for_sending
 from gatewayd.device_keys import KeyDeviceError, apart
-from gatewayd.ports import Entropy, Link, LinkClosedError, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Entropy
+from gatewayd.ports.radio import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,9 @@ from gatewayd.lock_connection import (
     connect,
 )
 from gatewayd.lock_timing import KEPT, LockTiming
-from gatewayd.ports import Central, Clock, Entropy, Link, LinkClosedError, Pulse, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Clock, Entropy, Pulse
+from gatewayd.ports.radio import Central, Link
 from gatewayd.vitals import UNWATCHED
 
 UNREACHABLE: Final = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
@@ -50,7 +52,7 @@ class _Reading:
 
 
 class RemoteLock:
-    """`ports.Lock` for one lock. Its calls wait for each other; close it when done.
+    """`ports.lock.Lock` for one lock. Its calls wait for each other; close it when done.
 
     `framing` fits the links of `central`; GATT when left out. `on_state` hears
     every authenticated `State`, asked for or reported; `on_dialled` whether a

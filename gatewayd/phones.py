@@ -43,7 +43,9 @@ from gatewayd.device_keys import KeyDeviceError, apart
 from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.opening import Answer
-from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse, StorageError
+from gatewayd.ports import LinkClosedError, StorageError
+from gatewayd.ports.process import Pulse
+from gatewayd.ports.radio import Link, Peripheral
 from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)

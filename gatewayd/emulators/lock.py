@@ -40,7 +40,9 @@ from gatewayd.emulators.lock_owner import Introduction, Owner
 from gatewayd.emulators.lock_state import Limits
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.lock_wire import RADIO, Wire
-from gatewayd.ports import Clock, Entropy, Link, LinkClosedError, Peripheral
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.process import Clock, Entropy
+from gatewayd.ports.radio import Link, Peripheral
 
 HANG_UP_S: Final = 0.5
 """How long the answer to a Claim has to arrive; the gateway hangs up as soon as it has."""

@@ -20,7 +20,9 @@ from gatewayd.core import keytoken, receipt
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.visit import Answer, TurnedAwayError, Visit, visit
 from gatewayd.emulators.wallet import Wallet
-from gatewayd.ports import Clock, Entropy, LinkClosedError, Lookout, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Clock, Entropy
+from gatewayd.ports.radio import Lookout
 
 _OUT_OF_REACH = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
 _NO_ANSWER = Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT)

@@ -15,7 +15,9 @@ from firmware_proto.phone_session import PhoneSession
 from firmware_proto.session import CredentialReceived, MessageReceived, PeerRefused
 from gatewayd.conversation import Conversation, NotSentError, open_for_sending, random_channel
 from gatewayd.emulators.wallet import Wallet
-from gatewayd.ports import Entropy, Link, LinkClosedError, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Entropy
+from gatewayd.ports.radio import Link
 
 Answer = Result | FaultMessage | None
 """None: the gateway refused with the constant answer that strangers get."""

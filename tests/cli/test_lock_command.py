@@ -34,7 +34,8 @@ from gatewayd.emulators.lock_store import LockStore
 from gatewayd.keyfiles import private_pem, public_pem, read_p256_public
 from gatewayd.lock_connection import LockIdentity, connect
 from gatewayd.locks import RemoteLock
-from gatewayd.ports import Link, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Link
 from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.household import DOOR, Dice, Operator, new_key
 

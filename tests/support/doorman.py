@@ -19,7 +19,8 @@ from gatewayd.core import keytoken, receipt
 from gatewayd.core.model import DoorId, Verdict
 from gatewayd.core.receipt import Receipt
 from gatewayd.lock_connection import GatewayIdentity
-from gatewayd.ports import Link, LinkClosedError, Peripheral
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.radio import Link, Peripheral
 from tests.support.household import NOW, Dice, Operator
 
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
