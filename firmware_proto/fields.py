@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from firmware_proto import cose
-from firmware_proto.codes import Fault, Key
+from firmware_proto.codes import ID_BYTES, MAX_DOOR_ID_BYTES, Fault, Key, Outcome, Reason
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 
 SAFE_INTEGER: Final = 2**53 - 1
@@ -168,6 +168,13 @@ _COORDINATES: Final = Bytes(64, 64)
 _MILLIVOLTS: Final = Unsigned(0xFFFF)
 _PERCENT: Final = Unsigned(100)
 _LOW: Final = Boolean()
+
+# --- what many messages have -------------------------------------------------------
+INTEGER: Final = Unsigned(SAFE_INTEGER)
+ID: Final = Bytes(ID_BYTES, ID_BYTES)
+DOOR: Final = Text(1, MAX_DOOR_ID_BYTES)
+OUTCOME: Final = Enumeration(Outcome)
+REASON: Final = Enumeration(Reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from firmware_proto.edhoc import Completed
 from firmware_proto.edhoc_wire import KID
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
-from firmware_proto.messages import (
+from firmware_proto.lock_messages import (
     AckEvents,
     Anchor,
     Bolt,
@@ -21,9 +21,7 @@ from firmware_proto.messages import (
     Done,
     Event,
     FactoryReset,
-    FaultMessage,
     GetEvents,
-    GetResult,
     GetState,
     Hello,
     Identify,
@@ -32,9 +30,8 @@ from firmware_proto.messages import (
     State,
     Unbolt,
     Unlatch,
-    decode_plain,
-    encode,
 )
+from firmware_proto.messages import FaultMessage, GetResult, decode_plain, encode
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.session import Direction, HelloReceived, SessionEvent
 from firmware_proto.session_roles import InitiatorSession, ResponderSession

@@ -8,16 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import edhoc
 from firmware_proto.framing import Framing
-from firmware_proto.messages import (
-    Chunk,
-    Collect,
-    Deliver,
-    FaultMessage,
-    GetResult,
-    Open,
-    Prepare,
-    Result,
-)
+from firmware_proto.messages import FaultMessage, GetResult
+from firmware_proto.phone_messages import Chunk, Collect, Deliver, Open, Prepare, Result
 from firmware_proto.session import CredentialReceived, Direction
 from firmware_proto.session_roles import InitiatorSession, ResponderSession
 from firmware_proto.session_tables import (

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from firmware_proto import cbor
 from firmware_proto.edhoc import Completed
 from firmware_proto.errors import LocalProtocolError
-from firmware_proto.messages import SESSION_BYTES, Hello, Resume, decode_plain
+from firmware_proto.lock_messages import SESSION_BYTES, Hello, Resume
+from firmware_proto.messages import decode_plain
 from firmware_proto.records import IV_BYTES, KEY_BYTES, Direction, Records
 
 SECRET_BYTES: Final = 32

@@ -19,16 +19,9 @@ from firmware_proto import edhoc, messages
 from firmware_proto.codes import MAX_MESSAGE_BYTES, Fault, FrameKind
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
-from firmware_proto.messages import (
-    Chunk,
-    Done,
-    FaultMessage,
-    GetResult,
-    Hello,
-    Message,
-    Result,
-    State,
-)
+from firmware_proto.lock_messages import Done, Hello, State
+from firmware_proto.messages import FaultMessage, GetResult, Message
+from firmware_proto.phone_messages import Chunk, Result
 from firmware_proto.records import Records
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.session_tables import (

@@ -14,19 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey 
 from firmware_proto import cbor, cose
 from firmware_proto.codes import Fault, Key
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.fields import (
-    SAFE_INTEGER,
-    Bytes,
-    Point,
-    Unsigned,
-    Wire,
-    from_map,
-    table,
-    to_map,
-)
+from firmware_proto.fields import INTEGER, Bytes, Point, Wire, from_map, table, to_map
 
 KEY_ID_BYTES: Final = 8
-_NUMBER: Final = Unsigned(SAFE_INTEGER)
 
 
 class _Statement:
@@ -61,7 +51,7 @@ class Anchoring(_Statement):
     """Root: the operator's keys from now on. Locks take exactly the serial after their own."""
 
     TYP: ClassVar = "application/gatewayd-anchor+cbor"
-    serial: Annotated[int, Wire(Key.SERIAL, _NUMBER)]
+    serial: Annotated[int, Wire(Key.SERIAL, INTEGER)]
     gateways_key: Annotated[PublicKey, Wire(Key.GATEWAYS_KEY, Point())]
     command_key: Annotated[PublicKey, Wire(Key.COMMAND_KEY, Point())]
 
@@ -72,7 +62,7 @@ class Reset(_Statement):
 
     TYP: ClassVar = "application/gatewayd-lock-reset+cbor"
     key_id: Annotated[bytes, Wire(Key.KEY_ID, Bytes(KEY_ID_BYTES, KEY_ID_BYTES))]
-    epoch: Annotated[int, Wire(Key.EPOCH, _NUMBER)]
+    epoch: Annotated[int, Wire(Key.EPOCH, INTEGER)]
 
 
 def _malformed(detail: str) -> RemoteProtocolError:

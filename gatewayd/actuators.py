@@ -24,7 +24,9 @@ from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_keeping import look_after
 from gatewayd.lock_timing import KEPT, PER_USE, WIRED
 from gatewayd.locks import RemoteLock
-from gatewayd.ports import Central, Clock, Entropy, Lock, Pulse
+from gatewayd.ports.lock import Lock
+from gatewayd.ports.process import Clock, Entropy, Pulse
+from gatewayd.ports.radio import Central
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,9 @@ from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
 from gatewayd.obeying import Obedience
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import Entropy, Memory, Reserve, StorageError, Supervisor
+from gatewayd.ports import StorageError
+from gatewayd.ports.process import Entropy, Supervisor
+from gatewayd.ports.storage import Memory, Reserve
 from gatewayd.radio_app import SILENT, Radio, open_radio
 from gatewayd.recorder import COMMIT_S, NoticedMemory, Recorder
 from gatewayd.refusals import Refusals

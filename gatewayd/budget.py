@@ -11,7 +11,7 @@ from typing import Final
 from gatewayd.core.budget import BatteryBudget
 from gatewayd.core.model import DoorId
 from gatewayd.messages import Message, about
-from gatewayd.ports import Clock
+from gatewayd.ports.process import Clock
 
 _log: Final = logging.getLogger(__name__)
 

@@ -18,20 +18,22 @@ from firmware_proto.claiming import BUTTON_S, NOBODYS, Label, Purpose
 from firmware_proto.codes import ID_BYTES, Reason
 from firmware_proto.cose import key_id
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import (
+from firmware_proto.lock_messages import (
     Anchor,
     Claim,
     Done,
     FactoryReset,
     GetState,
     Identify,
-    Message,
     State,
 )
+from firmware_proto.messages import Message
 from gatewayd.conversation import random_channel
 from gatewayd.core.model import Verdict
 from gatewayd.lock_connection import GatewayIdentity, LockConnection, LockIdentity, connect
-from gatewayd.ports import Central, Entropy, LinkClosedError, RadioError, Sighting
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Entropy
+from gatewayd.ports.radio import Central, Sighting
 
 ANSWER_S: Final = 10.0
 READY_S: Final = 15.0

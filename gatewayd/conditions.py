@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from firmware_proto.codes import DoorState
-from firmware_proto.messages import State
+from firmware_proto.lock_messages import State
 from gatewayd.core.lock_condition import LockCondition, Movements, Trouble
 from gatewayd.core.model import DoorId
 from gatewayd.messages import Message, about
-from gatewayd.ports import Clock
+from gatewayd.ports.process import Clock
 
 _log: Final = logging.getLogger(__name__)
 

@@ -18,7 +18,9 @@ from firmware_proto.messages import Message
 from firmware_proto.session import Session, SessionEvent
 from firmware_proto.session_tables import SessionState
 from gatewayd.device_keys import apart
-from gatewayd.ports import Entropy, Link, LinkClosedError
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.process import Entropy
+from gatewayd.ports.radio import Link
 
 _S = TypeVar("_S", bound=Session)
 
@@ -44,17 +46,17 @@ class WatchedLink:
 
     @property
     def mtu(self) -> int:
-        """See `ports.Link`."""
+        """See `ports.radio.Link`."""
         return self._link.mtu
 
     async def read(self) -> bytes:
-        """See `ports.Link`."""
+        """See `ports.radio.Link`."""
         fragment = await self._link.read()
         self._active()
         return fragment
 
     async def write(self, fragment: bytes) -> None:
-        """See `ports.Link`. LinkClosedError also after `WRITE_S`."""
+        """See `ports.radio.Link`. LinkClosedError also after `WRITE_S`."""
         try:
             async with asyncio.timeout(WRITE_S):
                 await self._link.write(fragment)
@@ -63,7 +65,7 @@ class WatchedLink:
         self._active()
 
     async def close(self) -> None:
-        """See `ports.Link`."""
+        """See `ports.radio.Link`."""
         await self._link.close()
 
 

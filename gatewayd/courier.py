@@ -13,7 +13,8 @@ from typing import Final
 
 from firmware_proto.codes import Fault, Item, Outcome, Reason
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import Chunk, Collect, Deliver, FaultMessage, Message, Result
+from firmware_proto.messages import FaultMessage, Message
+from firmware_proto.phone_messages import Chunk, Collect, Deliver, Result
 from gatewayd.core.carrying import OF_A_CONNECTION, Parcel, Quota, cost
 from gatewayd.core.model import Verdict
 from gatewayd.core.timekeeping import TimeRefusedError

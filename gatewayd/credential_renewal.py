@@ -14,7 +14,7 @@ from typing import Final
 
 from firmware_proto.credential import GatewayCredential
 from gatewayd.core.trust import Trust, later
-from gatewayd.ports import Memory
+from gatewayd.ports.storage import Memory
 
 MEMORY_NAME: Final = "renewed credential"
 _AGAIN_S: Final = 3600

@@ -28,7 +28,11 @@ from gatewayd.core.model import (
 from gatewayd.door import Door
 from gatewayd.messages import Message, about
 from gatewayd.phones import Phones
-from gatewayd.ports import AuditLog, Lock, Peripheral, Pulse, StorageError, Supervisor
+from gatewayd.ports import StorageError
+from gatewayd.ports.lock import Lock
+from gatewayd.ports.process import Pulse, Supervisor
+from gatewayd.ports.radio import Peripheral
+from gatewayd.ports.storage import AuditLog
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.vitals import TaskPulse, Vitals

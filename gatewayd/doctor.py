@@ -15,7 +15,7 @@ from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import diagnose
 from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, NotSeen
-from gatewayd.ports import Machine
+from gatewayd.ports.machine import Machine
 
 STATE: Final = Path("/var/lib/gatewayd")
 """Where the log is when no configuration says otherwise."""

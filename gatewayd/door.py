@@ -33,7 +33,9 @@ from gatewayd.core.model import (
 from gatewayd.lists import StatusLists
 from gatewayd.messages import Message, about
 from gatewayd.opening import Answer, Opening, Reach, not_logged
-from gatewayd.ports import Entropy, Lock, RadioError, StorageError
+from gatewayd.ports import RadioError, StorageError
+from gatewayd.ports.lock import Lock
+from gatewayd.ports.process import Entropy
 from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity, Rights

@@ -30,7 +30,7 @@ from gatewayd.core.key_uri import SCHEME, KeyUri
 from gatewayd.core.topics import EnrolTopics
 from gatewayd.device_keys import KeyDeviceError, KeyDevices, KeyUse
 from gatewayd.keyfiles import PRIVATE_MODE, PUBLIC_MODE, KeyFileError
-from gatewayd.ports import Upstream
+from gatewayd.ports.upstream import Upstream
 
 STATE_NAME: Final = "enrolment.state"
 CONFIGURATION: Final = "gatewayd.toml"

@@ -18,7 +18,8 @@ from gatewayd.cloud_app import BrokerFiles
 from gatewayd.core import topics
 from gatewayd.core.backoff import Backoff
 from gatewayd.core.model import GatewayId
-from gatewayd.ports import Upstream, UpstreamError
+from gatewayd.ports import UpstreamError
+from gatewayd.ports.upstream import Upstream
 from gatewayd.status import MAX_STATUS_BYTES
 
 _CLOCK: Final = SystemClock()

@@ -20,7 +20,8 @@ from gatewayd.core.model import EntryKind, Fact, Verdict
 from gatewayd.core.state import StateKind
 from gatewayd.lists import StatusLists
 from gatewayd.mailbox import Handlers
-from gatewayd.ports import Erasing, Memory, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.storage import Erasing, Memory
 from gatewayd.retirement import retire, retired
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted

@@ -24,7 +24,9 @@ from gatewayd.core.model import ClockState, DoorId, TimeReading
 from gatewayd.lists import StatusLists
 from gatewayd.logs import printable
 from gatewayd.mailbox import Mailbox
-from gatewayd.ports import Entropy, LogReader, Memory, Pulse, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.process import Entropy, Pulse
+from gatewayd.ports.storage import LogReader, Memory
 from gatewayd.recorder import Recorder
 from gatewayd.status import LockStatus, Status, StorageStatus, coarse
 from gatewayd.timekeeper import Timekeeper

@@ -12,7 +12,7 @@ from typing import Final
 
 from gatewayd import gate, metrics
 from gatewayd.health import Health
-from gatewayd.ports import Pulse
+from gatewayd.ports.process import Pulse
 
 _log: Final = logging.getLogger(__name__)
 _MODE: Final = 0o644

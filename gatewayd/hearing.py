@@ -21,7 +21,9 @@ from gatewayd.daemon import Work
 from gatewayd.handlers import Desk, handlers, wiring
 from gatewayd.mailbox import Mailbox
 from gatewayd.messages import Message, about
-from gatewayd.ports import Memory, Pulse, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.process import Pulse
+from gatewayd.ports.storage import Memory
 from gatewayd.timekeeper import Timekeeper
 
 LOOK_S: Final = 600.0

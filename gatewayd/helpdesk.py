@@ -34,7 +34,8 @@ from gatewayd.door import Door, Ordered, Surroundings
 from gatewayd.messages import Message, about
 from gatewayd.opening import Answer
 from gatewayd.phones import Receipts
-from gatewayd.ports import Memory, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.storage import Memory
 
 _log: Final = logging.getLogger(__name__)
 

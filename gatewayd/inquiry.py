@@ -18,7 +18,8 @@ from gatewayd import facts
 from gatewayd.core.findings import Finding
 from gatewayd.facts import MAX_COUNTS, MAX_FINDINGS, Facts, Found
 from gatewayd.health import Health
-from gatewayd.ports import LogReader, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.storage import LogReader
 from gatewayd.status import coarse
 from gatewayd.timekeeper import Timekeeper
 

@@ -15,7 +15,7 @@ from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import statuslist
 from gatewayd.core.statuslist import Lists, StatusList, believed
 from gatewayd.core.trust import Trust
-from gatewayd.ports import Memory
+from gatewayd.ports.storage import Memory
 from gatewayd.status import ListStatus
 from gatewayd.timekeeper import Timekeeper
 
@@ -28,7 +28,7 @@ OF_ONE_ISSUER: Final = 8
 
 
 def memory_name(place: int) -> str:
-    """Under which name `ports.Memory` keeps a list."""
+    """Under which name `ports.storage.Memory` keeps a list."""
     return f"status list {place}"
 
 

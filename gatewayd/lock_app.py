@@ -26,7 +26,8 @@ from gatewayd.emulators.lock_memory import LockMemory
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.groups import only
 from gatewayd.keyfiles import public_pem
-from gatewayd.ports import Peripheral, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Peripheral
 
 AGAIN_S: Final = 2.0
 

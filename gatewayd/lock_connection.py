@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto.codes import ID_BYTES
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import Framing
+from firmware_proto.lock_messages import Hello
 from firmware_proto.lock_session import LockClientSession
-from firmware_proto.messages import Hello, Message
+from firmware_proto.messages import Message
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.session import (
     CredentialReceived,
@@ -29,7 +30,9 @@ from firmware_proto.session import (
 )
 from gatewayd.conversation import Conversation, NotSentError, open_for_sending
 from gatewayd.device_keys import KeyDeviceError, apart
-from gatewayd.ports import Entropy, Link, LinkClosedError, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Entropy
+from gatewayd.ports.radio import Link
 
 
 @dataclass(frozen=True, slots=True)

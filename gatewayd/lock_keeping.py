@@ -10,7 +10,7 @@ import asyncio
 from typing import Final
 
 from gatewayd.locks import CONNECTING_S, RemoteLock
-from gatewayd.ports import Clock, Entropy, Pulse
+from gatewayd.ports.process import Clock, Entropy, Pulse
 from gatewayd.vitals import UNWATCHED
 
 FIRST_LOOK_S: Final = 300.0

@@ -15,15 +15,8 @@ from typing import Final
 
 from firmware_proto.codes import FAULTS, ID_BYTES, Fault, Outcome, Reason
 from firmware_proto.framing import Framing, GattFraming
-from firmware_proto.messages import (
-    Done,
-    FaultMessage,
-    GetResult,
-    GetState,
-    Message,
-    State,
-    Unlatch,
-)
+from firmware_proto.lock_messages import Done, GetState, State, Unlatch
+from firmware_proto.messages import FaultMessage, GetResult, Message
 from gatewayd.budget import Budget
 from gatewayd.conversation import NotSentError, random_channel
 from gatewayd.core.backoff import Backoff
@@ -36,7 +29,9 @@ from gatewayd.lock_connection import (
     connect,
 )
 from gatewayd.lock_timing import KEPT, LockTiming
-from gatewayd.ports import Central, Clock, Entropy, Link, LinkClosedError, Pulse, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Clock, Entropy, Pulse
+from gatewayd.ports.radio import Central, Link
 from gatewayd.vitals import UNWATCHED
 
 UNREACHABLE: Final = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
@@ -57,7 +52,7 @@ class _Reading:
 
 
 class RemoteLock:
-    """`ports.Lock` for one lock. Its calls wait for each other; close it when done.
+    """`ports.lock.Lock` for one lock. Its calls wait for each other; close it when done.
 
     `framing` fits the links of `central`; GATT when left out. `on_state` hears
     every authenticated `State`, asked for or reported; `on_dialled` whether a

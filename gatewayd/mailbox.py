@@ -35,7 +35,8 @@ from gatewayd.core.state import MAX_STATE_BYTES, STATE_TYPE, StateKind
 from gatewayd.core.statuslist import SIGN1_TAG
 from gatewayd.core.trust import Role
 from gatewayd.core.trust_chain import unpack
-from gatewayd.ports import Memory, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.storage import Memory
 from gatewayd.status import OperatorStatus
 from gatewayd.trusted import Trusted
 

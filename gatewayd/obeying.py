@@ -26,7 +26,7 @@ from gatewayd.core.erasure import Erased
 from gatewayd.core.helpdesk import Open
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.mailbox import OrderHandler
-from gatewayd.ports import Upstream
+from gatewayd.ports.upstream import Upstream
 
 MOST_AT_ONCE: Final = 8
 """Of the orders that take seconds."""

@@ -29,7 +29,8 @@ from gatewayd.core.model import (
 )
 from gatewayd.core.requests import InFlight
 from gatewayd.messages import Message, about
-from gatewayd.ports import Lock, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.lock import Lock
 from gatewayd.recorder import Recorder
 from gatewayd.timekeeper import Timekeeper
 

@@ -17,7 +17,7 @@ from gatewayd.health import Health
 from gatewayd.inquiry import Inquiry
 from gatewayd.logs import Tally
 from gatewayd.phones import Receipts
-from gatewayd.ports import LogReader, Memory
+from gatewayd.ports.storage import LogReader, Memory
 
 
 async def helpdesk(

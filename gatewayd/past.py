@@ -14,10 +14,11 @@ from typing import Final
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.checkpoint import Checkpoint, Verifier
 from gatewayd.messages import Message, about
-from gatewayd.ports import LogReader, Memory, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.storage import LogReader, Memory
 
 MEMORY_NAME: Final = "another log"
-"""Under this name `ports.Memory` has a checkpoint that we signed over a log that is not ours."""
+"""Under this name `ports.storage.Memory` has a checkpoint that we signed over another log."""
 ALARM: Final = "alarm: other log"
 """In the uplink's counts."""
 

@@ -25,7 +25,7 @@ from gatewayd.emulators.carry import Carried
 from gatewayd.emulators.phone import Phone, Report
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.emulators.watch import News, Watch, Watcher
-from gatewayd.ports import Lookout, Sighting
+from gatewayd.ports.radio import Lookout, Sighting
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto.codes import Fault, Outcome, Presence, Reason
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import FaultMessage, GetResult, Message, Open, Prepare, Result
+from firmware_proto.messages import FaultMessage, GetResult, Message
+from firmware_proto.phone_messages import Open, Prepare, Result
 from firmware_proto.phone_session import GatewaySession
 from firmware_proto.session import CredentialReceived, MessageReceived
 from firmware_proto.session_tables import SessionState
@@ -42,7 +43,9 @@ from gatewayd.device_keys import KeyDeviceError, apart
 from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.opening import Answer
-from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse, StorageError
+from gatewayd.ports import LinkClosedError, StorageError
+from gatewayd.ports.process import Pulse
+from gatewayd.ports.radio import Link, Peripheral
 from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from typing import Final
 from gatewayd import __version__, addresses
 from gatewayd.config import Config
 from gatewayd.health import NO_AROUND, Around
-from gatewayd.ports import Central, Link, Peripheral, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Central, Link, Peripheral
 
 ADVERTISING_MS: Final = (20.0, 30.0)
 """A gateway has mains power: it is found at once, and again at once after a link went."""

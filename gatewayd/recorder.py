@@ -29,7 +29,9 @@ from gatewayd.core.model import (
     Verdict,
 )
 from gatewayd.core.reserve import Reserved
-from gatewayd.ports import AuditLog, Memory, Pulse, Reserve, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.process import Pulse
+from gatewayd.ports.storage import AuditLog, Memory, Reserve
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.vitals import UNWATCHED
 
@@ -45,13 +47,13 @@ RECENT: Final = 1024
 
 @dataclass(slots=True)
 class NoticedMemory:
-    """`ports.Memory` on the log's disk: where it fails, the log is known to be in trouble."""
+    """`ports.storage.Memory` on the log's disk: where it fails, the log is in trouble."""
 
     memory: Memory
     failed: Callable[[StorageError], None] = lambda _: None
 
     async def load(self, name: str) -> bytes | None:
-        """See `ports.Memory`."""
+        """See `ports.storage.Memory`."""
         try:
             return await self.memory.load(name)
         except StorageError as error:
@@ -59,7 +61,7 @@ class NoticedMemory:
             raise
 
     async def store(self, name: str, value: bytes) -> None:
-        """See `ports.Memory`."""
+        """See `ports.storage.Memory`."""
         try:
             await self.memory.store(name, value)
         except StorageError as error:
@@ -69,7 +71,7 @@ class NoticedMemory:
 
 @dataclass(slots=True)
 class Recorder:
-    """`ports.AuditLog` over another one. Call `begin` once, and run `keep`."""
+    """`ports.storage.AuditLog` over another one. Call `begin` once, and run `keep`."""
 
     log: AuditLog
     memory: Memory
@@ -107,7 +109,7 @@ class Recorder:
     def __str__(self) -> str:
         return "" if self._trouble is Reason.OK else _words(self._trouble)
 
-    # --- ports.AuditLog ------------------------------------------------------------------
+    # --- ports.storage.AuditLog ------------------------------------------------------------------
     async def append(
         self,
         fact: Fact,
@@ -116,7 +118,7 @@ class Recorder:
         asked: Asked | None = None,
         settles: CommandId | None = None,
     ) -> int:
-        """See `ports.AuditLog`. Where it fails, `reserve` may follow; else the entry is missing."""
+        """See `ports.storage.AuditLog`. Where it fails, the entry is missing, or in `reserve`."""
         error = StorageError(_words(self._trouble), reason=self._trouble)
         if self._trouble is Reason.OK:
             try:
@@ -142,7 +144,7 @@ class Recorder:
         self._fell_ill(error)
 
     async def past_request(self, request_key: bytes) -> PastRequest | None:
-        """See `ports.AuditLog`; while the log cannot be read, what this run remembers."""
+        """See `ports.storage.AuditLog`; while the log cannot be read, what this run remembers."""
         recent = self._recent.get(request_key)
         if self._trouble is not Reason.OK and recent is not None:
             return recent[1]
@@ -156,15 +158,15 @@ class Recorder:
         return past
 
     async def unsettled(self) -> Sequence[Command]:
-        """See `ports.AuditLog`."""
+        """See `ports.storage.AuditLog`."""
         return await self.log.unsettled()
 
     async def unresolved(self) -> Sequence[Command]:
-        """See `ports.AuditLog`."""
+        """See `ports.storage.AuditLog`."""
         return await self.log.unresolved()
 
     async def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None = None) -> None:
-        """See `ports.AuditLog`."""
+        """See `ports.storage.AuditLog`."""
         await self.log.merge(records, upto, gap)
 
     # --- when the log has failed ------------------------------------------------------------

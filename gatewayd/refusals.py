@@ -16,7 +16,9 @@ from gatewayd import messages
 from gatewayd.core.admission import RecentUses, Strangers
 from gatewayd.core.keytoken import KeyToken
 from gatewayd.core.model import DoorId, EntryKind, Fact, Verdict
-from gatewayd.ports import AuditLog, Pulse, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.process import Pulse
+from gatewayd.ports.storage import AuditLog
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.vitals import UNWATCHED
 

@@ -26,7 +26,8 @@ from gatewayd.core.model import (
     Verdict,
 )
 from gatewayd.core.reserve import Reserved
-from gatewayd.ports import AuditLog, LogReader, Memory, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.storage import AuditLog, LogReader, Memory
 
 MEMORY_NAME: Final = "retired"
 
@@ -67,7 +68,7 @@ async def close(log: Log, time: TimeReading, order: Retire) -> None:
 
 
 class ClosedLog:
-    """`ports.AuditLog` of a retired gateway: it can be read, and nothing is added."""
+    """`ports.storage.AuditLog` of a retired gateway: it can be read, and nothing is added."""
 
     def __init__(self, log: AuditLog) -> None:
         self.past_request = log.past_request

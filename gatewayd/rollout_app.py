@@ -19,7 +19,7 @@ from gatewayd.cloud_app import BrokerFiles
 from gatewayd.core import topics
 from gatewayd.core.model import GatewayId
 from gatewayd.fleet_app import LIMITS
-from gatewayd.ports import Upstream
+from gatewayd.ports.upstream import Upstream
 
 _CLOCK: Final = SystemClock()
 

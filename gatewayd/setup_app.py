@@ -30,7 +30,8 @@ from gatewayd.config.on_site import Binding, ClaimedLock
 from gatewayd.config.provisional import HOLDS_S
 from gatewayd.core.model import Verdict
 from gatewayd.logs import printable
-from gatewayd.ports import Lookout, RadioError, Sighting
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Lookout, Sighting
 from gatewayd.setup_site import SetupError, Site, entropy, open_radio
 
 SCAN_S: Final = 5.0

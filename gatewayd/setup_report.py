@@ -109,7 +109,7 @@ async def _heard(settings: Config, secrets: Secrets) -> Heard:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """`ports.Memory` of a log that somebody else may be writing: nothing is kept."""
+    """`ports.storage.Memory` of a log that somebody else may be writing: nothing is kept."""
 
     file: LogFile | None
 

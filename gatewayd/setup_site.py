@@ -30,7 +30,8 @@ from gatewayd.hearing import Heard, bind_on_site, hear
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
-from gatewayd.ports import Erasing, Lookout, Memory
+from gatewayd.ports.radio import Lookout
+from gatewayd.ports.storage import Erasing, Memory
 from gatewayd.radio_app import radio_address
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from firmware_proto.codes import ID_BYTES, DoorState, Outcome, Reason
-from firmware_proto.messages import State
+from firmware_proto.lock_messages import State
 from gatewayd.actuators import Workshop
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.conditions import Conditions
 from gatewayd.config import model as config_model
 from gatewayd.config.on_site import TestOpening, Walk
 from gatewayd.core.model import Command, CommandId, DoorId, EntryKind, Fact, Verdict
-from gatewayd.ports import Central, Clock, Link, Lock, RadioError, Sighting
+from gatewayd.ports import RadioError
+from gatewayd.ports.lock import Lock
+from gatewayd.ports.process import Clock
+from gatewayd.ports.radio import Central, Link, Sighting
 from gatewayd.setup_site import SetupError, Site, entropy, open_radio
 
 LISTEN_S: Final = 3.0
@@ -51,7 +54,7 @@ class Senses(Conditions):
 
 
 class _NoRadio:
-    """`ports.Central` of a site whose locks and relays are all on wires."""
+    """`ports.radio.Central` of a site whose locks and relays are all on wires."""
 
     async def dial(self, address: str) -> Link:
         raise RadioError(f"{address}: no radio was opened")

@@ -35,20 +35,14 @@ from gatewayd.mailbox import Mailbox, OrderHandler
 from gatewayd.messages import Message, about
 from gatewayd.obeying import Obedience, Obeying
 from gatewayd.past import Past
-from gatewayd.ports import (
-    Clock,
-    LogReader,
-    Memory,
-    PortError,
-    Pulse,
-    StorageError,
-    Upstream,
-    UpstreamError,
-)
+from gatewayd.ports import PortError, StorageError, UpstreamError
+from gatewayd.ports.process import Clock, Pulse
+from gatewayd.ports.storage import LogReader, Memory
+from gatewayd.ports.upstream import Upstream
 from gatewayd.vitals import UNWATCHED
 
 COSIGNED_NAME: Final = "cosigned checkpoint"
-"""Under this name `ports.Memory` keeps the largest checkpoint that the cloud cosigned."""
+"""Under this name `ports.storage.Memory` keeps the largest checkpoint that the cloud cosigned."""
 
 STEP_S: Final = 180.0
 """More than any step takes: connecting, an order carried out, a hint; the broker may be slow."""

@@ -19,7 +19,9 @@ from gatewayd.core.timekeeping import (
     Timekeeping,
     TimeRefusedError,
 )
-from gatewayd.ports import Clock, Entropy, Memory, Pulse, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.process import Clock, Entropy, Pulse
+from gatewayd.ports.storage import Memory
 from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)

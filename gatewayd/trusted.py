@@ -14,7 +14,8 @@ from firmware_proto.cose import VerifyingKey
 from gatewayd.core.trust import Trust
 from gatewayd.core.trust_chain import Chain, DamagedChainError, installed
 from gatewayd.messages import Message, about
-from gatewayd.ports import Memory, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.storage import Memory
 
 MEMORY_NAME: Final = "trust chain"
 

@@ -28,7 +28,7 @@ from gatewayd.credential_renewal import CredentialRenewal
 from gatewayd.daemon import Work
 from gatewayd.mailbox import Mailbox
 from gatewayd.obeying import Obedience
-from gatewayd.ports import Memory
+from gatewayd.ports.storage import Memory
 from gatewayd.timekeeper import SignedTime
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gatewayd.core.heartbeat import Heartbeat
-from gatewayd.ports import Pulse
+from gatewayd.ports.process import Pulse
 
 
 class Vitals:
@@ -40,22 +40,22 @@ class Vitals:
 
 
 class TaskPulse:
-    """`ports.Pulse` of one watched task."""
+    """`ports.process.Pulse` of one watched task."""
 
     def __init__(self, vitals: Vitals, name: str) -> None:
         self._vitals = vitals
         self._name = name
 
     def beat(self, within_s: float) -> None:
-        """See `ports.Pulse`."""
+        """See `ports.process.Pulse`."""
         self._vitals.beat(self._name, within_s)
 
     def waits(self) -> None:
-        """See `ports.Pulse`."""
+        """See `ports.process.Pulse`."""
         self._vitals.waits(self._name)
 
     def part(self, name: str) -> Pulse:
-        """See `ports.Pulse`."""
+        """See `ports.process.Pulse`."""
         pulse = TaskPulse(self._vitals, f"{self._name}: {name}")
         pulse.waits()
         return pulse
@@ -66,7 +66,7 @@ class TaskPulse:
 
 
 class Unwatched:
-    """`ports.Pulse` where nobody takes it: tests, tools, parts used on their own."""
+    """`ports.process.Pulse` where nobody takes it: tests, tools, parts used on their own."""
 
     def beat(self, within_s: float) -> None:
         """Nobody listens."""

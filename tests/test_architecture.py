@@ -90,7 +90,7 @@ def test_every_contract_is_kept(copy: Path) -> None:
         ("gatewayd/core/model.py", "from pathlib import Path"),
         ("gatewayd/core/model.py", "import gatewayd.ports"),
         ("gatewayd/core/model.py", "if TYPE_CHECKING:\n    import sqlite3"),
-        ("gatewayd/ports.py", "import gatewayd.adapters.clock"),
+        ("gatewayd/ports/radio.py", "import gatewayd.adapters.clock"),
         ("gatewayd/adapters/clock.py", "import gatewayd.adapters.systemd"),
         ("gatewayd/cli/command.py", "import gatewayd.adapters.clock"),
         ("gatewayd/radio_helper/wire.py", "import gatewayd.core.model"),

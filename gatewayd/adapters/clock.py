@@ -19,7 +19,7 @@ _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
-    """`ports.Clock` on the kernel's clocks."""
+    """`ports.process.Clock` on the kernel's clocks."""
 
     def __init__(self, boot_id_file: Path = BOOT_ID_FILE) -> None:
         self._boot_id = _read_boot_id(boot_id_file)

@@ -12,7 +12,7 @@ _SYSTEM: Final = random.SystemRandom()
 
 
 class SystemEntropy:
-    """`ports.Entropy` on the kernel's generator."""
+    """`ports.process.Entropy` on the kernel's generator."""
 
     def token_bytes(self, count: int) -> bytes:
         """`count` bytes from the kernel."""

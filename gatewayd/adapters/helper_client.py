@@ -28,7 +28,7 @@ RESTART_S: Final = 30.0
 
 
 class HelperClient:
-    """`ports.RadioHelper` over the helper's socket. Questions wait for each other."""
+    """`ports.radio.RadioHelper` over the helper's socket. Questions wait for each other."""
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class HelperClient:
         self._talk: socket.socket | None = None
 
     async def strength_dbm(self, adapter: str, peer: str, *, public: bool) -> int | None:
-        """See `ports.RadioHelper`."""
+        """See `ports.radio.RadioHelper`."""
         kind = AddressType.PUBLIC if public else AddressType.RANDOM
         answer = await self._ask(Strength(_bytes(adapter), _bytes(peer), kind), STRENGTH_S)
         if answer.status is Status.NOT_CONNECTED:
@@ -45,7 +45,7 @@ class HelperClient:
         return answer.rssi_dbm
 
     async def restart(self, adapter: str) -> None:
-        """See `ports.RadioHelper`."""
+        """See `ports.radio.RadioHelper`."""
         _check(await self._ask(Restart(_bytes(adapter)), RESTART_S))
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ _Result = TypeVar("_Result")
 
 
 class Reserve:
-    """`ports.Reserve` in a file. Use `open_reserve`."""
+    """`ports.storage.Reserve` in a file. Use `open_reserve`."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -36,16 +36,16 @@ class Reserve:
         self._stuck: asyncio.Future[Any] | None = None
 
     async def read(self) -> Sequence[bytes]:
-        """See `ports.Reserve`."""
+        """See `ports.storage.Reserve`."""
         whole = await self._call(lambda: os.pread(self._descriptor, _BYTES, 0))
         return [whole[at : at + SLOT_BYTES] for at in range(0, len(whole), SLOT_BYTES)]
 
     async def write(self, slot: int, data: bytes) -> None:
-        """See `ports.Reserve`."""
+        """See `ports.storage.Reserve`."""
         await self._call(lambda: _write(self._descriptor, data, slot * SLOT_BYTES))
 
     async def clear(self) -> None:
-        """See `ports.Reserve`."""
+        """See `ports.storage.Reserve`."""
         await self._call(lambda: _write(self._descriptor, bytes(_BYTES), 0))
 
     def close(self) -> None:

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from gatewayd.logs import printable
-from gatewayd.ports import Supervisor
+from gatewayd.ports.process import Supervisor
 
 _log = logging.getLogger(__name__)
 _MICROSECONDS: Final = 1_000_000
 
 
 class Nobody:
-    """`ports.Supervisor` when nobody supervises."""
+    """`ports.process.Supervisor` when nobody supervises."""
 
     def ready(self) -> None:
         """Nobody to tell."""
@@ -36,7 +36,7 @@ class Nobody:
 
 
 class Systemd:
-    """`ports.Supervisor` over one notification socket."""
+    """`ports.process.Supervisor` over one notification socket."""
 
     def __init__(self, address: str) -> None:
         # a leading @ stands for the NUL byte of Linux's abstract namespace

@@ -23,7 +23,7 @@ from gatewayd.cli.phone_radio import (
     radio_arguments,
     time_argument,
 )
-from gatewayd.ports import Sighting
+from gatewayd.ports.radio import Sighting
 
 if TYPE_CHECKING:
     from gatewayd.emulators.phone import Report

@@ -13,7 +13,7 @@ from gatewayd.core import answers
 from gatewayd.core.answers import MAX_ANSWER_BYTES
 from gatewayd.core.envelope import Statement
 from gatewayd.core.topics import GatewayTopics
-from gatewayd.ports import Upstream
+from gatewayd.ports.upstream import Upstream
 
 
 async def ask(  # noqa: PLR0913, PLR0917 - whom, what, and how long

@@ -27,7 +27,7 @@ from gatewayd.core.certificates import Authority, Certificate, Use
 from gatewayd.core.enrolment import Grant, Refusal, Renewed, Request
 from gatewayd.core.topics import CERTIFICATE, EnrolTopics, renewing
 from gatewayd.core.trust import verify_bundle, verify_credential
-from gatewayd.ports import Upstream
+from gatewayd.ports.upstream import Upstream
 
 CREDENTIAL_S: Final = 1095 * DAY_S
 

@@ -38,7 +38,8 @@ from gatewayd.core.pull import (
     verify_batch,
 )
 from gatewayd.core.topics import KEPT, GatewayTopics
-from gatewayd.ports import PortError, Upstream
+from gatewayd.ports import PortError
+from gatewayd.ports.upstream import Upstream
 
 ORDER_LIFETIME_S: Final = 600
 """Longer than any queue on the way should be; a pull that comes late does no harm."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from firmware_proto.codes import Fault
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import Deliver
+from firmware_proto.phone_messages import Deliver
 
 PIECE_COSTS: Final = 1024
 """Beside its bytes, so that many small pieces are no way around the quota."""

@@ -21,7 +21,7 @@ from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core.merkle import HASH_BYTES
 
 MEMORY_NAME: Final = "checkpoint"
-"""Under this name the last checkpoint that the gateway signed is kept in `ports.Memory`."""
+"""Under this name the last checkpoint that the gateway signed is kept in `ports.storage.Memory`."""
 
 MAX_NOTE_BYTES: Final = 16384
 MAX_SIGNATURES: Final = 32  # a verifier must accept at least 16

@@ -17,7 +17,7 @@ from typing import Final
 
 from firmware_proto.codes import DoorState, Mechanism
 from firmware_proto.fields import Battery
-from firmware_proto.messages import State
+from firmware_proto.lock_messages import State
 
 TELL_EVERY_S: Final = 60.0
 """The least time between two news of one lock: a loose contact must not fill the journal."""

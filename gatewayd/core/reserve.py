@@ -50,7 +50,7 @@ _ITEMS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """One entry, with what `ports.AuditLog.append` is told beside the fact."""
+    """One entry, with what `ports.storage.AuditLog.append` is told beside the fact."""
 
     number: int
     fact: Fact

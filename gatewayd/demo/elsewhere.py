@@ -26,7 +26,8 @@ from gatewayd.core.model import GatewayId
 from gatewayd.demo.world import GATEWAY, LOCK_ADDRESSES, STAIRS, STREET, World
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.locks import RemoteLock
-from gatewayd.ports import LinkClosedError, Peripheral, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.radio import Peripheral
 
 WORKSHOP: Final = "F0:00:00:00:00:0E"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from firmware_proto.framing import CHANNEL_BYTES, GattFraming
-from gatewayd.ports import Link, LinkClosedError
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.radio import Link
 
 
 class Wiretap:

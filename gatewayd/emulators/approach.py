@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from gatewayd.ports import Sighting
+from gatewayd.ports.radio import Sighting
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 from firmware_proto.codes import FAULTS, ID_BYTES, MAX_PIECE_BYTES, Item, Outcome, Reason
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import Chunk, Collect, Deliver, Result
+from firmware_proto.phone_messages import Chunk, Collect, Deliver, Result
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.phone import Phone
 from gatewayd.emulators.visit import Answer, TurnedAwayError, Visit

@@ -19,8 +19,9 @@ from firmware_proto.codes import ID_BYTES
 from firmware_proto.credential import GatewayCredential, unverified, verify
 from firmware_proto.edhoc import ccs
 from firmware_proto.errors import RemoteProtocolError
+from firmware_proto.lock_messages import Anchor, Hello
 from firmware_proto.lock_session import LockServerSession
-from firmware_proto.messages import Anchor, Hello, Message
+from firmware_proto.messages import Message
 from firmware_proto.session import (
     CredentialReceived,
     MessageReceived,
@@ -39,7 +40,9 @@ from gatewayd.emulators.lock_owner import Introduction, Owner
 from gatewayd.emulators.lock_state import Limits
 from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.lock_wire import RADIO, Wire
-from gatewayd.ports import Clock, Entropy, Link, LinkClosedError, Peripheral
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.process import Clock, Entropy
+from gatewayd.ports.radio import Link, Peripheral
 
 HANG_UP_S: Final = 0.5
 """How long the answer to a Claim has to arrive; the gateway hangs up as soon as it has."""

@@ -14,21 +14,19 @@ from dataclasses import dataclass, replace
 
 from firmware_proto import fields, messages
 from firmware_proto.codes import EventKind, Fault, Mechanism, Outcome, Reason
-from firmware_proto.messages import (
+from firmware_proto.lock_messages import (
     AckEvents,
     Bolt,
     Done,
     Event,
-    FaultMessage,
     GetEvents,
-    GetResult,
     GetState,
-    Message,
     SetTime,
     State,
     Unbolt,
     Unlatch,
 )
+from firmware_proto.messages import FaultMessage, GetResult, Message
 from gatewayd.core.model import Verdict
 from gatewayd.emulators import lock_senses, lock_state
 from gatewayd.emulators.lock_battery import Battery

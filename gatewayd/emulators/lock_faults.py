@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from gatewayd.ports import Link, LinkClosedError
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.radio import Link
 
 
 class PowerCut(Enum):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 
 from firmware_proto.claiming import NOBODYS
 from firmware_proto.codes import EventKind, Outcome, Reason
-from firmware_proto.messages import Claim
+from firmware_proto.lock_messages import Claim
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.statements import Anchoring
 from gatewayd.core.model import Verdict

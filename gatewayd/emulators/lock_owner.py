@@ -16,19 +16,18 @@ from firmware_proto.claiming import Purpose
 from firmware_proto.codes import Fault, Outcome, Reason
 from firmware_proto.credential import verify
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import (
+from firmware_proto.lock_messages import (
     Anchor,
     Bolt,
     Claim,
     Configure,
     Done,
     FactoryReset,
-    FaultMessage,
     Identify,
-    Message,
     Unbolt,
     Unlatch,
 )
+from firmware_proto.messages import FaultMessage, Message
 from firmware_proto.statements import Anchoring, Reset
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.lock_body import LockBody

@@ -8,7 +8,7 @@ from typing import Final
 
 from firmware_proto.framing import Framing, GattFraming
 from firmware_proto.lock_session import LockServerSession
-from gatewayd.ports import Link
+from gatewayd.ports.radio import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 
 from firmware_proto.codes import FAULTS, ID_BYTES, Action, Fault, Outcome, Presence, Reason
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import GetResult, Open, Prepare, Result
+from firmware_proto.messages import GetResult
+from firmware_proto.phone_messages import Open, Prepare, Result
 from gatewayd.conversation import NotSentError
 from gatewayd.core import keytoken, receipt
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.visit import Answer, TurnedAwayError, Visit, visit
 from gatewayd.emulators.wallet import Wallet
-from gatewayd.ports import Clock, Entropy, LinkClosedError, Lookout, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Clock, Entropy
+from gatewayd.ports.radio import Lookout
 
 _OUT_OF_REACH = Verdict(Outcome.REFUSED, Reason.LOCK_UNREACHABLE)
 _NO_ANSWER = Verdict(Outcome.UNKNOWN, Reason.LOCK_SILENT)

@@ -9,22 +9,15 @@ from firmware_proto.codes import Fault, Reason
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import (
-    Chunk,
-    Collect,
-    Deliver,
-    FaultMessage,
-    GetResult,
-    Message,
-    Open,
-    Prepare,
-    Result,
-)
+from firmware_proto.messages import FaultMessage, GetResult, Message
+from firmware_proto.phone_messages import Chunk, Collect, Deliver, Open, Prepare, Result
 from firmware_proto.phone_session import PhoneSession
 from firmware_proto.session import CredentialReceived, MessageReceived, PeerRefused
 from gatewayd.conversation import Conversation, NotSentError, open_for_sending, random_channel
 from gatewayd.emulators.wallet import Wallet
-from gatewayd.ports import Entropy, Link, LinkClosedError, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.process import Entropy
+from gatewayd.ports.radio import Link
 
 Answer = Result | FaultMessage | None
 """None: the gateway refused with the constant answer that strangers get."""

@@ -16,7 +16,7 @@ from enum import Enum
 from firmware_proto.codes import ID_BYTES, Outcome, Presence, Reason
 from gatewayd.emulators.approach import Approaches, Nearness
 from gatewayd.emulators.phone import Phone, Report, Timings
-from gatewayd.ports import Lookout
+from gatewayd.ports.radio import Lookout
 
 
 class News(Enum):

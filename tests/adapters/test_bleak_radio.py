@@ -23,7 +23,8 @@ from firmware_proto.codes import (
 from gatewayd import addresses
 from gatewayd.adapters.bleak_radio import BleakOptions, BleakRadio, open_bleak, troubles
 from gatewayd.adapters.gatt.client import LOCK, PHONE, UNCLAIMED
-from gatewayd.ports import LinkClosedError, RadioError, Sighting
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.radio import Sighting
 from tests.support import private_bus
 from tests.support.fake_bluez import DEVICE
 from tests.support.fake_bluez_world import HCI, HCI_2, FakeBluezWorld, FakeLock

@@ -26,7 +26,8 @@ from firmware_proto.codes import (
 from gatewayd.adapters.bluezero import BluezeroOptions, open_bluezero, server
 from gatewayd.adapters.bluezero.peripheral import DEBIAN
 from gatewayd.adapters.bluezero.server import Frames, Kind, frame
-from gatewayd.ports import Link, LinkClosedError, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.radio import Link
 from tests.support import private_bus
 from tests.support.fake_bluez import CHARACTERISTIC, DEVICE, FakeBluez
 

@@ -21,7 +21,8 @@ from gatewayd.adapters.machine import ThisMachine, bus, files, storage
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core.diagnosis_radio import Adapter
-from gatewayd.ports import NotSeenError, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.machine import NotSeenError
 from tests.support.private_bus import private_bus
 
 ROOT = Path(__file__).parents[2]

@@ -41,7 +41,8 @@ from gatewayd.adapters.relay.relay import (
     Relay,
 )
 from gatewayd.core.model import CommandId, Verdict
-from gatewayd.ports import Lock, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.lock import Lock
 from tests.support.gpio import CONTACT, FAKE, KEEPER, LABEL, STRIKE, FakeChip
 from tests.support.household import until
 

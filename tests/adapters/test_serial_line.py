@@ -22,7 +22,8 @@ from gatewayd.emulators.lock import LockEmulator
 from gatewayd.emulators.lock_faults import PowerCut, PowerLostError
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import SILENT, UNREACHABLE, RemoteLock
-from gatewayd.ports import Central, Link, LinkClosedError, Peripheral, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.radio import Central, Link, Peripheral
 from tests.support.cable import Cable, Plug, cable
 from tests.support.household import IMPATIENT, QUICK, TIMING, LockSite, Operator, resolved, until
 from tests.support.links import FakeAir

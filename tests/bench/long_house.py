@@ -26,7 +26,7 @@ from gatewayd.emulators.lock_store import LockStore
 from gatewayd.emulators.phone import Phone
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.keyfiles import create_files, private_pem, public_pem
-from gatewayd.ports import Central, Peripheral
+from gatewayd.ports.radio import Central, Peripheral
 
 GATEWAY = "long-house"
 GROUP = "long-street"

@@ -16,7 +16,7 @@ from gatewayd.demo.child import Child
 from gatewayd.demo.story import Stage
 from gatewayd.demo.world import GATEWAY, STREET, World, build
 from gatewayd.emulators.phone import Phone, Report
-from gatewayd.ports import Central, Link
+from gatewayd.ports.radio import Central, Link
 from gatewayd.radio_app import radio_address
 
 ADDRESS = radio_address(GATEWAY)
@@ -44,7 +44,7 @@ class Noticed:
         self.link: Link | None = None
 
     async def dial(self, address: str) -> Link:
-        """See `ports.Central`."""
+        """See `ports.radio.Central`."""
         self.link = await self._central.dial(address)
         return self.link
 

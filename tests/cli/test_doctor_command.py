@@ -20,7 +20,7 @@ from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import CHECKS
 from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, Severity
-from gatewayd.ports import NotSeenError
+from gatewayd.ports.machine import NotSeenError
 from tests.support.commands import run
 from tests.support.fitting import make_fitting
 from tests.support.site import CONFIG, Site, make_site

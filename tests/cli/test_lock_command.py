@@ -15,7 +15,7 @@ from firmware_proto.codes import Outcome, Reason
 from firmware_proto.cose import key_id
 from firmware_proto.edhoc import ccs
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import Claim, Done, Identify
+from firmware_proto.lock_messages import Claim, Done, Identify
 from gatewayd import lock_app
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.virtual_radio import (
@@ -34,7 +34,8 @@ from gatewayd.emulators.lock_store import LockStore
 from gatewayd.keyfiles import private_pem, public_pem, read_p256_public
 from gatewayd.lock_connection import LockIdentity, connect
 from gatewayd.locks import RemoteLock
-from gatewayd.ports import Link, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Link
 from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.household import DOOR, Dice, Operator, new_key
 

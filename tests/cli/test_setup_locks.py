@@ -17,7 +17,8 @@ from gatewayd.config import on_site
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.keyfiles import create_files, private_pem, public_pem
 from gatewayd.lock_connection import GatewayIdentity
-from gatewayd.ports import RadioError, Sighting
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Sighting
 from gatewayd.setup_app import Installer
 from gatewayd.setup_site import SetupError, Site, open_site
 from tests.support.commands import Ran, completed, finished, run, running

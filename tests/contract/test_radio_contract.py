@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from firmware_proto.codes import MAX_ATT_MTU, MAX_MESSAGE_BYTES
-from gatewayd.ports import Central, Link, LinkClosedError, Peripheral, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.radio import Central, Link, Peripheral
 from tests.support.worlds import (
     CANCELLED_AFTER,
     GATEWAY,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from firmware_proto.codes import MAX_CARRIED_BYTES, MAX_PIECE_BYTES, Fault
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import Deliver
+from firmware_proto.phone_messages import Deliver
 from gatewayd.core.carrying import HOUR_S, OF_A_HOLDER, OF_ALL, PIECE_COSTS, Parcel, Quota, cost
 
 ONE, OTHER = b"1" * 16, b"2" * 16

@@ -7,7 +7,7 @@ import pytest
 
 from firmware_proto.codes import BoltState, DoorState, LatchState, Mechanism
 from firmware_proto.fields import Battery
-from firmware_proto.messages import State
+from firmware_proto.lock_messages import State
 from gatewayd.core.lock_condition import (
     MOST_MOVEMENTS,
     TELL_EVERY_S,

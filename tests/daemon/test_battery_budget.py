@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from firmware_proto.codes import Action, Outcome, Presence, Reason
-from firmware_proto.messages import Open, Prepare, Result
+from firmware_proto.phone_messages import Open, Prepare, Result
 from gatewayd.core.budget import OF_A_HOLDER, OF_THE_LOCK
 from gatewayd.core.model import CommandId, DoorId, EntryKind
 from gatewayd.emulators.visit import Visit

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from firmware_proto.codes import MAX_PIECE_BYTES, Fault, Item, Outcome, Reason
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import Chunk, Collect, Deliver, FaultMessage, Message, Result, encode
+from firmware_proto.messages import FaultMessage, Message, encode
+from firmware_proto.phone_messages import Chunk, Collect, Deliver, Result
 from gatewayd.cloud.authority import DAY_S, IssuerKey
 from gatewayd.core import envelope
 from gatewayd.core.carrying import OF_A_CONNECTION, PIECE_COSTS

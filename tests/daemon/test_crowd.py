@@ -17,7 +17,7 @@ from bumble import hci
 
 from firmware_proto.codes import Action, Outcome, Presence
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import Open
+from firmware_proto.phone_messages import Open
 from gatewayd.adapters.virtual_radio import (
     LOCK,
     PHONE,
@@ -33,7 +33,8 @@ from gatewayd.core.model import EntryKind
 from gatewayd.emulators.phone import Patience, Phone, Report
 from gatewayd.emulators.visit import TurnedAwayError, visit
 from gatewayd.emulators.wallet import Wallet
-from gatewayd.ports import Central, Link, LinkClosedError, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.radio import Central, Link
 from gatewayd.radio_app import ADVERTISING_MS
 from tests.support import strangers
 from tests.support.gateway import (

@@ -21,7 +21,8 @@ from gatewayd.demo.world import build
 from gatewayd.door import Ask
 from gatewayd.emulators.lock_state import Part, Position
 from gatewayd.emulators.phone import Report
-from gatewayd.ports import Pulse, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.process import Pulse
 from gatewayd.radio_app import radio_address
 from gatewayd.timekeeper import KEEP_S
 from tests.support.commands import completed

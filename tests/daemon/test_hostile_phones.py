@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from firmware_proto.codes import Action, FrameKind, Outcome, Presence
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import Open, Result
+from firmware_proto.phone_messages import Open, Result
 from firmware_proto.session import ERROR_FRAME
 from gatewayd.core.model import EntryKind
 from gatewayd.ports import LinkClosedError

@@ -18,7 +18,8 @@ from gatewayd.core.claims import StatusReference
 from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.core.statuslist import StatusList
 from gatewayd.lists import OF_ONE_ISSUER, PLACES, StatusLists, memory_name
-from gatewayd.ports import Memory, StorageError
+from gatewayd.ports import StorageError
+from gatewayd.ports.storage import Memory
 from gatewayd.status import ListStatus
 from gatewayd.timekeeper import Timekeeper
 from tests.daemon.test_timekeeper import HandClock, trusted

@@ -25,7 +25,8 @@ from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.emulators.lock_wire import RADIO
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import SILENT, UNREACHABLE, RemoteLock
-from gatewayd.ports import Lock, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.lock import Lock
 from tests.support.household import (
     DOOR,
     IMPATIENT,

@@ -13,7 +13,8 @@ import pytest
 
 from firmware_proto import cbor
 from firmware_proto.codes import Action, Fault, Outcome, Presence, Reason
-from firmware_proto.messages import FaultMessage, GetResult, Open, Prepare, Result
+from firmware_proto.messages import FaultMessage, GetResult
+from firmware_proto.phone_messages import Open, Prepare, Result
 from firmware_proto.session import ERROR_FRAME
 from gatewayd.cloud.authority import IssuerKey
 from gatewayd.core import receipt

@@ -21,7 +21,9 @@ from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
 from gatewayd.door import Surroundings
 from gatewayd.lists import StatusLists
 from gatewayd.phones import TURN_S, Phones, Receipts
-from gatewayd.ports import Link, LinkClosedError, Peripheral, Pulse
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.process import Pulse
+from gatewayd.ports.radio import Link, Peripheral
 from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.timekeeper import Timekeeper

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.emulators.approach import Approaches, Nearness
-from gatewayd.ports import Sighting
+from gatewayd.ports.radio import Sighting
 
 NEARNESS = Nearness(near_dbm=-70, far_dbm=-82, absent_s=10.0, cool_down_s=30.0)
 A, B = "F0:00:00:00:00:01", "F0:00:00:00:00:02"

@@ -20,22 +20,20 @@ from firmware_proto.codes import (
     Reason,
 )
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import (
+from firmware_proto.lock_messages import (
     AckEvents,
     Bolt,
     Done,
     Event,
-    FaultMessage,
     GetEvents,
-    GetResult,
     GetState,
-    Message,
-    Prepare,
     SetTime,
     State,
     Unbolt,
     Unlatch,
 )
+from firmware_proto.messages import FaultMessage, GetResult, Message
+from firmware_proto.phone_messages import Prepare
 from gatewayd.conversation import NotSentError
 from gatewayd.core.model import CommandId
 from gatewayd.emulators.lock import LockSettings

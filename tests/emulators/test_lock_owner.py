@@ -15,21 +15,20 @@ from firmware_proto.claiming import Purpose, proof
 from firmware_proto.codes import LOCK_SERVICE_UUID, EventKind, Fault, Outcome, Reason
 from firmware_proto.cose import key_id
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import (
+from firmware_proto.lock_messages import (
     Anchor,
     Bolt,
     Claim,
     Configure,
     Done,
     FactoryReset,
-    FaultMessage,
     GetState,
     Identify,
-    Message,
     State,
     Unbolt,
     Unlatch,
 )
+from firmware_proto.messages import FaultMessage, Message
 from firmware_proto.statements import Anchoring, Reset
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.lock import lock_credential

@@ -9,7 +9,8 @@ import pytest
 
 from firmware_proto.codes import Fault, Outcome, Reason
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import GetResult, Open, Prepare
+from firmware_proto.messages import GetResult
+from firmware_proto.phone_messages import Open, Prepare
 from firmware_proto.session import ERROR_FRAME
 from gatewayd.core.model import Verdict
 from gatewayd.emulators.phone import Patience, Phone, Report

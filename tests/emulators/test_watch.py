@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from firmware_proto.codes import Outcome, Presence, Reason
-from firmware_proto.messages import Open, Prepare
+from firmware_proto.phone_messages import Open, Prepare
 from gatewayd.emulators.phone import Patience, Phone, Report
 from gatewayd.emulators.watch import News, Watch, Watcher
-from gatewayd.ports import RadioError, Sighting
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Sighting
 from tests.support.doorman import Doorman
 from tests.support.household import DOOR, GATEWAY_ADDRESS, Dice, LoopClock, Operator, until
 from tests.support.links import FakeAir, FakeCentral, FakeLink

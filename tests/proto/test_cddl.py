@@ -13,8 +13,9 @@ from firmware_proto import cbor, codes, credential, edhoc, records
 from firmware_proto.cose import key_id
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.fields import Boolean, Bytes, Enumeration, Point, Text, Unsigned
+from firmware_proto.lock_messages import Hello, Resume
 from firmware_proto.lock_session import COMMANDS, LOCK_SAYS
-from firmware_proto.messages import SEALED, GetResult, Hello, Resume, decode, decode_plain, encode
+from firmware_proto.messages import SEALED, GetResult, decode, decode_plain, encode
 from firmware_proto.phone_session import GATEWAY_SAYS, PHONE_SAYS
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.resumption import records as resumed

@@ -14,7 +14,7 @@ from firmware_proto.codes import Fault
 from firmware_proto.credential import unverified, verify
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.fields import Point
-from firmware_proto.messages import GetState
+from firmware_proto.lock_messages import GetState
 from firmware_proto.statements import Anchoring, Reset
 from tests.support import wire
 from tests.support.messages import schema

@@ -19,23 +19,21 @@ from firmware_proto.codes import (
     Reason,
 )
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
+from firmware_proto.fields import Battery
 from firmware_proto.framing import GattFraming, WholeFrames
-from firmware_proto.lock_session import LineLockServerSession, LockServerSession
-from firmware_proto.messages import (
-    Battery,
+from firmware_proto.lock_messages import (
     Done,
     Event,
-    FaultMessage,
     GetEvents,
-    GetResult,
     GetState,
     Hello,
-    Open,
     Resume,
     State,
     Unlatch,
-    encode,
 )
+from firmware_proto.lock_session import LineLockServerSession, LockServerSession
+from firmware_proto.messages import FaultMessage, GetResult, encode
+from firmware_proto.phone_messages import Open
 from firmware_proto.resumption import ResumptionSecret, records
 from firmware_proto.session import (
     ERROR_FRAME,

@@ -11,23 +11,16 @@ from hypothesis import strategies as st
 from firmware_proto import cbor, codes, messages
 from firmware_proto.codes import Action, Fault, Key, MessageType, Outcome, Presence, Reason
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
-from firmware_proto.messages import (
+from firmware_proto.fields import Battery
+from firmware_proto.lock_messages import Hello, Resume, SetTime, State
+from firmware_proto.messages import SEALED, decode, decode_plain, encode, padded
+from firmware_proto.phone_messages import (
     MAX_RECEIPT_BYTES,
     MIN_RECEIPT_BYTES,
     RESULT_BYTES,
-    SEALED,
-    Battery,
-    Hello,
     Open,
     Prepare,
     Result,
-    Resume,
-    SetTime,
-    State,
-    decode,
-    decode_plain,
-    encode,
-    padded,
 )
 from tests.support.messages import ALL_TYPES, ANY_MESSAGE, ANY_PLAIN, example, rows
 

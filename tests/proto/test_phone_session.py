@@ -10,16 +10,9 @@ from firmware_proto import session_tables
 from firmware_proto.codes import Action, Fault, FrameKind, Outcome, Presence, Reason
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import (
-    Done,
-    FaultMessage,
-    GetResult,
-    GetState,
-    Open,
-    Prepare,
-    Result,
-    encode,
-)
+from firmware_proto.lock_messages import Done, GetState
+from firmware_proto.messages import FaultMessage, GetResult, encode
+from firmware_proto.phone_messages import Open, Prepare, Result
 from firmware_proto.phone_session import GatewaySession, PhoneSession
 from firmware_proto.session import (
     ERROR_FRAME,

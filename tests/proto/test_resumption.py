@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from firmware_proto import cbor, edhoc
 from firmware_proto.codes import Fault
 from firmware_proto.errors import LocalProtocolError, RemoteProtocolError
-from firmware_proto.messages import Hello, Resume, encode
+from firmware_proto.lock_messages import Hello, Resume
+from firmware_proto.messages import encode
 from firmware_proto.resumption import ResumptionSecret, records
 from tests.support.wire import GATEWAY_KEY, LOCK_CCS, LOCK_KEY, LOCK_KEY_ID, PHONE_TOKEN, key
 

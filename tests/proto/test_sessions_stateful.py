@@ -20,7 +20,9 @@ from hypothesis.stateful import (
 
 from firmware_proto.codes import Action, FrameKind, Outcome, Presence, Reason
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.messages import Done, FaultMessage, GetState, Open, Result
+from firmware_proto.lock_messages import Done, GetState
+from firmware_proto.messages import FaultMessage
+from firmware_proto.phone_messages import Open, Result
 from firmware_proto.session import ERROR_FRAME, HelloReceived, MessageReceived, Session
 from firmware_proto.session_tables import SessionState
 from tests.support import wire

@@ -15,7 +15,7 @@ from firmware_proto import codes, messages
 from firmware_proto.claiming import Label, Purpose, proof
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import Hello, Resume
+from firmware_proto.lock_messages import Hello, Resume
 from firmware_proto.phone_session import PhoneSession
 from firmware_proto.records import Records
 from firmware_proto.resumption import ResumptionSecret

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from firmware_proto.codes import Fault, Outcome, Reason
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import FaultMessage, GetResult, Message, Open, Prepare, Result
+from firmware_proto.messages import FaultMessage, GetResult, Message
+from firmware_proto.phone_messages import Open, Prepare, Result
 from firmware_proto.phone_session import GatewaySession
 from firmware_proto.session import CredentialReceived, MessageReceived, PeerRefused
 from gatewayd.conversation import Conversation
@@ -18,7 +19,8 @@ from gatewayd.core import keytoken, receipt
 from gatewayd.core.model import DoorId, Verdict
 from gatewayd.core.receipt import Receipt
 from gatewayd.lock_connection import GatewayIdentity
-from gatewayd.ports import Link, LinkClosedError, Peripheral
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.radio import Link, Peripheral
 from tests.support.household import NOW, Dice, Operator
 
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)

@@ -21,7 +21,8 @@ from firmware_proto.codes import (
 )
 from gatewayd.adapters.bluez import BluezOptions, BluezRadio, open_bluez
 from gatewayd.adapters.gatt.link import GattLink
-from gatewayd.ports import Central, LinkClosedError, Peripheral, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.radio import Central, Peripheral
 from tests.support.fake_bluez import (
     ADAPTER,
     CHARACTERISTIC,

@@ -56,15 +56,10 @@ from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import RemoteLock
 from gatewayd.mailbox import Handlers, Mailbox
 from gatewayd.phones import Phones, Receipts
-from gatewayd.ports import (
-    AuditLog,
-    Central,
-    Link,
-    Peripheral,
-    Reserve,
-    StorageError,
-    Supervisor,
-)
+from gatewayd.ports import StorageError
+from gatewayd.ports.process import Supervisor
+from gatewayd.ports.radio import Central, Link, Peripheral
+from gatewayd.ports.storage import AuditLog, Reserve
 from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto import credential
 from firmware_proto.codes import LOCK_SERVICE_UUID, Action, KeyClass
 from firmware_proto.credential import GatewayCredential
-from firmware_proto.messages import State
+from firmware_proto.lock_messages import State
 from gatewayd.core import keytoken
 from gatewayd.core.claims import Claims
 from gatewayd.core.model import CommandId, Instant, Verdict

@@ -60,7 +60,7 @@ class Hub:
 
 @dataclass
 class HubSession:
-    """`ports.Upstream`."""
+    """`ports.upstream.Upstream`."""
 
     hub: Hub
     filters: tuple[str, ...]

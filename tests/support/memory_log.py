@@ -60,7 +60,7 @@ class _Remembered:
 
 @dataclass(slots=True)
 class MemoryLog:
-    """`ports.AuditLog`, `LogReader` and `Memory`, gone when the object is."""
+    """`ports.storage.AuditLog`, `LogReader` and `Memory`, gone when the object is."""
 
     randomness: Callable[[int], bytes] = field(default_factory=counted_randomness)
     failing: bool = False
@@ -85,7 +85,7 @@ class MemoryLog:
         """All that was written, decoded."""
         return [Leaf.decode(body) for body in self._bodies if len(body) > merkle.HASH_BYTES]
 
-    # --- ports.AuditLog -------------------------------------------------------
+    # --- ports.storage.AuditLog -------------------------------------------------------
     async def append(
         self,
         fact: Fact,
@@ -175,7 +175,7 @@ class MemoryLog:
         again = each.fact.verdict.outcome is Outcome.UNKNOWN
         return kept is not None and not kept.ended and not (kept.verdict and again)
 
-    # --- ports.Erasing ---------------------------------------------------------
+    # --- ports.storage.Erasing ---------------------------------------------------------
     async def erase(self, order: bytes, runs: Sequence[Run], fact: Fact) -> Erased:
         if order in self._erased:
             return self._erased[order]
@@ -192,7 +192,7 @@ class MemoryLog:
         self._erased[order] = Erased(gone, seq, clean=True)
         return self._erased[order]
 
-    # --- ports.LogReader ------------------------------------------------------
+    # --- ports.storage.LogReader ------------------------------------------------------
     async def size(self) -> int:
         return len(self._bodies)
 
@@ -225,7 +225,7 @@ class MemoryLog:
         self._cursor = max(self._cursor, min(upto, len(self._bodies)))
         return self._cursor
 
-    # --- ports.Memory ---------------------------------------------------------
+    # --- ports.storage.Memory ---------------------------------------------------------
     async def load(self, name: str) -> bytes | None:
         return self._memory.get(name)
 

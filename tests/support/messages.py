@@ -23,7 +23,8 @@ from firmware_proto.fields import (
     Text,
     Unsigned,
 )
-from firmware_proto.messages import SEALED, Hello, Resume
+from firmware_proto.lock_messages import Hello, Resume
+from firmware_proto.messages import SEALED
 
 CDDL = (Path(firmware_proto.__file__).parent / "protocol.cddl").read_text(encoding="utf-8")
 POINT = ec.derive_private_key(7, ec.SECP256R1()).public_key()

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware_proto import edhoc
 from firmware_proto.codes import FrameKind
 from firmware_proto.framing import GattFraming
-from gatewayd.ports import Link, LinkClosedError
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.radio import Link
 
 CHANNEL = b"\x5a\xa5"
 

@@ -40,7 +40,7 @@ from gatewayd.core.register import Register
 from gatewayd.core.timekeeping import Timekeeping
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.mailbox import Handlers, Mailbox
-from gatewayd.ports import Upstream
+from gatewayd.ports.upstream import Upstream
 from gatewayd.status import Status, encode
 from gatewayd.sync import Pace, Uplink, run
 from gatewayd.trusted import Trusted

@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto import cbor, cose, edhoc
 from firmware_proto.framing import Framing, GattFraming, WholeFrames
+from firmware_proto.lock_messages import Hello
 from firmware_proto.lock_session import (
     LineLockServerSession,
     LockClientSession,
     LockServerSession,
 )
-from firmware_proto.messages import Hello
 from firmware_proto.phone_session import GatewaySession, PhoneSession
 from firmware_proto.resumption import ResumptionSecret
 from firmware_proto.session import (

@@ -22,7 +22,7 @@ HALF_DUPLEX_LINE: Final = replace(LINE, reports=False)
 
 
 class SerialPeripheral(Line):
-    """`ports.Peripheral`: every connection begins with an Attach. Close it when done."""
+    """`ports.radio.Peripheral`: every connection begins with an Attach. Close it when done."""
 
     def __init__(self, path: str, settings: LineSettings | None = None) -> None:
         super().__init__(path, settings)

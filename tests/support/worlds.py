@@ -24,7 +24,7 @@ from gatewayd.adapters.virtual_radio import (
     VirtualAir,
     open_radio,
 )
-from gatewayd.ports import Central, Peripheral
+from gatewayd.ports.radio import Central, Peripheral
 from tests.support import private_bus
 from tests.support.fake_bluez_world import FakeBluezWorld
 from tests.support.links import FakeAir, FakeCentral

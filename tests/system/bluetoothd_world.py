@@ -12,7 +12,8 @@ from typing import Final
 
 from gatewayd.adapters.bluez import BluezOptions, open_bluez
 from gatewayd.adapters.virtual_radio import AirModel
-from gatewayd.ports import Central, Link, Peripheral, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Central, Link, Peripheral
 from tests.support.worlds import VirtualWorld
 from tests.system.bluetoothd import BluezBus, bluez_bus, the_bluetoothd
 from tests.system.vhci import KernelAdapter, kernel_adapter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gatewayd.ports import Central, Link
+from gatewayd.ports.radio import Central, Link
 
 
 class Steps:

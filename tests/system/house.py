@@ -24,7 +24,7 @@ from gatewayd.demo.child import Child
 from gatewayd.demo.play import free_port
 from gatewayd.demo.world import STREET, World, furnish, inhabited
 from gatewayd.emulators.phone import Patience, Phone, Report
-from gatewayd.ports import Central, Link
+from gatewayd.ports.radio import Central, Link
 from tests.system.bluetoothd import Bluetoothd
 from tests.system.place import ADAPTER, Place, open_place
 from tests.system.times import LOGS

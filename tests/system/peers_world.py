@@ -12,7 +12,7 @@ from gatewayd.adapters.bleak_radio import BleakOptions, BleakRadio, open_bleak
 from gatewayd.adapters.bluez.lock_client import forget_everything
 from gatewayd.adapters.bluezero import BluezeroOptions, BluezeroRadio, open_bluezero
 from gatewayd.adapters.gatt.client import PHONE
-from gatewayd.ports import Central, Link, Peripheral
+from gatewayd.ports.radio import Central, Link, Peripheral
 from tests.system.bluetoothd_world import BluetoothdWorld, Slow
 
 

@@ -15,7 +15,8 @@ import pytest
 from firmware_proto.codes import Outcome
 from gatewayd.demo.child import Child
 from gatewayd.demo.world import STAIRS, STREET
-from gatewayd.ports import Link, LinkClosedError
+from gatewayd.ports import LinkClosedError
+from gatewayd.ports.radio import Link
 from tests.system.ghost import GhostCentral, Steps
 from tests.system.house import LATCH_S, PATIENT, House
 from tests.system.noise import advertisers

@@ -21,7 +21,7 @@ import pytest
 
 from gatewayd.demo.child import Child
 from gatewayd.demo.world import STAIRS, STREET
-from gatewayd.ports import Link
+from gatewayd.ports.radio import Link
 from tests.bench.cpu import cpu_time
 from tests.bench.number import Bar, Number
 from tests.support import units

@@ -11,7 +11,8 @@ import pytest
 from gatewayd.adapters.bluez import BluezOptions, BluezRadio, ears, locks, open_bluez
 from gatewayd.adapters.virtual_radio import LOCK as LOCK_TABLE
 from gatewayd.adapters.virtual_radio import AirController, Radio, RadioOptions, open_radio
-from gatewayd.ports import Link, LinkClosedError, RadioError
+from gatewayd.ports import LinkClosedError, RadioError
+from gatewayd.ports.radio import Link
 from tests.system.bluetoothd import Bluetoothd
 from tests.system.moved_table import lay_out
 from tests.system.place import Place

@@ -14,12 +14,13 @@ from firmware_proto import credential, edhoc, messages
 from firmware_proto.codes import Action, FrameKind, KeyClass, Outcome, Presence, Reason
 from firmware_proto.cose import key_id
 from firmware_proto.framing import GattFraming, WholeFrames
+from firmware_proto.lock_messages import Done, Hello, Resume, Unlatch
 from firmware_proto.lock_session import (
     LineLockServerSession,
     LockClientSession,
     LockServerSession,
 )
-from firmware_proto.messages import Done, Hello, Open, Result, Resume, Unlatch
+from firmware_proto.phone_messages import Open, Result
 from firmware_proto.phone_session import GatewaySession, PhoneSession
 from firmware_proto.resumption import ResumptionSecret
 from gatewayd.core import claims, keytoken

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from firmware_proto import cbor, cose, messages
 from firmware_proto.codes import Fault, FrameKind
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import SEALED, FaultMessage, GetResult, Hello, Message, Resume
+from firmware_proto.lock_messages import Hello, Resume, State
+from firmware_proto.messages import SEALED, FaultMessage, GetResult, Message
 from firmware_proto.serial_framing import SerialFraming
 from firmware_proto.session import ERROR_FRAME
 from tests.support.messages import example as sample
@@ -98,7 +99,7 @@ def _bad_messages() -> Iterator[Vector]:
         ("bool-action", "true where an integer belongs", {3: True}),
     ):
         yield _bad_message(name, about, cbor.encode({**opening, **change}))
-    state = cbor.decode(messages.encode(sample(messages.State)))
+    state = cbor.decode(messages.encode(sample(State)))
     assert isinstance(state, dict)
     for name, about, change in (
         ("battery-short", "a battery of two items", {21: [2950, 71]}),

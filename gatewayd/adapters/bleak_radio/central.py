@@ -28,7 +28,8 @@ from gatewayd.adapters.bleak_radio.troubles import trouble
 from gatewayd.adapters.gatt.client import FAULTS, GattClient, NoSuchTableError, Table
 from gatewayd.adapters.gatt.link import GattLink
 from gatewayd.logs import printable
-from gatewayd.ports import RadioError, Sighting
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Sighting
 
 _log: Final = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class BleakOptions:
 
 
 class BleakRadio:
-    """`ports.Lookout` over bleak."""
+    """`ports.radio.Lookout` over bleak."""
 
     def __init__(self, table: Table, options: BleakOptions) -> None:
         self._table = table

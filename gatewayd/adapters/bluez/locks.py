@@ -59,7 +59,7 @@ class _Tries:
 
 
 class LockSide:
-    """`ports.Central` over bleak."""
+    """`ports.radio.Central` over bleak."""
 
     def __init__(  # noqa: PLR0913 - what the lock side is wired to
         self,

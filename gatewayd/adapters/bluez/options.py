@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gatewayd.ports import RadioHelper
+from gatewayd.ports.radio import RadioHelper
 
 
 @dataclass(frozen=True, slots=True)

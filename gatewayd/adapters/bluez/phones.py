@@ -42,7 +42,7 @@ class PhoneLimits:
 
 
 class PhoneSide:
-    """`ports.Peripheral` over bluetoothd.
+    """`ports.radio.Peripheral` over bluetoothd.
 
     `links_changed` is called when room may have changed, `hung_up` after every try to hang up,
     with what went wrong.

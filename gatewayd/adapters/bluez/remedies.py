@@ -9,7 +9,7 @@ from gatewayd.adapters.bluez import adapter, names
 from gatewayd.adapters.bluez.bluetoothd import Bluetoothd
 from gatewayd.adapters.bluez.bus import Bus
 from gatewayd.core.recovery import Rung
-from gatewayd.ports import RadioHelper
+from gatewayd.ports.radio import RadioHelper
 
 UNIT: Final = "bluetooth.service"
 """The one unit that `systemd/50-gatewayd-bluetooth.rules` lets the daemon restart."""

@@ -1,4 +1,4 @@
-"""Our end of the pipe to bluezero: `ports.Peripheral`, for a lock.
+"""Our end of the pipe to bluezero: `ports.radio.Peripheral`, for a lock.
 
 async with open_bluezero(BluezeroOptions(adapter="B8:27:EB:00:00:02")) as radio:
     gateway = await radio.accept()
@@ -65,7 +65,7 @@ class BluezeroOptions:
 
 
 class BluezeroRadio:
-    """`ports.Peripheral` over one run of the server."""
+    """`ports.radio.Peripheral` over one run of the server."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process

@@ -33,8 +33,9 @@ def notified_mtu(mtu: int) -> int:
 
 
 class GattLink:
-    """A `ports.Link`. `transmit` hands one fragment to the radio, `hang_up` asks to disconnect.
+    """A `ports.radio.Link`.
 
+    `transmit` hands one fragment to the radio, `hang_up` asks to disconnect.
     `hang_up` must return at once; `died` follows when the connection is gone.
     """
 

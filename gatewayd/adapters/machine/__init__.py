@@ -15,14 +15,16 @@ from gatewayd.adapters.machine import bus, files, storage
 from gatewayd.core.diagnosis_bluez import Settings, Versions
 from gatewayd.core.diagnosis_host import Access, Clock, Disk, Journal
 from gatewayd.core.diagnosis_radio import Bluetooth
-from gatewayd.ports import NotSeenError, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.machine import NotSeenError
 
 __all__ = ["ThisMachine"]
 
 
 class ThisMachine:
-    """`ports.Machine`. `root` stands before every file's name; `environment` is for programs.
+    """`ports.machine.Machine`.
 
+    root: stands before every file's name. environment: for programs.
     ask: what bluetoothd says, for a daemon that talks to it already; then no program is run.
     """
 
@@ -37,17 +39,17 @@ class ThisMachine:
         self._programs = bus.Programs(dict(os.environ if environment is None else environment))
 
     async def versions(self) -> Versions:
-        """See `ports.Machine`."""
+        """See `ports.machine.Machine`."""
         return Versions(os.uname().release, await self._bluez())
 
     async def settings(self) -> Settings:
-        """See `ports.Machine`."""
+        """See `ports.machine.Machine`."""
         file = files.main_conf(self._root)
         text = files.settings(self._root, file)
         return Settings(text, await self._bluez(), files.restart(self._root), file)
 
     async def bluetooth(self) -> Bluetooth:
-        """See `ports.Machine`."""
+        """See `ports.machine.Machine`."""
         objects = await self._objects()
         return Bluetooth(
             running=objects is not None,
@@ -57,21 +59,21 @@ class ThisMachine:
         )
 
     async def clock(self, *, promised: bool | None) -> Clock:
-        """See `ports.Machine`."""
+        """See `ports.machine.Machine`."""
         return files.clock(self._root, promised=promised)
 
     async def disk(self, state: Path, *, writing: bool = True) -> Disk:
-        """See `ports.Machine`."""
+        """See `ports.machine.Machine`."""
         if not writing:
             return storage.disk(state, self._root, writing=False)
         return await asyncio.to_thread(storage.disk, state, self._root)
 
     async def journal(self) -> Journal:
-        """See `ports.Machine`."""
+        """See `ports.machine.Machine`."""
         return files.journal(self._root)
 
     async def access(self, state: Path) -> Access:
-        """See `ports.Machine`."""
+        """See `ports.machine.Machine`."""
         return files.access(self._root, state)
 
     async def _objects(self) -> bus.Objects | None:

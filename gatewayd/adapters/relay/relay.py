@@ -20,7 +20,8 @@ from firmware_proto.codes import DoorState, Outcome, Reason
 from gatewayd.adapters.relay.line import RelaySettings
 from gatewayd.core.model import INTERRUPTED, CommandId, Verdict
 from gatewayd.messages import Message, about
-from gatewayd.ports import Pulse, RadioError
+from gatewayd.ports import RadioError
+from gatewayd.ports.process import Pulse
 from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ _DOOR: Final = {"closed": DoorState.CLOSED, "open": DoorState.OPEN}
 
 
 class Relay:
-    """`ports.Lock` for one relay. Its calls wait for each other; close it when done.
+    """`ports.lock.Lock` for one relay. Its calls wait for each other; close it when done.
 
     `on_door` hears the contact, where there is one, `on_reached` whether the line
     could be had. `keeper` is the command that is run.

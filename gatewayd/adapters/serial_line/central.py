@@ -1,4 +1,4 @@
-"""The gateway's end of a line: `ports.Central`, dialling by Attach.
+"""The gateway's end of a line: `ports.radio.Central`, dialling by Attach.
 
 The device stays open between connections, so that opening it, which resets
 some locks, is rare. When nobody answers it is opened anew: whatever state it

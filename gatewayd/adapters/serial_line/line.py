@@ -40,7 +40,7 @@ class NothingWrittenError(LinkClosedError):
 
 
 class LineLink:
-    """`ports.Link` on a line; carries whole frames. Closing it puts no byte on the line."""
+    """`ports.radio.Link` on a line; carries whole frames. Closing it puts no byte on the line."""
 
     mtu = MAX_ATT_MTU
     """Of no meaning here: a line cuts nothing."""

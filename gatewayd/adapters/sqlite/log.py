@@ -31,7 +31,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class SqliteLog:
-    """`ports.AuditLog`, `LogReader` and `Memory` in one file. Use `open_log`.
+    """`ports.storage.AuditLog`, `LogReader` and `Memory` in one file. Use `open_log`.
 
     A caller that is cancelled while it waits leaves its call either wholly
     done or not done at all; which of the two, the log says when asked.
@@ -56,7 +56,7 @@ class SqliteLog:
         self.patience_s: float | None = None
         """How long a caller waits at most; he is told LOG_SLOW then. None: for ever."""
 
-    # --- ports.AuditLog -------------------------------------------------------
+    # --- ports.storage.AuditLog -------------------------------------------------------
     async def append(
         self,
         fact: Fact,
@@ -65,45 +65,45 @@ class SqliteLog:
         asked: Asked | None = None,
         settles: CommandId | None = None,
     ) -> int:
-        """See `ports.AuditLog`; ValueError for what contradicts what is recorded."""
+        """See `ports.storage.AuditLog`; ValueError for what contradicts what is recorded."""
         return await self._call(LogStore.append, fact, command, asked, settles)
 
     async def past_request(self, request_key: bytes) -> PastRequest | None:
-        """See `ports.AuditLog`."""
+        """See `ports.storage.AuditLog`."""
         return await self._call(LogStore.past_request, request_key)
 
     async def unsettled(self) -> Sequence[Command]:
-        """See `ports.AuditLog`."""
+        """See `ports.storage.AuditLog`."""
         return await self._call(LogStore.unsettled)
 
     async def unresolved(self) -> Sequence[Command]:
-        """See `ports.AuditLog`."""
+        """See `ports.storage.AuditLog`."""
         return await self._call(LogStore.unresolved)
 
     async def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None = None) -> None:
-        """See `ports.AuditLog`."""
+        """See `ports.storage.AuditLog`."""
         await asyncio.shield(self._submit(LogStore.merge, records, upto, gap))
 
-    # --- ports.Erasing ---------------------------------------------------------
+    # --- ports.storage.Erasing ---------------------------------------------------------
     async def erase(self, order: bytes, runs: Sequence[Run], fact: Fact) -> Erased:
-        """See `ports.Erasing`. Takes as long as it takes."""
+        """See `ports.storage.Erasing`. Takes as long as it takes."""
         return await asyncio.shield(self._submit(LogStore.erase, order, runs, fact))
 
-    # --- ports.LogReader ------------------------------------------------------
+    # --- ports.storage.LogReader ------------------------------------------------------
     async def size(self) -> int:
-        """See `ports.LogReader`."""
+        """See `ports.storage.LogReader`."""
         return await self._call(LogStore.size)
 
     async def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
-        """See `ports.LogReader`."""
+        """See `ports.storage.LogReader`."""
         return await self._call(LogStore.leaves, start, max_bytes)
 
     async def root(self, size: int) -> bytes:
-        """See `ports.LogReader`; ValueError beyond the size."""
+        """See `ports.storage.LogReader`; ValueError beyond the size."""
         return await self._call(LogStore.root, size)
 
     async def consistency(self, old: int, new: int) -> Sequence[bytes]:
-        """See `ports.LogReader`; ValueError unless 0 < old <= new <= size."""
+        """See `ports.storage.LogReader`; ValueError unless 0 < old <= new <= size."""
         return await self._call(LogStore.consistency, old, new)
 
     async def inclusion(self, index: int, size: int) -> Sequence[bytes]:
@@ -111,20 +111,20 @@ class SqliteLog:
         return await self._call(LogStore.inclusion, index, size)
 
     async def acknowledged(self) -> int:
-        """See `ports.LogReader`."""
+        """See `ports.storage.LogReader`."""
         return await self._call(LogStore.acknowledged)
 
     async def acknowledge(self, upto: int) -> int:
-        """See `ports.LogReader`."""
+        """See `ports.storage.LogReader`."""
         return await self._call(LogStore.acknowledge, upto)
 
-    # --- ports.Memory ---------------------------------------------------------
+    # --- ports.storage.Memory ---------------------------------------------------------
     async def load(self, name: str) -> bytes | None:
-        """See `ports.Memory`."""
+        """See `ports.storage.Memory`."""
         return await self._call(LogStore.load, name)
 
     async def store(self, name: str, value: bytes) -> None:
-        """See `ports.Memory`."""
+        """See `ports.storage.Memory`."""
         await self._call(LogStore.store, name, value)
 
     # --- the thread -----------------------------------------------------------

@@ -41,7 +41,7 @@ def cursor(connection: sqlite3.Connection) -> int:
 
 
 def recall(connection: sqlite3.Connection, name: str) -> bytes | None:
-    """A value of `ports.Memory`."""
+    """A value of `ports.storage.Memory`."""
     row = connection.execute("SELECT value FROM memory WHERE name = ?", (name,)).fetchone()
     return None if row is None else bytes(row[0])
 
@@ -90,7 +90,7 @@ class LogFile:
             return cursor(self._connection)
 
     def load(self, name: str) -> bytes | None:
-        """A value of `ports.Memory`."""
+        """A value of `ports.storage.Memory`."""
         with storage_errors(str(self._path)):
             return recall(self._connection, name)
 

@@ -85,7 +85,7 @@ class LogStore:
         asked: Asked | None,
         settles: CommandId | None,
     ) -> int:
-        """See `ports.AuditLog.append`.
+        """See `ports.storage.AuditLog.append`.
 
         ValueError, and nothing is written, when the command is already recorded,
         when `asked` names no command or was asked with other content or of another
@@ -95,7 +95,7 @@ class LogStore:
             return self._write(fact, command, asked, settles)
 
     def merge(self, records: Sequence[Reserved], upto: int, gap: Fact | None) -> None:
-        """See `ports.AuditLog.merge`."""
+        """See `ports.storage.AuditLog.merge`."""
         with self._transaction():
             merged = int.from_bytes(reading.recall(self._connection, MERGED_NAME) or b"", "big")
             for each in records:
@@ -106,7 +106,7 @@ class LogStore:
             self._store(MERGED_NAME, max(merged, upto).to_bytes(_NUMBER_BYTES, "big"))
 
     def erase(self, order: bytes, runs: Sequence[Run], fact: Fact) -> Erased:
-        """See `ports.Erasing.erase`."""
+        """See `ports.storage.Erasing.erase`."""
         with self._transaction():
             done = erasing.carried_out(self._connection)
             erased = done.done.get(order)
@@ -121,7 +121,7 @@ class LogStore:
             return erased._replace(clean=erasing.scrub(self._connection))
 
     def acknowledge(self, upto: int) -> int:
-        """See `ports.LogReader.acknowledge`."""
+        """See `ports.storage.LogReader.acknowledge`."""
         cursor = self.acknowledged()
         raised = min(upto, self.size())
         if raised <= cursor:
@@ -131,13 +131,13 @@ class LogStore:
         return raised
 
     def store(self, name: str, value: bytes) -> None:
-        """See `ports.Memory.store`."""
+        """See `ports.storage.Memory.store`."""
         with self._transaction():
             self._store(name, value)
 
     # --- reading --------------------------------------------------------------
     def past_request(self, request_key: bytes) -> PastRequest | None:
-        """See `ports.AuditLog.past_request`."""
+        """See `ports.storage.AuditLog.past_request`."""
         with self._errors():
             row = self._connection.execute(_PAST_REQUEST, (request_key,)).fetchone()
         if row is None:
@@ -150,20 +150,20 @@ class LogStore:
         )
 
     def unsettled(self) -> Sequence[Command]:
-        """See `ports.AuditLog.unsettled`."""
+        """See `ports.storage.AuditLog.unsettled`."""
         return self._commands(_RECORDED)
 
     def unresolved(self) -> Sequence[Command]:
-        """See `ports.AuditLog.unresolved`."""
+        """See `ports.storage.AuditLog.unresolved`."""
         return self._commands(_UNRESOLVED)
 
     def size(self) -> int:
-        """See `ports.LogReader.size`."""
+        """See `ports.storage.LogReader.size`."""
         with self._errors():
             return self._grown_tree().size
 
     def leaves(self, start: int, max_bytes: int) -> Sequence[bytes]:
-        """See `ports.LogReader.leaves`."""
+        """See `ports.storage.LogReader.leaves`."""
         bodies: list[bytes] = []
         with self._errors():
             for (body,) in self._connection.execute(
@@ -177,13 +177,13 @@ class LogStore:
         return bodies
 
     def root(self, size: int) -> bytes:
-        """See `ports.LogReader.root`. ValueError beyond the size."""
+        """See `ports.storage.LogReader.root`. ValueError beyond the size."""
         with self._errors():
             self._check_size(size)
             return merkle.root(size, self._node)
 
     def consistency(self, old: int, new: int) -> Sequence[bytes]:
-        """See `ports.LogReader.consistency`. ValueError beyond the size, and for `old` = 0."""
+        """See `ports.storage.LogReader.consistency`. ValueError beyond the size, for `old` = 0."""
         with self._errors():
             self._check_size(new)
             return merkle.consistency_proof(old, new, self._node)
@@ -195,12 +195,12 @@ class LogStore:
             return merkle.inclusion_proof(index, size, self._node)
 
     def acknowledged(self) -> int:
-        """See `ports.LogReader.acknowledged`."""
+        """See `ports.storage.LogReader.acknowledged`."""
         with self._errors():
             return reading.cursor(self._connection)
 
     def load(self, name: str) -> bytes | None:
-        """See `ports.Memory.load`."""
+        """See `ports.storage.Memory.load`."""
         with self._errors():
             return reading.recall(self._connection, name)
 

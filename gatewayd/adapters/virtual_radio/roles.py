@@ -12,7 +12,8 @@ from bumble.core import InvalidArgumentError
 from gatewayd.adapters.virtual_radio.gatt import AttRefusedError, GattService, Handles
 from gatewayd.adapters.virtual_radio.link import RadioLink
 from gatewayd.adapters.virtual_radio.stack import Stack
-from gatewayd.ports import RadioError, Sighting
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Sighting
 
 RETRY_S = 0.03
 

@@ -25,7 +25,8 @@ from gatewayd.adapters.virtual_radio.bumble_host import BumbleHost
 from gatewayd.adapters.virtual_radio.gatt import GattClient, GattService
 from gatewayd.adapters.virtual_radio.initiator import Initiator
 from gatewayd.adapters.virtual_radio.link import RadioLink
-from gatewayd.ports import RadioError, Sighting
+from gatewayd.ports import RadioError
+from gatewayd.ports.radio import Sighting
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.phone_radio import address
 from gatewayd.cli.screen import Tint
 from gatewayd.cli.setup import common
-from gatewayd.ports import Sighting
+from gatewayd.ports.radio import Sighting
 
 if TYPE_CHECKING:
     from gatewayd.setup_app import Installer
