@@ -41,8 +41,8 @@ COMMIT_S: Final = 1.0
 """An entry that takes longer to be durable is a log that fails (LOG_SLOW)."""
 RETRY_S: Final = 2.0
 """How often a log in trouble is tried."""
-RECENT: Final = 1024
-"""So many requests are known while the log cannot be read."""
+RECENT: Final = 256
+"""So many requests are known when a log that was well cannot be read; then also the reserve's."""
 
 
 @dataclass(slots=True)
@@ -205,7 +205,7 @@ class Recorder:
     def unrecorded(self, asked: Asked) -> None:
         """An emergency opens though nothing took its entry: asked again, it is not sent again."""
         self.counts["unrecorded"] += 1
-        self._recent[asked.key] = (asked, PastRequest(asked.content))
+        self._know(asked, PastRequest(asked.content))
 
     def abandoned(self, command: Command, reason: Reason) -> None:
         """This command is never sent; should its record yet appear, the log is to say so."""
@@ -363,14 +363,18 @@ class Recorder:
             known = PastRequest(asked.content)
             if fact.kind is EntryKind.JOINED:
                 known = PastRequest(asked.content, fact.verdict, record)
-            self._recent[asked.key] = (asked, known)
-            self._recent.move_to_end(asked.key)
-            if len(self._recent) > RECENT:
-                self._recent.popitem(last=False)
+            self._know(asked, known)
         if settles is not None:
             for key, (each, known) in self._recent.items():
                 if each.command == settles and known.verdict is None:
                     self._recent[key] = (each, replace(known, verdict=fact.verdict, record=record))
+
+    def _know(self, asked: Asked, known: PastRequest) -> None:
+        self._recent[asked.key] = (asked, known)
+        self._recent.move_to_end(asked.key)
+        most = RECENT if self._trouble is Reason.OK else slots.SLOTS
+        while len(self._recent) > most:
+            self._recent.popitem(last=False)
 
     def _now_s(self) -> float:
         return self.timekeeper.instant().boottime_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 from firmware_proto.codes import Outcome, Reason
 
@@ -66,8 +66,7 @@ LOG_TROUBLES: Final = frozenset(
 """Why the log may not take an entry; everybody who is refused for it hears which."""
 
 
-@dataclass(frozen=True, slots=True)
-class WithoutLog:
+class WithoutLog(NamedTuple):
     """What a key may do when the log fails it.
 
     In the troubles of `reserve` it opens once its entry is durable in the
@@ -81,8 +80,7 @@ class WithoutLog:
 NEVER: Final = WithoutLog()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Allowed or not, and the one reason that reply, log and metrics share."""
 
     allowed: bool

@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from firmware_proto.codes import Action, KeyClass, Presence, Reason
 from gatewayd.core.keytoken import Grant
@@ -77,8 +76,7 @@ class DoorSettings:
         return self.classes.get(key_class) or DEFAULTS[key_class]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
+class OpenRequest(NamedTuple):
     """What the holder asks. For `Prepare`, ask as if with a tap: the tap comes later."""
 
     door: DoorId
@@ -86,8 +84,7 @@ class OpenRequest:
     presence: Presence
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(NamedTuple):
     """What the gateway knows at this moment.
 
     `recent` counts the holder's requests within the last minute without this
@@ -123,12 +120,6 @@ def _too_often(grant: Grant, own: ClassSettings, _: OpenRequest, now: Situation)
     return now.recent >= own.rate and grant.key_class is not KeyClass.EMERGENCY
 
 
-def _needs_log(
-    trouble: Reason, grant: Grant, own: ClassSettings, _: OpenRequest, now: Situation
-) -> bool:
-    return now.log is trouble and trouble not in _troubles(grant, own)
-
-
 def _troubles(grant: Grant, own: ClassSettings) -> frozenset[Reason]:
     return LOG_TROUBLES if grant.key_class is KeyClass.EMERGENCY else own.log_unavailable
 
@@ -138,9 +129,8 @@ RULES: Final[tuple[tuple[Reason, Rule], ...]] = (
     (Reason.TIME_UNKNOWN, _needs_time),
     (Reason.TAP_REQUIRED, _needs_tap),
     (Reason.RATE_LIMITED, _too_often),
-    *((trouble, partial(_needs_log, trouble)) for trouble in sorted(LOG_TROUBLES)),
 )
-"""In the order in which they are asked: revocation is the token's last question."""
+"""In the order in which they are asked, revocation as the token's last question; then the log's."""
 
 
 def decide(grants: tuple[Grant, ...], request: OpenRequest, situation: Situation) -> Decision:
@@ -150,18 +140,14 @@ def decide(grants: tuple[Grant, ...], request: OpenRequest, situation: Situation
     """
     if not grants:
         raise ValueError("no grants to decide over")
+    reserve, emergency = LOG_TROUBLES, True
     for grant in grants:
         own = situation.settings.of(grant.key_class)
         for reason, refuses in RULES:
             if refuses(grant, own, request, situation):
                 return Decision(allowed=False, reason=reason)
-    return Decision(allowed=True, reason=Reason.OK, without_log=_without_log(grants, situation))
-
-
-def _without_log(grants: tuple[Grant, ...], situation: Situation) -> WithoutLog:
-    reserve = LOG_TROUBLES
-    for grant in grants:
-        reserve &= _troubles(grant, situation.settings.of(grant.key_class))
-    return WithoutLog(
-        reserve, unrecorded=all(grant.key_class is KeyClass.EMERGENCY for grant in grants)
-    )
+        reserve &= _troubles(grant, own)
+        if situation.log is not Reason.OK and situation.log not in reserve:
+            return Decision(allowed=False, reason=situation.log)
+        emergency = emergency and grant.key_class is KeyClass.EMERGENCY
+    return Decision(True, Reason.OK, WithoutLog(reserve, emergency))

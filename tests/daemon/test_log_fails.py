@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,16 @@ from gatewayd.adapters.reserve import open_reserve
 from gatewayd.adapters.sqlite import open_log
 from gatewayd.core import reserve as slots
 from gatewayd.core.audit import Leaf
-from gatewayd.core.model import INTERRUPTED, EntryKind, Verdict
+from gatewayd.core.model import (
+    INTERRUPTED,
+    Asked,
+    Command,
+    CommandId,
+    DoorId,
+    EntryKind,
+    Fact,
+    Verdict,
+)
 from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.door import Ask
 from gatewayd.ports import StorageError
@@ -338,6 +347,43 @@ async def test_a_request_that_the_log_cannot_tell_of_is_not_denied(tmp_path: Pat
         assert site.openings == 1
         with pytest.raises(StorageError):
             await recorder.past_request(b"of an earlier run")
+
+
+async def test_the_last_requests_are_remembered_and_all_that_the_reserve_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatewayd.recorder.RECENT", 3)
+    async with site_with_reserve(tmp_path) as site:
+        recorder, time = site.gateway.around.log, site.gateway.timekeeper.reading()
+
+        async def ask(write, number: int) -> None:
+            id_ = CommandId(bytes([number]) * 16)
+            fact = Fact(time, KINDS.INTENT, DoorId(STREET), OPENED)
+            asked = Asked(bytes([number]) * 32, bytes(32), id_)
+            await write(fact, command=Command(id_, DoorId(STREET)), asked=asked)
+
+        async def known() -> list[int]:
+            found = []
+            for number in range(20):
+                with suppress(StorageError):
+                    past = await recorder.past_request(bytes([number]) * 32)
+                    found += [number] if past else []
+            return found
+
+        for number in range(5):
+            await ask(recorder.append, number)
+        site.log.failing = site.log.unreadable = True
+        with pytest.raises(StorageError):
+            await ask(recorder.append, 5)
+        assert await known() == [2, 3, 4]
+        for number in range(6, 10):
+            await ask(recorder.reserve, number)
+        assert await known() == [2, 3, 4, 6, 7, 8, 9]
+        site.log.failing = site.log.unreadable = False
+        assert await recorder.recover()
+        await ask(recorder.append, 10)
+        assert len(recorder._recent) == 3
+        assert await known() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], "the log knows all of them"
 
 
 async def test_a_reserve_that_cannot_be_read_is_none(
