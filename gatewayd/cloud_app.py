@@ -20,11 +20,10 @@ from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud import ask as asking
 from gatewayd.cloud.outbox import Message
 from gatewayd.cloud.pull import PATIENCE, Operator, Patience, Progress, Puller, Source, UnsealError
-from gatewayd.cloud.store import Closed
+from gatewayd.cloud.store import Closed, Erasing
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.checkpoint import SignatureType, Verifier
 from gatewayd.core.envelope import Statement
-from gatewayd.core.erasure import Erase
 from gatewayd.core.merkle import CompactRange
 from gatewayd.core.pull import MAX_SEALED_BYTES, hash_of
 from gatewayd.core.topics import GatewayTopics
@@ -172,12 +171,18 @@ async def ask(  # noqa: PLR0913, PLR0917 - see cloud.ask.ask
         return await asking.ask(session, source, order, signed, unsealed, patience_s, retained)
 
 
-def erase(store: Path, origin: str, wanted: Erase) -> int | None:
+def erase(store: Path, erasing: Erasing) -> int | None:
     """Forget pulled entries; how many. None when not all of them were pulled. StorageError."""
     with open_cloud(store) as kept:
-        if kept.held(origin).range.size <= wanted.last:
+        if kept.held(erasing.origin).range.size <= erasing.wanted.last:
             return None
-        return kept.erase(origin, wanted.runs)
+        return kept.erase(erasing)
+
+
+def erased(store: Path, erasing: Erasing) -> None:
+    """The gateway says that it has, too. StorageError."""
+    with open_cloud(store) as kept:
+        kept.erased(erasing.origin, erasing.name)
 
 
 def kept(store: Path, source: Source) -> int:

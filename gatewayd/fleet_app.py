@@ -12,7 +12,8 @@ from gatewayd.adapters.broker_guard import Limits
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings
-from gatewayd.adapters.sqlite_fleet import open_fleet
+from gatewayd.adapters.sqlite_cloud import open_cloud
+from gatewayd.adapters.sqlite_fleet import SqliteFleet, open_fleet
 from gatewayd.cloud.fleet import MAX_GATEWAYS, Fleet
 from gatewayd.cloud_app import BrokerFiles
 from gatewayd.core import topics
@@ -33,13 +34,14 @@ LIMITS: Final = Limits(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookout:
-    """One operator's view of his gateways.
+    """One operator's view of his gateways. `store`: of pulled logs, if there is such a file.
 
     quiet_s: the broker has said all that it holds when it has been silent for so long.
     """
 
     broker: BrokerFiles
     file: Path
+    store: Path
     quiet_s: float = 2.0
 
     async def look(self) -> tuple[Fleet, int]:
@@ -48,8 +50,7 @@ class Lookout:
             fleet = Fleet(file.load())
             async with self._mqtt().connect() as session:
                 await self._hear_all(fleet, session)
-            fleet.standing(_now_s())
-            file.keep(fleet.reports)
+            self._stand(fleet, file)
         return fleet, _now_s()
 
     async def watch(
@@ -69,14 +70,20 @@ class Lookout:
                         fleet.heard.clear()
                         await self._hear_all(fleet, session)
                         while True:
-                            fleet.standing(_now_s())
-                            file.keep(fleet.reports)
+                            self._stand(fleet, file)
                             changed(fleet, _now_s())
                             await self._hear_on(fleet, session, changed)
                 except UpstreamError as error:
                     away(str(error))
                 backoff, wait_s = backoff.failed(_boottime_s(), entropy.fraction())
                 await asyncio.sleep(wait_s)
+
+    def _stand(self, fleet: Fleet, file: SqliteFleet) -> None:
+        fleet.standing(_now_s())
+        file.keep(fleet.reports)
+        if self.store.exists():
+            with open_cloud(self.store) as store:
+                fleet.erasings = store.erasings()
 
     async def _hear_all(self, fleet: Fleet, session: Upstream) -> None:
         while True:

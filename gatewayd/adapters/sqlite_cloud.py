@@ -13,12 +13,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from firmware_proto import cbor
+from firmware_proto.errors import RemoteProtocolError
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import Schema, open_writer
-from gatewayd.cloud.store import Closed, Held, OutrunError
-from gatewayd.core.erasure import Run
+from gatewayd.cloud.store import Closed, Erasing, Held, OutrunError
+from gatewayd.core.audit import Leaf
+from gatewayd.core.erasure import Erase
 from gatewayd.core.merkle import HASH_BYTES, CompactRange
+from gatewayd.core.model import EntryKind
 from gatewayd.core.pull import Alarm, LogAlarmError, Verified, hash_of
+from gatewayd.ports import StorageError
 
 _FIRST: Final = """
 CREATE TABLE logs (
@@ -54,7 +59,18 @@ CREATE TABLE closed (
 ) STRICT, WITHOUT ROWID;
 """
 
-SCHEMA: Final = Schema(0x67_77_63_31, (_FIRST, _SECOND))
+_THIRD: Final = """
+CREATE TABLE erasings ( -- orders to erase that were sent and, as far as we know, not carried out
+    origin    TEXT NOT NULL,
+    name      BLOB NOT NULL CHECK (length(name) = 32), -- of the order, as the log names it
+    number    INTEGER NOT NULL,
+    ordered_s INTEGER NOT NULL, -- Unix seconds of our clock
+    wanted    BLOB NOT NULL,    -- the order's body
+    PRIMARY KEY (origin, name)
+) STRICT, WITHOUT ROWID;
+"""
+
+SCHEMA: Final = Schema(0x67_77_63_31, (_FIRST, _SECOND, _THIRD))
 
 
 @contextmanager
@@ -94,6 +110,7 @@ class SqliteCloud:
             if kept != verified.held:
                 raise LogAlarmError(Alarm.FORKED, note)
             self._insert(origin, size, added, verified.unreadable)
+            self._carried_out(origin, added)
             self._connection.execute(
                 "INSERT INTO logs VALUES (?, ?, ?, ?) ON CONFLICT (origin) DO UPDATE"
                 " SET size = excluded.size, hashes = excluded.hashes, note = excluded.note",
@@ -109,8 +126,12 @@ class SqliteCloud:
                 (origin, time_s, error.alarm.name, error.note),
             )
 
-    def erase(self, origin: str, runs: Sequence[Run]) -> int:
-        """Keep no more of these than their hashes; how many went. Redelivery brings none back."""
+    def erase(self, erasing: Erasing) -> int:
+        """Keep no more of these than their hashes; how many went. Redelivery brings none back.
+
+        That the gateway was told is kept until it has done so: by an answer (`erased`) or an entry.
+        """
+        origin, name, number, ordered_s, wanted = erasing
         with self._transaction():
             gone = sum(
                 self._connection.execute(
@@ -118,11 +139,32 @@ class SqliteCloud:
                     " WHERE origin = ? AND seq BETWEEN ? AND ? AND leaf <> hash",
                     (origin, *run),
                 ).rowcount
-                for run in runs
+                for run in wanted.runs
+            )
+            self._connection.execute(
+                "INSERT INTO erasings VALUES (?, ?, ?, ?, ?)",
+                (origin, name, number, ordered_s, cbor.encode(wanted.body())),
             )
         with storage_errors(str(self._path)):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
+
+    def erased(self, origin: str, name: bytes) -> None:
+        """The gateway has carried this order out, and so each that asked for no more."""
+        with self._transaction():
+            self._erased(origin, name)
+
+    def erasings(self) -> list[Erasing]:
+        """Those that were not carried out yet, of the logs that are not closed; oldest first."""
+        with storage_errors(str(self._path)):
+            rows = self._connection.execute(
+                "SELECT origin, name, number, ordered_s, wanted FROM erasings"
+                " WHERE origin NOT IN (SELECT origin FROM closed) ORDER BY ordered_s, number"
+            ).fetchall()
+        return [
+            Erasing(origin, name, number, ordered_s, self._wanted(body))
+            for origin, name, number, ordered_s, body in rows
+        ]
 
     def close(self, origin: str, kept: int, time_s: int) -> None:
         """See `CloudStore`. What was declared first stands."""
@@ -162,6 +204,30 @@ class SqliteCloud:
         hashes = tuple(joined[i : i + HASH_BYTES] for i in range(0, len(joined), HASH_BYTES))
         return Held(CompactRange(size, hashes), note)
 
+    def _carried_out(self, origin: str, added: Sequence[bytes]) -> None:
+        asked = self._connection.execute(
+            "SELECT name FROM erasings WHERE origin = ?", (origin,)
+        ).fetchall()
+        for leaf in added if asked else ():
+            name = _order_erased(leaf)
+            if (name,) in asked:
+                self._erased(origin, name)
+
+    def _erased(self, origin: str, name: bytes | None) -> None:
+        rows = self._connection.execute(
+            "SELECT name, wanted FROM erasings WHERE origin = ?", (origin,)
+        ).fetchall()
+        wanted = {each: self._wanted(body).entries for each, body in rows}
+        done = wanted.get(name, set())
+        over = [(origin, each) for each, entries in wanted.items() if entries <= done]
+        self._connection.executemany("DELETE FROM erasings WHERE origin = ? AND name = ?", over)
+
+    def _wanted(self, body: bytes) -> Erase:
+        try:
+            return Erase.of(cbor.decode(body))
+        except RemoteProtocolError as error:
+            raise StorageError(f"{self._path}: damaged: {error.detail}") from error
+
     def _compare(self, origin: str, seq: int, leaf: bytes, note: bytes) -> None:
         (kept,) = self._connection.execute(
             "SELECT hash FROM leaves WHERE origin = ? AND seq = ?", (origin, seq)
@@ -190,3 +256,12 @@ class SqliteCloud:
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
+
+
+def _order_erased(leaf: bytes) -> bytes | None:
+    """The name of the order that this entry says was carried out."""
+    try:
+        told = Leaf.decode(leaf)
+    except RemoteProtocolError:  # erased itself, or of a newer gateway
+        return None
+    return told.commitment if told.kind is EntryKind.ERASED else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Final
 
 from firmware_proto.errors import RemoteProtocolError
@@ -12,6 +13,7 @@ from gatewayd.cli.cloud_order import Sender
 from gatewayd.cli.command import CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cloud.outbox import numbered_topic
+from gatewayd.cloud.store import Erasing
 from gatewayd.core.envelope import Kind
 from gatewayd.core.erasure import MAX_ENTRIES, MAX_RUNS, Erase, Erased, Run
 from gatewayd.core.model import GatewayId, origin_of
@@ -26,22 +28,14 @@ def send_erase(sender: Sender, arguments: argparse.Namespace, output: Output) ->
     gateway = GatewayId(sender.gateway.gateway)
     if not arguments.store.exists():
         raise CommandError(f"{arguments.store} does not exist", "gatewayd cloud pull makes it")
-    try:
-        here = cloud_app.erase(arguments.store, origin_of(gateway), wanted)
-    except StorageError as error:
-        raise CommandError(str(error), check.storage_hint(error, "no order was sent")) from None
-    if here is None:
-        raise CommandError(
-            f"entry {wanted.last} of {gateway} was not pulled yet",
-            "gatewayd cloud pull; a gateway forgets nothing that nobody keeps the hash of",
-        )
-    output.line(f"{here} entries erased from {arguments.store}")
     number = sender.next_number()
-    lives_s = arguments.days * common.DAY_S
-    order, signed = sender.order(Kind.ERASE, wanted.body(), lives_s, number)
+    order, signed = sender.order(Kind.ERASE, wanted.body(), arguments.days * common.DAY_S, number)
     kept = sender.sent / f"{number:06}-erase.cose"
     with common.files_are_arguments():
-        keyfiles.create_files({kept: signed})
+        keyfiles.create_files({kept: signed})  # before anything goes: a number is given once
+    erasing = Erasing(origin_of(gateway), order.name, number, common.now_s(), wanted)
+    here = _here(arguments.store, erasing, gateway, kept)
+    output.line(f"{here} entries erased from {arguments.store}")
     topic = numbered_topic(order)
     body = sender.ask(order, signed, arguments, _WAIT_S, topic)
     try:
@@ -50,6 +44,7 @@ def send_erase(sender: Sender, arguments: argparse.Namespace, output: Output) ->
         raise CommandError(
             f"the answer cannot be read: {error.detail}", "is the gateway newer?", ExitCode.UNKNOWN
         ) from None
+    cloud_app.erased(arguments.store, erasing)
     output.line(f"{there.entries} entries erased from {gateway}; entry {there.seq} says so")
     if not there.clean:
         output.line("somebody reads its log: older copies go when it starts the next time")
@@ -66,6 +61,22 @@ def send_erase(sender: Sender, arguments: argparse.Namespace, output: Output) ->
         }
     )
     return ExitCode.DONE
+
+
+def _here(store: Path, erasing: Erasing, gateway: GatewayId, kept: Path) -> int:
+    """How many entries went here. CommandError, and no order, when they cannot."""
+    try:
+        here = cloud_app.erase(store, erasing)
+    except StorageError as error:
+        kept.unlink()
+        raise CommandError(str(error), check.storage_hint(error, "no order was sent")) from None
+    if here is None:
+        kept.unlink()
+        raise CommandError(
+            f"entry {erasing.wanted.last} of {gateway} was not pulled yet",
+            "gatewayd cloud pull; a gateway forgets nothing that nobody keeps the hash of",
+        )
+    return here
 
 
 def entries(text: str) -> Erase:

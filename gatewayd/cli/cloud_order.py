@@ -12,7 +12,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware_proto import cbor
+from firmware_proto import cbor, cose
 from firmware_proto.codes import ID_BYTES, Outcome, Reason
 from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
@@ -65,6 +65,7 @@ class Sender:
             common.now_s() + lives_s,
             body,
             number,
+            cose.key_id(self.command.public_key()),
         )
         return statement, envelope.sign(statement, self.command)
 

@@ -27,7 +27,10 @@ _WIDTH: Final = 32
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
     lookout = fleet_app.Lookout(
-        broker=broker.files(arguments), file=arguments.file, quiet_s=arguments.quiet
+        broker=broker.files(arguments),
+        file=arguments.file,
+        store=arguments.store,
+        quiet_s=arguments.quiet,
     )
     try:
         if arguments.forget:
@@ -38,7 +41,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     except UpstreamError as error:
         raise broker.away(arguments, error) from None
     except StorageError as error:
-        hint = check.storage_hint(error, "is it the file that `gatewayd cloud fleet` made?")
+        hint = check.storage_hint(error, "are --file and --store files that gatewayd cloud made?")
         raise CommandError(str(error), hint) from None
     alarms = _of_ring(fleet.alarms(now_s, expected=_expected(arguments)), arguments.ring)
     _tell(fleet, alarms, now_s, arguments.ring, output)
@@ -65,7 +68,10 @@ def _tell(
     of: dict[str, list[Alarm]] = {}
     for each in alarms:
         of.setdefault(each.gateway, []).append(each)
-    rows = [_row(gateway, known, of.get(gateway, ()), now_s) for gateway, known in reports.items()]
+    rows = [
+        _row(gateway, reports.get(GatewayId(gateway), Report()), of.get(gateway, ()), now_s)
+        for gateway in sorted({*reports, *of})
+    ]
     widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
     for row in (_HEAD, *rows):
         padded = (text.ljust(width) for text, width in zip(row, widths, strict=True))
@@ -211,6 +217,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="what is remembered between two looks; made when missing (default: fleet.sqlite)",
     )  # fmt: skip
     parser.add_argument(
+        "--store", metavar="FILE", type=Path, default=Path("cloud.sqlite"),
+        help="where pulled logs are kept, if there is one: it knows which erasures are overdue"
+        " (default: cloud.sqlite)",
+    )  # fmt: skip
+    parser.add_argument(
         "--expect", metavar="RING=VERSION", type=_expectation, action="append", default=[],
         help="the version that a ring shall have (default: what most of the ring have)",
     )  # fmt: skip
@@ -238,8 +249,8 @@ COMMAND: Final = Command(
     connected. Nobody signs these statuses: whoever may publish on the broker may invent them, and
     nothing here opens a door or believes a log. Alarms: offline, missing, unreadable, clock
     unknown, no radio, low battery, lock trouble, lock not reached, log not pulled, other log, not
-    confirmed, storage low, storage worn, storage failed, other version, no place; docs/operator.md
-    has what each means.
+    confirmed, storage low, storage worn, storage failed, erasure overdue, other version, no place;
+    docs/operator.md has what each means.
 
     Changes reach gateways in rings: ring 1 is one percent of them, ring 5 four more, ring 100 all
     others. Which gateway is in which follows from its name alone and never changes. `--ring 1`

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -18,7 +18,8 @@ from msgspec.structs import replace
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import status
-from gatewayd.core.model import GatewayId
+from gatewayd.cloud.store import Erasing
+from gatewayd.core.model import GatewayId, gateway_of
 from gatewayd.status import Status
 
 MAX_GATEWAYS: Final = 20_000
@@ -29,9 +30,12 @@ LOW_BATTERY_PERCENT: Final = 15
 LOW_STORAGE_PERCENT: Final = 10
 WORN_PERCENT: Final = 80
 LATE_DAYS: Final = 7
+ERASE_WITHIN_S: Final = 72 * 3600
+"""An erasure that takes longer is looked after, well before the month that the law gives."""
 _SERVING: Final = {"", "advertising", "full"}
 _MOST_DETAILS: Final = 200
 _STEPS: Final = 10_000
+_DAY_S: Final = 86_400
 
 
 def ring_of(gateway: str) -> int:
@@ -128,6 +132,16 @@ def _storage_alarms(storage: status.StorageStatus) -> Iterable[tuple[str, str]]:
         yield "storage_worn", f"{storage.life_used_percent} %"
 
 
+def _overdue(erasings: Iterable[Erasing], now_s: int) -> Iterable[Alarm]:
+    late: dict[str, list[str]] = {}
+    for each in erasings:
+        waits_s = now_s - each.ordered_s
+        if waits_s > ERASE_WITHIN_S:
+            told = f"order {each.number} since {waits_s // _DAY_S} days"
+            late.setdefault(gateway_of(each.origin), []).append(told)
+    return (Alarm(gateway, "erasure_overdue", _joined(told)) for gateway, told in late.items())
+
+
 def _joined(details: list[str]) -> str:
     text = ", ".join(details)
     return text if len(text) <= _MOST_DETAILS else f"{text[: _MOST_DETAILS - 1]}…"
@@ -144,6 +158,8 @@ class Fleet:
     """Whose last status is none, and why."""
     left_out: set[GatewayId] = field(default_factory=set)
     """Some of those for whom there was no place."""
+    erasings: Sequence[Erasing] = ()
+    """What gateways were told to erase, and have not as far as the operator's store knows."""
 
     def hear(self, gateway: GatewayId, payload: bytes, now_s: int) -> None:
         """One message on a gateway's status topic, as anybody may have sent it."""
@@ -188,6 +204,7 @@ class Fleet:
         """
         wanted = {**self._usual(), **(expected or {})}
         found = [Alarm(gateway, "no_place") for gateway in self.left_out]
+        found += _overdue(self.erasings, now_s)
         for gateway, known in self.reports.items():
             if gateway in self.unreadable:
                 found.append(Alarm(gateway, "unreadable", self.unreadable[gateway]))

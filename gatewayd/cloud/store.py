@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from gatewayd.core.erasure import Erase
 from gatewayd.core.merkle import CompactRange
 from gatewayd.core.pull import LogAlarmError, Verified
 from gatewayd.ports import PortError
@@ -34,6 +35,16 @@ class Closed(NamedTuple):
     time_s: int
 
 
+class Erasing(NamedTuple):
+    """An erasure that a gateway was told: the order's name and number, when, and what."""
+
+    origin: str
+    name: bytes
+    number: int
+    ordered_s: int
+    wanted: Erase
+
+
 class CloudStore(Protocol):
     """Leaves by (origin, seq). Nothing in it is ever overwritten."""
 
@@ -46,7 +57,8 @@ class CloudStore(Protocol):
 
         The same leaf again is harmless. LogAlarmError (FORKED) for another
         leaf in a place that is taken, OutrunError for leaves that do not begin
-        where the kept ones end: nothing is stored then.
+        where the kept ones end: nothing is stored then. An entry that says that an
+        erasure was carried out ends it.
         """
         ...
 

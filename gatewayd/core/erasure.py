@@ -64,6 +64,11 @@ class Erase(NamedTuple):
         return cls(runs)
 
     @property
+    def entries(self) -> set[int]:
+        """All that it names."""
+        return {entry for run in self.runs for entry in range(run.first, run.last + 1)}
+
+    @property
     def last(self) -> int:
         """The last entry that it names."""
         return self.runs[-1].last

@@ -13,10 +13,17 @@ GatewayId = NewType("GatewayId", str)
 CommandId = NewType("CommandId", bytes)
 """16 random bytes, made before the record naming them; the lock persists them before it moves."""
 
+_ORIGIN: Final = "gatewayd/"
+
 
 def origin_of(gateway: GatewayId) -> str:
     """The name of a gateway's log: first line of its checkpoints, and name of its log key."""
-    return f"gatewayd/{gateway}"
+    return f"{_ORIGIN}{gateway}"
+
+
+def gateway_of(origin: str) -> GatewayId:
+    """Whose log it is."""
+    return GatewayId(origin.removeprefix(_ORIGIN))
 
 
 class ClockState(IntEnum):

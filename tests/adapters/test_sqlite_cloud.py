@@ -8,10 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from gatewayd.adapters.sqlite_cloud import open_cloud
-from gatewayd.cloud.store import Held, OutrunError
+from firmware_proto.codes import Outcome, Reason
+from gatewayd.adapters.sqlite.schema import Schema, open_writer
+from gatewayd.adapters.sqlite_cloud import SCHEMA, open_cloud
+from gatewayd.cloud.store import Erasing, Held, OutrunError
+from gatewayd.core.audit import Leaf
 from gatewayd.core.checkpoint import Checkpoint
+from gatewayd.core.erasure import Erase, Run
 from gatewayd.core.merkle import CompactRange, leaf_hash
+from gatewayd.core.model import ClockState, EntryKind, Fact, TimeReading, Verdict
 from gatewayd.core.pull import Alarm, LogAlarmError, Verified
 from gatewayd.ports import StorageError
 
@@ -112,6 +117,78 @@ def test_a_failure_in_the_middle_stores_nothing(store):
         store.keep("log", broken, b"note")
     assert store.held("log").range.size == 5
     assert store.keep("log", verified(5, 10), b"note") == 5
+
+
+# --- erasures that are waited for -----------------------------------------------------------
+def erasing(number, *runs, origin="log"):
+    return Erasing(origin, bytes([number] * 32), number, 60 * number, Erase(runs))
+
+
+def entry(seq, kind, name):
+    time = TimeReading(ClockState.TRUSTED, 0, 1.0, 0)
+    fact = Fact(time, kind, None, Verdict(Outcome.CONFIRMED, Reason.OK), order=name)
+    return Leaf.of(fact, seq=seq, salt=bytes(16), commitment=bytes(32)).encode()
+
+
+def waiting(store):
+    return [(each.origin, each.number) for each in store.erasings()]
+
+
+def test_an_erasure_is_waited_for_until_the_log_says_that_it_was_carried_out(path):
+    asked = erasing(3, Run(1, 2), Run(4, 4))
+    with open_cloud(path) as store:
+        store.keep("log", verified(0, 5), b"note")
+        assert store.erase(asked) == 3
+        store.erase(erasing(4, Run(1, 1), origin="other"))
+    leaves = [
+        *LEAVES[:5],
+        entry(5, EntryKind.ORDERED, asked.name),  # another kind
+        entry(6, EntryKind.ERASED, bytes(32)),  # another order
+        entry(7, EntryKind.ERASED, asked.name),
+    ]
+    with open_cloud(path) as store:
+        assert store.erasings() == [asked, erasing(4, Run(1, 1), origin="other")]
+        store.keep("log", verified(5, 7, leaves), b"note")
+        assert waiting(store) == [("log", 3), ("other", 4)]
+        store.keep("log", verified(7, 8, leaves), b"note")
+        assert waiting(store) == [("other", 4)]
+
+
+def test_what_another_order_has_erased_is_not_waited_for(store):
+    for each in (
+        erasing(1, Run(1, 3)), erasing(2, Run(3, 4)), erasing(3, Run(0, 3)), erasing(4, Run(9, 9)),
+    ):  # fmt: skip
+        store.erase(each)
+    store.erased("log", bytes([9] * 32))  # of an order that nobody knows
+    store.erased("other", bytes([3] * 32))
+    assert [number for _, number in waiting(store)] == [1, 2, 3, 4]
+    store.erased("log", bytes([3] * 32))
+    assert [number for _, number in waiting(store)] == [2, 4]
+
+
+def test_of_a_gateway_that_was_retired_nothing_is_waited_for(store):
+    store.erase(erasing(1, Run(1, 3)))
+    store.close("log", 5, 60)
+    assert waiting(store) == []
+
+
+def test_a_store_from_before_erasures_were_waited_for(path):
+    with closing(open_writer(path, Schema(SCHEMA.application_id, SCHEMA.scripts[:2]))):
+        pass
+    with open_cloud(path) as store:
+        store.erase(erasing(1, Run(1, 3)))
+        assert waiting(store) == [("log", 1)]
+
+
+def test_an_erasure_that_was_damaged(store, path):
+    store.erase(erasing(1, Run(1, 3)))
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("UPDATE erasings SET wanted = x'80'")
+        writer.commit()
+    with pytest.raises(StorageError, match="damaged"):
+        store.erasings()
+    with pytest.raises(StorageError, match="damaged"):
+        store.erased("log", bytes([1] * 32))
 
 
 def test_a_store_that_was_damaged_inside_says_so(path):

@@ -278,6 +278,11 @@ def erasing(operator, entries, port=1, *more):
     ]  # fmt: skip
 
 
+def waiting(operator):
+    with open_cloud(operator / "cloud.sqlite") as store:
+        return [each.number for each in store.erasings()]
+
+
 async def test_entries_are_erased_here_and_there_and_everything_still_verifies(
     broker, operator, capsys
 ):
@@ -299,6 +304,7 @@ async def test_entries_are_erased_here_and_there_and_everything_still_verifies(
         assert await command(*erasing(operator, "3,5-7", port, "--json")) == 0
         document = json.loads(capsys.readouterr().out)
         assert (document["erased_here"], document["erased"], document["number"]) == (0, 0, 2)
+        assert waiting(operator) == []
         assert uplink.mailbox.report().orders == 2
         assert uplink.mailbox.report().orders_missing == ()
         # what was sent lies at the broker, and brings nothing back nor erases anything again
@@ -345,11 +351,15 @@ async def test_a_gateway_that_is_away_finds_the_order_when_it_comes_back(
         await until(lambda: log._cursor == 5)
     assert await command(*erasing(operator, "1", broker.address.port)) == 3
     assert "did not answer" in capsys.readouterr().err
+    assert waiting(operator) == [1]
     clock = await Timekeeper.load(MachineClock(), log, battery_clock=False)
     unused = dict.fromkeys(("secrets", "trusted", "times", "lists", "restart", "stop"))
     desk = Desk(**unused, memory=log, log=log, timekeeper=clock)
     async with running(uplink_to(broker, log, obedience=Obedience(erase=desk.erase))):
         await until(lambda: log.entries[-1].kind is EntryKind.ERASED)
+        assert waiting(operator) == [1]  # nobody heard of it
+        assert await command(*arguments("pull", operator, broker.address.port)) == 0
+        assert waiting(operator) == []  # its log says so
 
 
 # --- send diagnose -------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.adapters.sqlite_fleet import open_fleet
 from gatewayd.cloud import fleet as fleets
 from gatewayd.cloud.fleet import RINGS, Alarm, Fleet, Report, ring_of
-from gatewayd.core.model import GatewayId
+from gatewayd.cloud.store import Erasing
+from gatewayd.core.erasure import Erase, Run
+from gatewayd.core.model import GatewayId, origin_of
 from gatewayd.core.topics import EVERY_STATUS, GatewayTopics, status_of
 from gatewayd.ports import StorageError
 from gatewayd.status import LockStatus, OperatorStatus, Status, StorageStatus, encode
@@ -55,6 +57,26 @@ def test_rings_are_one_four_and_ninety_five_percent_and_never_change() -> None:
 
 
 # --- alarms -------------------------------------------------------------------------------
+def erasing(gateway: str, number: int, ordered_s: int) -> Erasing:
+    name = number.to_bytes(32, "big")
+    return Erasing(origin_of(GatewayId(gateway)), name, number, ordered_s, Erase((Run(1, 2),)))
+
+
+def test_an_erasure_that_takes_more_than_three_days() -> None:
+    fleet = heard(a=FINE)
+    in_time = NOW - 72 * 3600
+    fleet.erasings = [erasing("a", 1, in_time), erasing("gone", 4, in_time)]
+    assert fleet.alarms(NOW) == []
+    fleet.erasings = [
+        erasing("a", 1, NOW - 5 * 86_400), erasing("a", 2, NOW - 4 * 86_400),
+        erasing("a", 3, in_time), erasing("gone", 7, in_time - 1),
+    ]  # fmt: skip
+    assert fleet.alarms(NOW) == [
+        Alarm("a", "erasure_overdue", "order 1 since 5 days, order 2 since 4 days"),
+        Alarm("gone", "erasure_overdue", "order 7 since 3 days"),
+    ]
+
+
 def test_a_fleet_that_is_well_has_no_alarms() -> None:
     fleet = heard(a=FINE, b=FINE)
     assert fleet.alarms(NOW) == []

@@ -9,6 +9,9 @@ import signal
 import msgspec
 
 from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.sqlite_cloud import open_cloud
+from gatewayd.cloud.store import Erasing
+from gatewayd.core.erasure import Erase, Run
 from gatewayd.core.model import GatewayId
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.status import LockStatus, Status, encode
@@ -66,6 +69,29 @@ async def test_alarms_and_their_exit_code(broker, tmp_path):
     (hall,) = (line for line in ran.out.splitlines() if line.startswith("hall"))
     assert " ago " in hall
     assert "9 %" in hall  # as it was when it was last heard
+
+
+async def test_erasures_that_are_overdue(broker, tmp_path):
+    await publish(broker, hall=FINE)
+    store = ("--store", str(tmp_path / "cloud.sqlite"))
+    assert (await fleet(broker, tmp_path, *store)).code == 0
+    assert not (tmp_path / "cloud.sqlite").exists()
+    with open_cloud(tmp_path / "cloud.sqlite") as cloud:
+        for number, gateway in enumerate(("hall", "yard"), 1):
+            name, wanted = bytes([number] * 32), Erase((Run(1, 1),))
+            cloud.erase(Erasing(f"gatewayd/{gateway}", name, number, 0, wanted))
+    ran = await fleet(broker, tmp_path, *store)
+    assert (ran.code, ran.err) == (1, "")
+    hall, yard = (line for line in ran.out.splitlines() if line.startswith(("hall", "yard")))
+    assert "erasure overdue (order 1 since" in hall
+    assert (hall.split()[0], yard.split()[:3]) == ("hall", ["yard", "100", "never"])
+    assert "alarms: 2 erasure overdue" in ran.out
+    with open_cloud(tmp_path / "cloud.sqlite") as cloud:
+        cloud.erased("gatewayd/hall", bytes([1] * 32))
+    told = (await fleet(broker, tmp_path, *store, "--json")).json["alarms"]
+    assert [(each["gateway"], each["alarm"]) for each in told] == [("yard", "erasure_overdue")]
+    (tmp_path / "cloud.sqlite").write_bytes(b"nonsense")
+    assert "--store" in (await fleet(broker, tmp_path, *store)).err
 
 
 async def test_a_large_stranger_among_them_does_not_blind_the_operator(broker, tmp_path):
@@ -169,7 +195,7 @@ async def test_no_broker_and_no_file(tmp_path):
     ran = await commands.completed("cloud", "fleet", "--file", tmp_path / "text")
     assert ran.code == 1
     assert "error: " in ran.err
-    assert "hint: is it the file" in ran.err
+    assert "hint: are --file and --store" in ran.err
     for wrong in ("0", "61", "x", "nan"):
         ran = await commands.completed("cloud", "fleet", "--quiet", wrong)
         assert ran.code == 2
