@@ -6,7 +6,9 @@ believe is the gateway credential and never one of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -29,7 +31,6 @@ RENEW_AT: Final = 3
 
 _BACKDATED_S: Final = 3600  # clocks that are a little behind believe it, too
 _SERIAL_BYTES: Final = 16
-_NOT_READ: Final = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
 _NOTHING: Final = x509.KeyUsage(
     digital_signature=True, content_commitment=False, key_encipherment=False,
     data_encipherment=False, key_agreement=False, key_cert_sign=False, crl_sign=False,
@@ -64,12 +65,10 @@ class Certificate:
         """RemoteProtocolError (MALFORMED) for anything but a certificate of ours for P-256."""
         if len(der) > MAX_BYTES:
             raise _malformed("too long for a certificate")
-        try:
+        with _strictly("no certificate"):
             found = x509.load_der_x509_certificate(der)
             key, name = found.public_key(), _common_name(found.subject)
             since, until = found.not_valid_before_utc, found.not_valid_after_utc
-        except _NOT_READ:
-            raise _malformed("no certificate") from None
         return cls(der, name, _p256(key), int(since.timestamp()), int(until.timestamp()))
 
     def signed_by(self, issuer: ec.EllipticCurvePublicKey) -> bool:
@@ -158,20 +157,16 @@ def pem(der: bytes) -> bytes:
 
 def from_pem(data: bytes) -> tuple[bytes, ...]:
     """The certificates in a file, DER. RemoteProtocolError when there is none, or a broken one."""
-    try:
+    with _strictly("no certificates in PEM form"):
         return tuple(
             each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(data)
         )
-    except _NOT_READ:
-        raise _malformed("no certificates in PEM form") from None
 
 
 def check_foreign(der: bytes) -> bytes:
     """A certificate of anybody's, of which nothing is asked here. RemoteProtocolError."""
-    try:
+    with _strictly("no certificate"):
         x509.load_der_x509_certificate(der)
-    except _NOT_READ:
-        raise _malformed("no certificate") from None
     return der
 
 
@@ -188,17 +183,26 @@ def key_of_request(der: bytes) -> ec.EllipticCurvePublicKey:
     """
     if len(der) > MAX_BYTES:
         raise _malformed("too long for a request")
-    try:
+    with _strictly("no request for a certificate"):
         found = x509.load_der_x509_csr(der)
         key, genuine = _p256(found.public_key()), found.is_signature_valid
-    except _NOT_READ:
-        raise _malformed("no request for a certificate") from None
     if not genuine:
         raise RemoteProtocolError(Fault.AUTHENTICATION_FAILED, "X.509: its holder did not sign it")
     return key
 
 
 # --- details --------------------------------------------------------------------
+@contextmanager
+def _strictly(otherwise: str) -> Iterator[None]:
+    # the library warns of what its later versions refuse, as serial numbers that are not positive
+    # (RFC 5280 §4.1.2.2), and finds some names out only when they are asked for (TypeError)
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        try:
+            yield
+        except (ValueError, TypeError, UserWarning, UnsupportedAlgorithm, x509.InvalidVersion):
+            raise _malformed(otherwise) from None
+
+
 def _builder(  # noqa: PLR0913, PLR0917 - what every certificate says
     subject: x509.Name,
     issuer: x509.Name,

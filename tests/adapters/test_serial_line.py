@@ -449,7 +449,7 @@ async def flood(link: Link) -> None:
 async def test_a_device_that_takes_nothing_does_not_hold_up_the_daemon(
     quick: LineSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ports_of_line, "WRITE_S", 0.2)
+    monkeypatch.setattr(ports_of_line, "WRITE_S", 1.0)
     async with quick.powered(), opened(quick, replace(TIMING, ready_s=4.0)) as client:
         await client.prepare()
         quick.line.stall(quick.line.near)

@@ -152,6 +152,22 @@ def test_a_changed_byte_is_refused_or_shows(data: st.DataObject) -> None:
             assert same or not found.signed_by(CA.key.public_key())
 
 
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(b"\x02\x11\x01", b"\x02\x11\x80"), (b"\x55\x04\x03\x0c", b"\x55\x04\x03\x03"),
+     (b"\x55\x04\x03\x0c", b"\x55\x04\x06\x0c")],
+    ids=["serial-not-positive", "name-in-bits", "country-too-long"],
+)  # fmt: skip
+def test_what_the_library_only_warns_of_or_stumbles_over_is_refused(
+    at: bytes, value: bytes
+) -> None:
+    whole = issue().der
+    assert at in whole
+    with pytest.raises(RemoteProtocolError) as raised:
+        Certificate.parse(whole.replace(at, value))
+    assert raised.value.fault is Fault.MALFORMED
+
+
 def test_another_algorithm_than_ours_signs_nothing() -> None:
     assert not certificates.signed_by(
         foreign(ed25519.Ed25519PrivateKey.generate()), KEY.public_key()

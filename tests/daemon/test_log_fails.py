@@ -174,7 +174,7 @@ async def test_an_emergency_opens_where_no_disk_takes_anything_and_a_gap_says_so
 
 
 async def test_who_joins_without_a_reserve_of_his_own_shares_nothing(tmp_path: Path) -> None:
-    async with gateway(tmp_path, serving=False, log=FullLog()) as site:
+    async with gateway(tmp_path, serving=False, log=FullLog(), latch_ms=30_000) as site:
         await site.gateway.door.open(of_class(site, KeyClass.RESIDENT))
         site.log.failing = True
         for number, key_class in ((2, KeyClass.RESIDENT), (3, KeyClass.GUEST)):

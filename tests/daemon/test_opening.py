@@ -80,7 +80,13 @@ class Scene:
     async def begin(self) -> None:
         """Begin, and go on until nothing more happens by itself."""
         assert not self.task.done()
-        await asyncio.sleep(0.02)
+        await nothing_more()
+
+
+async def nothing_more() -> None:
+    """Until nothing more happens by itself: nobody here waits for time, or for another thread."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -125,7 +131,7 @@ async def test_the_verdict_is_recorded_before_it_is_told(scene: Scene, verdict: 
     assert scene.lock.commands == [COMMAND]
     scene.log.gate.clear()
     scene.lock.turning.set()
-    await asyncio.sleep(0.02)
+    await nothing_more()
     assert not scene.task.done()
     scene.log.gate.set()
     answer = await scene.task
