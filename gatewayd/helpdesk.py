@@ -170,7 +170,7 @@ class Helpdesk:
         self._recent = self._recent.asked(b"", now_s)
         door = wanted.door if wanted.door in self._doors else None
         time = self._around.timekeeper.reading()
-        fact = Fact(time, EntryKind.REFUSAL, door, verdict, order=order.name)
+        fact = Fact(time, EntryKind.ORDERED, door, verdict, order=order.name)
         try:
             return Opened(verdict, await self._around.log.append(fact))
         except StorageError as error:

@@ -38,6 +38,7 @@ _LIBRARIES: Final = ("starlette", "uvicorn", "jinja2", "python_multipart")
 _NAMES: Final = {"127.0.0.1": ("localhost",)}
 _PAGE: Final = ("-I", "-m", "gatewayd.adapters.web")
 _END_S: Final = 10.0
+_COMPLAINT_BYTES: Final = 4096
 Tell = Callable[[str], None]
 
 
@@ -69,6 +70,7 @@ class Conductor:
     say: Tell
     _where: Where = field(init=False)
     _process: asyncio.subprocess.Process | None = None
+    """Of the step that runs; not of what is asked beside it."""
     _step: asyncio.Task[None] | None = None
 
     async def run(self, begin: wire.Begin) -> wire.End | None:
@@ -116,48 +118,68 @@ class Conductor:
 
     # --- steps ------------------------------------------------------------------------------
     async def _perform(self, step: Step) -> None:
+        """However it fails, the page hears that it is over, and can ask for the next."""
+        try:
+            ended = await self._done(step)
+            await self._tell_status()
+        except (OSError, ValueError) as error:  # no room, no memory, no such directory any more
+            ended = Ended(1, f"the step could not be run: {error}", _NOT_RUN)
+        self.page.say(ended)
+
+    async def _done(self, step: Step) -> Ended:
         argv, typed = setup_words.typed(step, self._where)
         self.say(f"gatewayd {' '.join(argv)}")
-        ended = await self._command(argv, typed, self.page.say)
+        process = self._process = await _started(argv)
+        try:
+            ended = await _followed(process, typed, self.page.say)
+        finally:
+            self._process = None
+            if process.returncode is None:
+                process.kill()
         self.say(f"  {ended.error or _CODES.get(ended.code, 'failed')}")
         files = {}
         for name in setup_words.FILES.get(type(step), ()):
             with contextlib.suppress(OSError):
                 files[name] = (self._where.scratch / name).read_bytes()
-        await self._tell_status()
-        self.page.say(msgspec.structs.replace(ended, files=files))
+        return msgspec.structs.replace(ended, files=files)
 
     async def _tell_status(self) -> None:
-        words = ["setup", "status", "-c", str(self.config)]
-        ended = await self._command(words, "", lambda _: None)
+        process = await _started(["setup", "status", "-c", str(self.config)])
+        ended = await _followed(process, "", lambda _: None)
         found = ended.document or {"error": ended.error, "hint": ended.hint}
         self.page.say(wire.State(msgspec.convert(found, wire.Status)))
 
-    async def _command(
-        self, argv: Sequence[str], typed: str, tell: Callable[[Line], None]
-    ) -> Ended:
-        """A command of the terminal, line by line."""
-        pipe = asyncio.subprocess.PIPE
-        process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-m", "gatewayd", *argv, "--json-lines"),
-            stdin=pipe, stdout=pipe, limit=wire.MAX_TOLD_BYTES,
-        )  # fmt: skip
-        assert process.stdin is not None  # noqa: S101 - asked for
-        assert process.stdout is not None  # noqa: S101 - likewise
-        with contextlib.suppress(ConnectionError):
-            process.stdin.write(typed.encode())
-            process.stdin.close()
-        said: dict[str, Any] = {}
-        async for line in process.stdout:
-            word = _word(line)
-            if "line" in word:
-                tell(Line(word["line"], word["number"], word["of"]))
-            else:
-                said |= word
-        return _ended(await process.wait(), said)
+
+async def _started(argv: Sequence[str]) -> asyncio.subprocess.Process:
+    """A command of the terminal."""
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-m", "gatewayd", *argv, "--json-lines"),
+        stdin=pipe, stdout=pipe, limit=wire.MAX_TOLD_BYTES,
+    )  # fmt: skip
+
+
+async def _followed(
+    process: asyncio.subprocess.Process, typed: str, tell: Callable[[Line], None]
+) -> Ended:
+    """Line by line, to its end."""
+    assert process.stdin is not None  # noqa: S101 - asked for
+    assert process.stdout is not None  # noqa: S101 - likewise
+    with contextlib.suppress(ConnectionError):
+        process.stdin.write(typed.encode())
+        process.stdin.close()
+    said: dict[str, Any] = {}
+    async for line in process.stdout:
+        word = _word(line)
+        if "line" in word:
+            tell(Line(word["line"], word["number"], word["of"]))
+        else:
+            said |= word
+    return _ended(await process.wait(), said)
 
 
 _CODES: Final = {0: "done", 3: "unknown"}
+_NOT_RUN: Final = "is there room on the disk, and in memory? then again"
 
 
 def _word(line: bytes) -> dict[str, Any]:
@@ -187,11 +209,16 @@ async def serve(
     ours, theirs = socket.socketpair()
     begin = wire.Begin(secret, hosts(where), idle_s)
     passed = (where.fileno(), theirs.fileno())
+    nothing, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+    # Without a terminal: whoever takes it over could type into ours (TIOCSTI), as root.
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *_PAGE, *map(str, passed), pass_fds=passed, stdin=asyncio.subprocess.DEVNULL
-    )
+        sys.executable, *_PAGE, *map(str, passed), pass_fds=passed,
+        stdin=nothing, stdout=nothing, stderr=pipe, start_new_session=True,
+    )  # fmt: skip
     theirs.close()
     where.close()
+    assert process.stderr is not None  # noqa: S101 - asked for
+    complaints = asyncio.create_task(_repeat(process.stderr, say), name="complaints of the page")
     try:
         async with peer(ours) as page:
             return await Conductor(config, page, say).run(begin)
@@ -202,6 +229,14 @@ async def serve(
         if process.returncode is None:
             process.kill()
             await process.wait()
+        await complaints
+
+
+async def _repeat(complaints: asyncio.StreamReader, say: Tell) -> None:
+    """A traceback, say. As lines, which move no cursor."""
+    while said := await complaints.read(_COMPLAINT_BYTES):
+        for line in said.decode(errors="replace").splitlines():
+            say(line)
 
 
 @asynccontextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -48,10 +50,12 @@ def test_a_log_of_a_later_schema_keeps_an_older_program_away(
     header = bytearray(b"SQLite format 3\0" + bytes(84))
     header[60:64] = schema.to_bytes(4, "big")
     log.write_bytes(header)
-    said = preinst(tmp_path, "upgrade", "0.2")
-    assert said.returncode == verdict, said.stderr
-    assert bool(verdict) == (f"error: {log} is of schema {schema};" in said.stderr)
-    assert preinst(tmp_path, "install").returncode == 0
+    # over the newer one, where it was removed and its log stayed, and where only a log is
+    for words in (("upgrade", "0.2"), ("install", "0.2"), ("install",)):
+        said = preinst(tmp_path, *words)
+        assert said.returncode == verdict, said.stderr
+        assert bool(verdict) == (f"error: {log} is of schema {schema};" in said.stderr)
+    assert preinst(tmp_path, "abort-upgrade", "0.2").returncode == 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b"SQLite format 3\0", bytes(62)])
@@ -70,6 +74,55 @@ def preinst(state: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ["/bin/sh", "-s", "--", *words], input=script,
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
+
+
+# --- bluetoothd's settings ---------------------------------------------------------------------
+OURS = "/usr/libexec/bluetooth/bluetoothd\0-f\0/etc/gatewayd/bluetooth.conf\0"
+THEIRS = "/usr/libexec/bluetooth/bluetoothd\0"
+
+
+@pytest.mark.skipif(shutil.which("dpkg") is None, reason="dpkg compares versions")
+@pytest.mark.parametrize(
+    ("before", "runs", "restarted"),
+    [
+        ("", THEIRS, True),  # the first time
+        ("", None, True),
+        ("0.1.0-1", OURS, False),  # an upgrade leaves links to phones and locks alone
+        ("0.1.0-1", THEIRS, True),  # it was removed, and is back
+        ("0.1.0-1", None, False),  # whoever stopped it had a reason; it finds ours when it starts
+    ],
+)
+def test_bluetoothd_is_started_again_when_it_runs_without_our_settings(
+    tmp_path: Path, before: str, runs: str | None, restarted: bool
+) -> None:
+    bin_, proc, run = (tmp_path / name for name in ("bin", "proc", "run"))
+    for each in (bin_, proc, proc / "4711", run):
+        each.mkdir()
+    if runs is not None:
+        (proc / "4711" / "cmdline").write_text(runs)
+    for name in ("systemd-sysusers", "py3compile", "udevadm", "dbus-send", "deb-systemd-invoke"):
+        said = f'echo {name} "$@" >> {tmp_path}/said\n'
+        (bin_ / name).write_text(f"#!/bin/sh\n{said}")
+    (bin_ / "systemctl").write_text(f"#!/bin/sh\necho {0 if runs is None else 4711}\n")
+    for each in bin_.iterdir():
+        each.chmod(0o755)
+    script = (RECIPE / "gatewayd.postinst").read_text("utf-8")
+    for theirs, here in (
+        ("/etc/dbus-1/system-local.conf", tmp_path / "local.conf"),
+        ("/usr/share/gatewayd/system-local.conf", ROOT / "systemd/system-local.dbus.conf"),
+        ("/run/systemd/system", run),
+        ("/proc/", f"{proc}/"),
+    ):
+        assert theirs in script
+        script = script.replace(theirs, str(here))
+    done = subprocess.run(
+        ["/bin/sh", "-s", "--", "configure", before], input=script,
+        env={"PATH": f"{bin_}:{os.defpath}"},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    said = (tmp_path / "said").read_text()
+    assert ("deb-systemd-invoke restart bluetooth.service" in said) is restarted
 
 
 # --- what it says of itself -------------------------------------------------------------------

@@ -13,6 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
+from firmware_proto.codes import Outcome
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import config, keyfiles, logbook
 from gatewayd.cli import check
@@ -34,6 +35,7 @@ _MISSING: Final = {EntryKind.GAP}
 _ABOUT_AN_ENTRY: Final = {EntryKind.OUTCOME, EntryKind.RESOLVED}
 _MAY_BE_ORDERED: Final = {EntryKind.INTENT, EntryKind.JOINED}
 _NOTHING_YET: Final = {EntryKind.INTENT, EntryKind.ORDERED}
+"""While it is UNKNOWN, what follows says how it ended."""
 _ROW: Final = "{:>8}  {:<18} {:<10} {:<16} {:<9}  {:<18} {}"
 
 
@@ -72,13 +74,14 @@ def _as_row(entry: Entry) -> str:
     if leaf is None:
         return f"{entry.seq:>8}  {'unreadable' if entry.unreadable else 'pruned'}"
     mark = _CLOCK_MARKS[leaf.clock]
+    open_ended = leaf.kind in _NOTHING_YET and leaf.verdict.outcome is Outcome.UNKNOWN
     return _ROW.format(
         entry.seq,
         f"{_time(leaf).strftime('%Y-%m-%d %H:%M')}{mark}",
         _word(leaf.kind),
         leaf.door or "-",
-        "-" if leaf.kind in _NOTHING_YET else _word(leaf.verdict.outcome),
-        "-" if leaf.kind in _NOTHING_YET else _word(leaf.verdict.reason),
+        "-" if open_ended else _word(leaf.verdict.outcome),
+        "-" if open_ended else _word(leaf.verdict.reason),
         _about(leaf),
     ).rstrip()
 

@@ -29,12 +29,13 @@ NOW_S = 1_800_000_007
 STREET, YARD = DoorId("street"), DoorId("yard")
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
 RUNNING = Verdict(Outcome.UNKNOWN, Reason.OK)
+EXPIRED = Verdict(Outcome.REFUSED, Reason.EXPIRED)
 
 STORY = (
     (EntryKind.STARTED, None, OPENED, 0, ClockState.UNKNOWN),
     (EntryKind.INTENT, STREET, RUNNING, 0, ClockState.HOLDOVER),
     (EntryKind.OUTCOME, STREET, OPENED, 1, ClockState.TRUSTED),
-    (EntryKind.REFUSAL, YARD, Verdict(Outcome.REFUSED, Reason.EXPIRED), 0, ClockState.TRUSTED),
+    (EntryKind.REFUSAL, YARD, EXPIRED, 0, ClockState.TRUSTED),
     (EntryKind.STRANGERS, None, Verdict(Outcome.REFUSED, Reason.STRANGER), 7, ClockState.TRUSTED),
 )
 
@@ -91,6 +92,7 @@ def test_what_was_ordered_says_so(capsys, tmp_path):
         *story(),
         Fact(time, EntryKind.ORDERED, STREET, RUNNING, order=b"n" * 32),
         Fact(time, EntryKind.INTENT, STREET, RUNNING, 5),
+        Fact(time, EntryKind.ORDERED, STREET, EXPIRED, order=b"m" * 32),
     ]
 
     async def written():
@@ -99,11 +101,12 @@ def test_what_was_ordered_says_so(capsys, tmp_path):
                 await log.append(fact)
 
     asyncio.run(written())
-    _, out, _ = run(capsys, "show", "--file", tmp_path / "log.db", "--last", 2)
-    ordered, intent = (line.split() for line in out.splitlines()[1:])
+    _, out, _ = run(capsys, "show", "--file", tmp_path / "log.db", "--last", 3)
+    ordered, intent, refused = (line.split() for line in out.splitlines()[1:])
     assert ordered[3:] == ["ordered", "street", "-", "-"]
     assert intent[3:] == ["intent", "street", "-", "-", *["by", "the", "order", "of", "entry", "5"]]
-    assert shown(capsys, tmp_path / "log.db", "--last", 2)[0]["commitment"] == "6e" * 32
+    assert refused[3:] == ["ordered", "street", "refused", "expired"]
+    assert shown(capsys, tmp_path / "log.db", "--last", 3)[0]["commitment"] == "6e" * 32
 
 
 # --- show ---------------------------------------------------------------------------------------

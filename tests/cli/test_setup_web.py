@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -13,12 +19,14 @@ import pytest
 
 from gatewayd import keyfiles, setup_web, setup_words
 from gatewayd.adapters.web import wire
+from gatewayd.adapters.web.wire import Peer
 from gatewayd.config import on_site
 from gatewayd.setup_words import Where
 from tests.support import installer
-from tests.support.commands import Ran, completed, finished, run, running
+from tests.support.commands import PROGRAM, Ran, completed, finished, run, running
 from tests.support.fitting import make_fitting
 from tests.support.installer import Browser, page_of
+from tests.support.terminal import terminal
 
 chromium = pytest.mark.skipif(
     installer.CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
@@ -160,6 +168,116 @@ def field_of(process: Path, name: str) -> str:
 
 def gone(process: Path) -> bool:
     return not process.exists() or field_of(process, "State").startswith("Z")
+
+
+TAKEN_OVER = """
+import fcntl, os, sys, termios
+from gatewayd.adapters.web.__main__ import _become_nobody
+_become_nobody()
+with open("/proc/self/status") as status:
+    rights = status.read().split("NoNewPrivs:")[1].split()[0]
+sys.stderr.write("\\x1b]0;no new" + rights + chr(10))
+for each in (*range(3), "/dev/tty"):
+    try:
+        terminal = each if isinstance(each, int) else os.open(each, os.O_RDWR)
+        os.write(terminal, b"TAKEN OVER" if os.isatty(terminal) else b"")
+        fcntl.ioctl(terminal, termios.TIOCSTI, b"!")
+    except OSError:
+        pass
+"""
+ITS_TERMINAL = """
+import asyncio, pathlib, select, sys, tty
+from gatewayd import setup_web
+from gatewayd.cli.command import Output
+setup_web._PAGE = ("-I", "-c", sys.argv[1])
+tty.setcbreak(0)
+where = setup_web.bound("127.0.0.1", 0)
+say = Output(as_json=False).line
+asyncio.run(setup_web.serve(pathlib.Path("none"), where, "code", 60, say))
+print("typed by somebody" if select.select([0], [], [], 0)[0] else "nobody typed")
+"""
+
+
+async def test_a_page_that_was_taken_over_has_no_terminal_and_gets_no_rights() -> None:
+    async with terminal([sys.executable, "-c", ITS_TERMINAL, TAKEN_OVER]) as shown:
+        assert await shown.ended() == 0
+        assert "nobody typed" in shown.screen
+        assert "TAKEN OVER" not in shown.screen
+        assert "\\x1b]0;no new1" in shown.screen  # it says so, and moves no cursor
+        assert "\x1b]" not in shown.raw
+
+
+@pytest.mark.parametrize("way", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+async def test_whatever_ends_it_nothing_is_left_behind(tmp_path: Path, way: signal.Signals) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = (PROGRAM, "setup", "web", "--port", "0", "-c", tmp_path / "gatewayd.toml")
+    async with terminal(words, environment={"TMPDIR": str(scratch)}) as shown:
+        await shown.shows("code")
+        while not held_in(scratch):  # noqa: ASYNC110 - the file system tells nobody
+            await asyncio.sleep(0.05)
+        shown._process.send_signal(way)
+        assert await shown.ended() == 0
+        assert "goes on where it ended" in shown.screen
+    assert held_in(scratch) == []
+
+
+def held_in(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
+
+
+# --- steps that cannot be run, and are stopped at odd moments ------------------------------------
+@asynccontextmanager
+async def conducting(config: Path) -> AsyncIterator[Peer[wire.Told]]:
+    """The other end of what runs the steps: a page, played by the test."""
+    ours, theirs = socket.socketpair()
+    async with setup_web.peer(ours) as page:
+        conductor = setup_web.Conductor(config, page, lambda _: None)
+        begin = wire.Begin("code", ("localhost",), 60.0)
+        task = asyncio.create_task(conductor.run(begin), name="conductor")
+        reader, writer = await asyncio.open_connection(sock=theirs, limit=wire.MAX_TOLD_BYTES)
+        end = Peer(reader, writer, wire.telling())
+        async with asyncio.timeout(120):
+            yield end
+            await end.close()
+            await task
+
+
+async def test_a_step_that_cannot_be_run_is_over_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with conducting(tmp_path / "gatewayd.toml") as end:
+        words = end.hear()
+        assert isinstance(await anext(words), wire.Begin)
+        assert isinstance(await anext(words), wire.State)
+        (scratch,) = held_in(tmp_path)
+        shutil.rmtree(scratch)
+        for _ in range(2):
+            end.say(wire.TakeAnswer(b"an answer"))
+            ended = await anext(words)
+            assert isinstance(ended, wire.Ended)
+            assert (ended.code, "No such file" in ended.error) == (1, True)
+
+
+async def test_who_stops_a_step_that_has_just_ended_still_sees_the_set_up(tmp_path: Path) -> None:
+    async with conducting(tmp_path / "gatewayd.toml") as end:
+        words = end.hear()
+        assert isinstance(await anext(words), wire.Begin)
+        before = await anext(words)
+        end.say(wire.Report())
+
+        async def stop() -> None:
+            while True:
+                end.say(wire.Stop())
+                await asyncio.sleep(0.02)
+
+        stopping = asyncio.create_task(stop())
+        states = []
+        while not isinstance(word := await anext(words), wire.Ended):
+            states.append(word)
+        stopping.cancel()
+        assert states[-1] == before
 
 
 async def test_what_cannot_be_is_said(tmp_path: Path) -> None:

@@ -26,12 +26,11 @@ from tests.support.gateway import CELLAR, GATEWAY, STREET, Building, DoorLog, Si
 from tests.support.household import IMPATIENT, NOW, until
 
 OPENED = Verdict(Outcome.CONFIRMED, Reason.OK)
-ORDERED, INTENT, OUTCOME, JOINED, REFUSAL = (
+ORDERED, INTENT, OUTCOME, JOINED = (
     EntryKind.ORDERED,
     EntryKind.INTENT,
     EntryKind.OUTCOME,
     EntryKind.JOINED,
-    EntryKind.REFUSAL,
 )
 
 
@@ -219,7 +218,8 @@ async def test_where_it_is_not_enabled_or_there_is_no_such_door(tmp_path: Path) 
         ):
             assert await told(desk, wanted) == refused(reason)
         assert site.openings == 0
-        assert site.kinds() == [REFUSAL] * 3
+        assert site.kinds() == [ORDERED] * 3  # which no order erases, as it does refusals
+        assert {leaf.verdict.outcome for leaf in site.log.entries} == {Outcome.REFUSED}
         assert [leaf.door for leaf in site.log.entries] == [CELLAR, None, None]
         assert site.log.entries[0].commitment == closed.name
         # enabled since, and the daemon started anew: what was refused stays refused
@@ -282,7 +282,8 @@ async def test_more_than_a_helpdesk_needs_is_refused_and_does_not_fill_the_log(
         assert verdicts[0] == OPENED
         assert set(verdicts[1:MOST_A_MINUTE]) == {ALREADY_OPEN}
         assert set(verdicts[MOST_A_MINUTE:]) == {refused(Reason.RATE_LIMITED)}
-        assert site.kinds().count(REFUSAL) == MOST_REFUSALS
+        refusals = [leaf for leaf in site.log.entries if leaf.verdict.outcome is Outcome.REFUSED]
+        assert [leaf.kind for leaf in refusals] == [ORDERED] * MOST_REFUSALS
         site.building.clock.skip_s += 61
         assert await told(desk, order(issued=NOW + 61)) == OPENED
 

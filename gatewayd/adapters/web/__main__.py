@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import resource
@@ -15,6 +16,7 @@ from gatewayd.adapters.web import pages, server
 
 _NOBODY: Final = 65_534
 _MOST_FILES: Final = 256
+_NO_NEW_PRIVILEGES: Final = 38  # prctl(2)
 
 
 def _become_nobody() -> bool:
@@ -27,6 +29,9 @@ def _become_nobody() -> bool:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
+    # a program that is root's by its mode (su, sudo) would undo all of this
+    if ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+        raise OSError("this kernel cannot hold back privileges")
     return root
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_ENDS: Final = [
+ENDS: Final = [
     each for name in ("SIGHUP", "SIGTERM") if (each := getattr(signal, name, None)) is not None
 ]
 GOES_ON: Final = "the same command again goes on"
@@ -48,7 +48,7 @@ def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]
             return await work(site)
 
     try:
-        with _interrupted_by(*_ENDS):  # a link to a lock would outlive us at bluetoothd
+        with interrupted_by(*ENDS):  # a link to a lock would outlive us at bluetoothd
             return asyncio.run(errand())
     except KeyboardInterrupt:
         raise KeyboardInterrupt(GOES_ON) from None
@@ -95,13 +95,13 @@ def read_line(prompt: str, output: Output) -> str | None:
     if not output.as_json:
         sys.stdout.write(prompt)
         sys.stdout.flush()
-    with _interrupted_by(signal.SIGINT):
+    with interrupted_by(signal.SIGINT):
         line = sys.stdin.readline()
     return line.strip() if line else None
 
 
 @contextmanager
-def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
     """At once, also what blocks the loop: asyncio's own way waits for the loop to go on."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -8,6 +8,7 @@ from typing import Final
 
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
+from gatewayd.cli.setup.common import ENDS, interrupted_by
 
 _WHY: Final = {
     "idle": (
@@ -43,9 +44,10 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     output.line("Ctrl-C ends it; so does its last page")
     output.document({"urls": urls, "code": secret})
     try:
-        end = asyncio.run(
-            setup_web.serve(arguments.config, where, secret, arguments.idle * 60, output.line)
-        )
+        with interrupted_by(*ENDS):  # what passed through lies in a file until it ends in order
+            end = asyncio.run(
+                setup_web.serve(arguments.config, where, secret, arguments.idle * 60, output.line)
+            )
     except KeyboardInterrupt:
         output.line("the page is off; gatewayd setup web goes on where it ended")
         return ExitCode.DONE
