@@ -36,7 +36,7 @@ from gatewayd.core.model import DoorId, GatewayId, origin_of
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
 from gatewayd.daemon import LOOK_S, Daemon, Work
-from gatewayd.door import Door, Surroundings
+from gatewayd.door import Door
 from gatewayd.handlers import Desk
 from gatewayd.health import Health
 from gatewayd.health_files import HealthFiles, runtime_directory
@@ -53,6 +53,7 @@ from gatewayd.radio_app import SILENT, Radio, open_radio
 from gatewayd.recorder import COMMIT_S, NoticedMemory, Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
+from gatewayd.surroundings import Surroundings
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
 

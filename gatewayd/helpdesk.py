@@ -30,12 +30,13 @@ from gatewayd.core.helpdesk import (
     judge,
 )
 from gatewayd.core.model import ClockState, DoorId, EntryKind, Fact, Verdict
-from gatewayd.door import Door, Ordered, Surroundings
+from gatewayd.door import Door, Ordered
 from gatewayd.messages import Message, about
 from gatewayd.opening import Answer
 from gatewayd.phones import Receipts
 from gatewayd.ports import StorageError
 from gatewayd.ports.storage import Memory
+from gatewayd.surroundings import Surroundings
 
 _log: Final = logging.getLogger(__name__)
 

@@ -40,12 +40,13 @@ from gatewayd.core.receipt import Receipt
 from gatewayd.core.requests import request_key
 from gatewayd.courier import Bag, Carried, Courier
 from gatewayd.device_keys import KeyDeviceError, apart
-from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
+from gatewayd.door import Ask, Door, RequestConflictError, past_answer
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.opening import Answer
 from gatewayd.ports import LinkClosedError, StorageError
 from gatewayd.ports.process import Pulse
 from gatewayd.ports.radio import Link, Peripheral
+from gatewayd.surroundings import Surroundings
 from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)

@@ -198,7 +198,7 @@ async def test_preparing_dials_once_for_everybody(tmp_path: Path) -> None:
         ask = asking(site)
         for _ in range(3):
             assert site.gateway.door.prepare(ask.token).allowed
-        await until(site.gateway.door._dialling.done)
+        await until(site.gateway.door._dialling.task.done)
         assert (await site.gateway.door.open(ask)).verdict == OPENED
         assert site.air.dials == [site.building.locks[STREET].address]
 

@@ -18,7 +18,6 @@ from gatewayd.cloud.authority import Authority, IssuerKey
 from gatewayd.core.model import Asked, Command, CommandId, Fact
 from gatewayd.courier import Courier
 from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
-from gatewayd.door import Surroundings
 from gatewayd.lists import StatusLists
 from gatewayd.phones import TURN_S, Phones, Receipts
 from gatewayd.ports import LinkClosedError
@@ -26,6 +25,7 @@ from gatewayd.ports.process import Pulse
 from gatewayd.ports.radio import Link, Peripheral
 from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
+from gatewayd.surroundings import Surroundings
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.trusted import Trusted
 from gatewayd.vitals import UNWATCHED, Vitals

@@ -39,7 +39,7 @@ from gatewayd.core.policy import DoorSettings
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
 from gatewayd.daemon import Daemon, Work
-from gatewayd.door import Door, Surroundings
+from gatewayd.door import Door
 from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
 from gatewayd.emulators.lock_faults import Faults, PowerLostError
 from gatewayd.emulators.lock_machine import Machine
@@ -63,6 +63,7 @@ from gatewayd.ports.storage import AuditLog, Reserve
 from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
+from gatewayd.surroundings import Surroundings
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
 from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
