@@ -16,8 +16,8 @@ from gatewayd.door import Door
 from gatewayd.health import Health
 from gatewayd.inquiry import Inquiry
 from gatewayd.logs import Tally
-from gatewayd.phones import Receipts
 from gatewayd.ports.storage import LogReader, Memory
+from gatewayd.receipts import Receipts
 from gatewayd.surroundings import Surroundings
 
 

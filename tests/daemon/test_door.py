@@ -330,7 +330,7 @@ async def test_a_joiner_may_ask_what_became_of_it_while_it_runs(tmp_path: Path) 
         first = asyncio.create_task(door.open(asking(site, 1)))
         joined = asyncio.create_task(door.open(joiner))
         await until(lambda: site.kinds() == [INTENT])
-        asked = site.gateway.phones._result_of(joiner.token, joiner.request_id)
+        asked = site.gateway.phones._holders._result_of(joiner.token, joiner.request_id)
         assert (await asked).verdict == OPENED
         assert {answer.verdict for answer in await asyncio.gather(first, joined)} == {OPENED}
 

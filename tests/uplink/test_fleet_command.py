@@ -8,7 +8,8 @@ import signal
 
 import msgspec
 
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.broker_settings import MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.core.model import GatewayId
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.status import LockStatus, Status, encode
