@@ -36,23 +36,26 @@ from gatewayd.core.model import DoorId, GatewayId, origin_of
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
 from gatewayd.daemon import LOOK_S, Daemon, Work
-from gatewayd.door import Door, Surroundings
+from gatewayd.door import Door
 from gatewayd.handlers import Desk
 from gatewayd.health import Health
 from gatewayd.health_files import HealthFiles, runtime_directory
 from gatewayd.hearing import hear
+from gatewayd.holders import Holders
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
 from gatewayd.obeying import Obedience
-from gatewayd.phones import Phones, Receipts
+from gatewayd.phones import Phones
 from gatewayd.ports import StorageError
 from gatewayd.ports.process import Entropy, Supervisor
 from gatewayd.ports.storage import Memory, Reserve
 from gatewayd.radio_app import SILENT, Radio, open_radio
+from gatewayd.receipts import Receipts
 from gatewayd.recorder import COMMIT_S, NoticedMemory, Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
+from gatewayd.surroundings import Surroundings
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
 
@@ -155,7 +158,8 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         lambda: times.question(FRESH_S),
         lambda: timekeeper.instant().boottime_s,
     )
-    phones = Phones(identity, receipts, doors, around, courier, cap=config.radio.max_phone_links)
+    holders = Holders(doors, receipts, around)
+    phones = Phones(identity, holders, around, courier, cap=config.radio.max_phone_links)
     health = _health(config, log, radio, around, mailbox, phones, conditions)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     extra += heard.work

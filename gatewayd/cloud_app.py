@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmware_proto import cbor
 from gatewayd.adapters.broker_guard import Limits
+from gatewayd.adapters.broker_settings import MqttSettings, Tls, broker_at
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sealing import SealingError, unseal
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud import ask as asking

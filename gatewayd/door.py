@@ -30,17 +30,12 @@ from gatewayd.core.model import (
     Verdict,
     WithoutLog,
 )
-from gatewayd.lists import StatusLists
-from gatewayd.messages import Message, about
+from gatewayd.dialling import Dialling
 from gatewayd.opening import Answer, Opening, Reach, not_logged
-from gatewayd.ports import RadioError, StorageError
+from gatewayd.ports import StorageError
 from gatewayd.ports.lock import Lock
-from gatewayd.ports.process import Entropy
-from gatewayd.recorder import Recorder
-from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity, Rights
-from gatewayd.timekeeper import Timekeeper
-from gatewayd.trusted import Trusted
+from gatewayd.surroundings import Surroundings
 
 _log: Final = logging.getLogger(__name__)
 
@@ -74,21 +69,6 @@ class Ordered:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every door of one gateway shares."""
-
-    log: Recorder
-    timekeeper: Timekeeper
-    entropy: Entropy
-    trusted: Trusted
-    lists: StatusLists
-    secret: bytes
-    """Keys the names of past requests; the same across restarts."""
-    tasks: asyncio.TaskGroup
-    refusals: Refusals
-
-
-@dataclass(frozen=True, slots=True)
 class Answering:
     """A request whose answer is being made."""
 
@@ -119,16 +99,17 @@ class Door:
         self._rights = Rights(
             identity, around.trusted, around.timekeeper, around.lists, lambda: around.log.trouble
         )
+        self._dialling = Dialling(identity.id, lock, around.tasks)
         self._reach = Reach(
-            identity.id, identity.latch_ms, lock, self._dial, around.log, around.timekeeper
-        )
+            identity.id, identity.latch_ms, lock, self._dialling.reached, around.log,
+            around.timekeeper,
+        )  # fmt: skip
         self._gate = asyncio.Lock()
         self._opening: Opening | None = None
         self._confirmed: requests.Confirmed | None = None
         self._confirmed_by = CommandId(b"")
         self._running: asyncio.Task[None] | None = None
         self._answering: dict[bytes, Answering] = {}
-        self._dialling: asyncio.Task[bool] | None = None
 
     # --- what phones ask ------------------------------------------------------------
     def prepare(self, token: KeyToken) -> Decision:
@@ -139,7 +120,7 @@ class Door:
         if decision.allowed:
             _, effects = unlock.advance(unlock.Unlock(), unlock.Prepared())
             if unlock.Dial() in effects:
-                self._start_dialling()
+                self._dialling.start()
         return decision
 
     async def open(self, ask: Ask) -> Answer:
@@ -253,7 +234,7 @@ class Door:
 
     async def stop(self) -> None:
         """End what still runs; the log will say of it that the daemon was restarted."""
-        running = [task for task in (self._running, self._dialling) if task and not task.done()]
+        running = [task for task in (self._running, self._dialling.task) if task is not None]
         for task in running:
             task.cancel()
         if running:
@@ -274,23 +255,17 @@ class Door:
 
     # --- deciding, without awaiting ---------------------------------------------------
     def _request(self, ask: Ask) -> requests.Request:
-        return requests.request(
-            self._around.secret,
-            ask.token.identity.digest(),
-            ask.request_id,
-            door=self.identity.id,
-            action=ask.action,
-            presence=ask.presence,
-        )
+        scope = ask.token.identity.digest()
+        return self._named(scope, ask.request_id, ask.action, ask.presence)
 
     def _ordered(self, order: Ordered) -> requests.Request:
+        return self._named(order.name, order.id, Action.OPEN, Presence.TAP)
+
+    def _named(
+        self, scope: bytes, id_: bytes, action: Action, presence: Presence
+    ) -> requests.Request:
         return requests.request(
-            self._around.secret,
-            order.name,
-            order.id,
-            door=self.identity.id,
-            action=Action.OPEN,
-            presence=Presence.TAP,
+            self._around.secret, scope, id_, door=self.identity.id, action=action, presence=presence
         )
 
     def _admission(self, asked: requests.Request, past: PastRequest | None) -> requests.Admission:
@@ -338,27 +313,6 @@ class Door:
             self._opening = None
             self.ended.set()
             opening.close(Answer(INTERRUPTED))  # only where the daemon is stopping
-
-    async def _dial(self) -> bool:
-        return await asyncio.shield(self._start_dialling())
-
-    def _start_dialling(self) -> asyncio.Task[bool]:
-        """The dial under way, or a new one; everybody shares one answer."""
-        if self._dialling is None or self._dialling.done():
-            self._dialling = self._around.tasks.create_task(
-                self._reach_lock(), name=f"dial {self.identity.id}"
-            )
-        return self._dialling
-
-    async def _reach_lock(self) -> bool:
-        try:
-            await self._lock.prepare()
-        except RadioError as error:
-            door = self.identity.id
-            known = about(Message.LOCK_NOT_REACHED, door=door)
-            _log.warning("door %s: lock not reached: %s", door, error, extra=known)
-            return False
-        return True
 
     # --- writing ------------------------------------------------------------------------
     async def _note(

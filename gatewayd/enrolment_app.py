@@ -18,8 +18,9 @@ from firmware_proto.credential import GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import enrolment, extras
 from gatewayd.adapters import sealing
+from gatewayd.adapters.broker_settings import MqttSettings, Tls, broker_at
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sealing import SealingError
 from gatewayd.adapters.sqlite_invitations import open_invitations
 from gatewayd.cloud.enrolling import Answered, Enroller, Registrar

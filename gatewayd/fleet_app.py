@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from gatewayd.adapters.broker_guard import Limits
+from gatewayd.adapters.broker_settings import MqttSettings
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.adapters.sqlite_fleet import SqliteFleet, open_fleet
 from gatewayd.cloud.fleet import MAX_GATEWAYS, Fleet

@@ -16,7 +16,6 @@ from typing import Final
 
 from firmware_proto.codes import Fault, Outcome
 from firmware_proto.errors import RemoteProtocolError
-from gatewayd.core import receipt
 from gatewayd.core.admission import RecentUses
 from gatewayd.core.answers import Opened
 from gatewayd.core.envelope import Statement
@@ -30,12 +29,13 @@ from gatewayd.core.helpdesk import (
     judge,
 )
 from gatewayd.core.model import ClockState, DoorId, EntryKind, Fact, Verdict
-from gatewayd.door import Door, Ordered, Surroundings
+from gatewayd.door import Door, Ordered
 from gatewayd.messages import Message, about
 from gatewayd.opening import Answer
-from gatewayd.phones import Receipts
 from gatewayd.ports import StorageError
 from gatewayd.ports.storage import Memory
+from gatewayd.receipts import Receipts
+from gatewayd.surroundings import Surroundings
 
 _log: Final = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Helpdesk:
         try:
             if not await self._first(order, wanted):
                 past = await door.became_of(ordered) if door else None
-                return None if past is None else self._told(ordered, past)
+                return None if past is None else await self._told(ordered, past)
         except (StorageError, RemoteProtocolError) as error:
             _log.warning("an order to open %s is not considered: %s", wanted.door, error)
             return None
@@ -133,7 +133,7 @@ class Helpdesk:
             return await self._refused(order, wanted, verdict)
         known = about(Message.ORDERED_OPEN, door=wanted.door)
         _log.warning("door %s: the operator orders it open", wanted.door, extra=known)
-        return self._told(ordered, await door.obey(ordered))
+        return await self._told(ordered, await door.obey(ordered))
 
     async def _first(self, order: Statement, wanted: Open) -> bool:
         """Is it heard for the first time? From then on it is remembered.
@@ -177,16 +177,9 @@ class Helpdesk:
             _log.error("a refusal was not recorded: %s", error, extra=about(Message.LOG_FAILED))
             return Opened(verdict)
 
-    def _told(self, ordered: Ordered, answer: Answer) -> Opened:
-        if answer.record is None:
-            return Opened(answer.verdict)
-        record, certified = answer.record, self._receipts
-        stated = receipt.Receipt(
-            record.door,
-            receipt.cut_to_minute(record.time_s),
-            ordered.name,
-            answer.verdict.outcome,
-            certified.origin,
-            record.seq,
-        )
-        return Opened(answer.verdict, record.seq, receipt.issue(stated, certified.key))
+    async def _told(self, ordered: Ordered, answer: Answer) -> Opened:
+        verdict, record = answer.verdict, answer.record
+        if record is None:
+            return Opened(verdict)
+        certified = await self._receipts.issue(record, ordered.name, verdict.outcome)
+        return Opened(verdict, record.seq, certified)

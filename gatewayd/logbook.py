@@ -18,7 +18,7 @@ from gatewayd.core import checkpoint as notes
 from gatewayd.core.audit import Leaf
 from gatewayd.core.checkpoint import Checkpoint, Note, Verifier
 from gatewayd.core.merkle import HASH_BYTES, CompactRange, leaf_hash
-from gatewayd.sync import COSIGNED_NAME
+from gatewayd.pulling import COSIGNED_NAME
 
 MAX_FINDINGS: Final = 20
 """So many are described; all are counted."""

@@ -12,12 +12,13 @@ from gatewayd.core.answers import Opened
 from gatewayd.core.envelope import Statement
 from gatewayd.core.findings import Finding
 from gatewayd.core.model import DoorId
-from gatewayd.door import Door, Surroundings
+from gatewayd.door import Door
 from gatewayd.health import Health
 from gatewayd.inquiry import Inquiry
 from gatewayd.logs import Tally
-from gatewayd.phones import Receipts
 from gatewayd.ports.storage import LogReader, Memory
+from gatewayd.receipts import Receipts
+from gatewayd.surroundings import Surroundings
 
 
 async def helpdesk(

@@ -116,7 +116,8 @@ async def prove_time(
     choice: Choice, wallet: Path, door: str, broker: Broker, address: str | None
 ) -> Carried:
     """Have the operator sign the time for a gateway. Errors as `open_door`, and UpstreamError."""
-    from gatewayd.adapters.mqtt import Mqtt, MqttSettings, broker_at  # noqa: PLC0415 - not light
+    from gatewayd.adapters.broker_settings import MqttSettings, broker_at  # noqa: PLC0415 - not light
+    from gatewayd.adapters.mqtt import Mqtt  # noqa: PLC0415 - not light
 
     host, port, tls = broker_at(
         broker.url, ca=broker.authorities, certificate=broker.certificate, key=broker.key

@@ -15,59 +15,35 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, assert_never
+from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from firmware_proto.codes import Fault, Outcome, Presence, Reason
+from firmware_proto.codes import Fault, Reason
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.framing import GattFraming
-from firmware_proto.messages import FaultMessage, GetResult, Message
-from firmware_proto.phone_messages import Open, Prepare, Result
 from firmware_proto.phone_session import GatewaySession
 from firmware_proto.session import CredentialReceived, MessageReceived
 from firmware_proto.session_tables import SessionState
 from gatewayd.conversation import Conversation, WatchedLink
-from gatewayd.core import keytoken, receipt
+from gatewayd.core import keytoken
 from gatewayd.core.admission import Evict, Links, Stay, Wait
 from gatewayd.core.keytoken import KeyToken, TokenRejected
-from gatewayd.core.model import DoorId, Verdict
-from gatewayd.core.receipt import Receipt
-from gatewayd.core.requests import request_key
 from gatewayd.courier import Bag, Carried, Courier
-from gatewayd.device_keys import KeyDeviceError, apart
-from gatewayd.door import Ask, Door, RequestConflictError, Surroundings, past_answer
+from gatewayd.device_keys import KeyDeviceError
+from gatewayd.holders import Asked, Holders
 from gatewayd.lock_connection import GatewayIdentity
-from gatewayd.opening import Answer
-from gatewayd.ports import LinkClosedError, StorageError
+from gatewayd.ports import LinkClosedError
 from gatewayd.ports.process import Pulse
 from gatewayd.ports.radio import Link, Peripheral
+from gatewayd.surroundings import Surroundings
 from gatewayd.vitals import UNWATCHED
 
 _log: Final = logging.getLogger(__name__)
 
-UNKNOWN_DOOR: Final = Verdict(Outcome.REFUSED, Reason.UNKNOWN_DOOR)
 SECOND_LOOK_S: Final = 0.01
 """Before a link is ended: a busy gateway may have something of it that is not read yet."""
 TURN_S: Final = 30.0
 """More than letting somebody in or sending him away takes."""
-READY: Final = Verdict(Outcome.CONFIRMED, Reason.OK)
-
-
-@dataclass(frozen=True, slots=True)
-class Receipts:
-    """What a receipt is made with. `origin` names the log."""
-
-    key: ec.EllipticCurvePrivateKey
-    origin: str
-
-
-Request = Prepare | Open | GetResult | Carried
-"""What holders may ask."""
 
 
 class _Strange(Exception):  # noqa: N818 - a way out of a conversation, not an error of ours
@@ -81,20 +57,18 @@ class _Strange(Exception):  # noqa: N818 - a way out of a conversation, not an e
 class Phones:
     """Everybody who is connected now: `cap` links at most, and one more while another leaves."""
 
-    def __init__(  # noqa: PLR0913 - what phones are given
+    def __init__(
         self,
         identity: GatewayIdentity,
-        receipts: Receipts,
-        doors: Mapping[DoorId, Door],
+        holders: Holders,
         around: Surroundings,
         courier: Courier,
         *,
         cap: int,
     ) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts = holders.counts
         self._identity = identity
-        self._receipts = receipts
-        self._doors = doors
+        self._holders = holders
         self._around = around
         self._courier = courier
         self._links = Links(cap)
@@ -231,11 +205,14 @@ class Phones:
                 await self._broken(number, token, error)
                 return
             message = event.message if isinstance(event, MessageReceived) else None
-            if not isinstance(message, Request):
+            if not isinstance(message, Carried | Asked):
                 self.counts["refused us"] += 1  # a fault is never answered with a fault
                 return
             self._links = self._links.asked(number, self._now_s())
-            await talk.send(await self._answer(token, bag, message))
+            if isinstance(message, Carried):
+                await talk.send(await bag.answer(message))
+            else:
+                await talk.send(await self._holders.answer(token, message))
             self._update(self._links.answered(number, self._now_s()))
 
     def _active(self, number: int, session: GatewaySession) -> None:
@@ -279,74 +256,6 @@ class Phones:
         self.counts[f"broken: {error.fault.name.lower()}"] += 1
         if error.fault is Fault.REPLAYED:
             await self._around.refusals.write(token, None, Reason.REPLAYED)
-
-    # --- what holders ask -------------------------------------------------------------
-    async def _answer(self, token: KeyToken, bag: Bag, message: Request) -> Message:
-        if isinstance(message, Carried):
-            return await bag.answer(message)
-        match message:
-            case Prepare(door):
-                return self._prepare(token, door)
-            case Open():
-                return await self._open(token, message)
-            case GetResult(request):
-                return await self._result(token, request, await self._result_of(token, request))
-            case _:
-                assert_never(message)
-
-    def _prepare(self, token: KeyToken, door_id: str) -> Result:
-        door = self._doors.get(DoorId(door_id))
-        if door is None:
-            return Result(None, UNKNOWN_DOOR.outcome, UNKNOWN_DOOR.reason)
-        decision = door.prepare(token)
-        if decision.allowed:
-            return Result(None, READY.outcome, READY.reason)
-        return Result(None, Outcome.REFUSED, decision.reason)
-
-    async def _open(self, token: KeyToken, message: Open) -> Message:
-        door = self._doors.get(DoorId(message.door))
-        if door is None:
-            refused = await self._around.refusals.write(token, None, Reason.UNKNOWN_DOOR)
-            return Result(message.request, refused.outcome, refused.reason)
-        try:
-            answer = await door.open(
-                Ask(token, message.request, message.action, Presence(message.presence))
-            )
-        except RequestConflictError:
-            return FaultMessage(message.request, Fault.ID_REUSED)
-        return await self._result(token, message.request, answer)
-
-    async def _result_of(self, token: KeyToken, request_id: bytes) -> Answer:
-        """What became of an earlier `Open` of this holder, at whichever door."""
-        key = request_key(self._around.secret, token.identity.digest(), request_id)
-        for door in self._doors.values():
-            opening = door.running(key)
-            if opening is not None:
-                return await opening.answered()
-        try:
-            return past_answer(await self._around.log.past_request(key))
-        except StorageError as error:
-            return Answer(Verdict(Outcome.REFUSED, error.reason))
-
-    async def _result(self, token: KeyToken, request: bytes, answer: Answer) -> Result:
-        verdict = answer.verdict
-        certified = None
-        if verdict.outcome is Outcome.CONFIRMED and answer.record is not None:
-            record = answer.record
-            statement = Receipt(
-                record.door,
-                receipt.cut_to_minute(record.time_s),
-                token.identity.digest(),
-                verdict.outcome,
-                self._receipts.origin,
-                record.seq,
-            )
-            key = self._receipts.key
-            try:
-                certified = await apart(key, partial(receipt.issue, statement, key))
-            except KeyDeviceError:  # opened is opened; `GetResult` has another chance
-                self.counts["no receipt"] += 1
-        return Result(request, verdict.outcome, verdict.reason, certified)
 
     # --- bookkeeping ------------------------------------------------------------------
     def _refused(self, reason: Reason) -> None:

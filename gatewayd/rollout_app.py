@@ -10,9 +10,10 @@ from typing import Final
 
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd import status
+from gatewayd.adapters.broker_settings import MqttSettings
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.cloud.fleet import MAX_GATEWAYS, Alarm, Fleet
 from gatewayd.cloud.outbox import Message
 from gatewayd.cloud_app import BrokerFiles

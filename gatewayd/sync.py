@@ -21,12 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmware_proto.errors import RemoteProtocolError
-from gatewayd.core import checkpoint as notes
 from gatewayd.core.backoff import Backoff
-from gatewayd.core.checkpoint import Checkpoint, SignatureType, Verifier
+from gatewayd.core.checkpoint import Verifier
 from gatewayd.core.envelope import Kind, Statement
 from gatewayd.core.model import GatewayId, origin_of
-from gatewayd.core.pull import Ack, Batch, Pull, seal_info
+from gatewayd.core.pull import Ack, Pull
 from gatewayd.core.timekeeping import FRESH_S, TimeRefusedError
 from gatewayd.core.topics import KEPT, GatewayTopics
 from gatewayd.core.trust import Trust
@@ -39,10 +38,8 @@ from gatewayd.ports import PortError, StorageError, UpstreamError
 from gatewayd.ports.process import Clock, Pulse
 from gatewayd.ports.storage import LogReader, Memory
 from gatewayd.ports.upstream import Upstream
+from gatewayd.pulling import Pulling
 from gatewayd.vitals import UNWATCHED
-
-COSIGNED_NAME: Final = "cosigned checkpoint"
-"""Under this name `ports.storage.Memory` keeps the largest checkpoint that the cloud cosigned."""
 
 STEP_S: Final = 180.0
 """More than any step takes: connecting, an order carried out, a hint; the broker may be slow."""
@@ -155,17 +152,27 @@ class _GatewaySide:
         self._pulse = pulse
         self._listening = pulse.part("orders")
         self._topics = GatewayTopics(uplink.gateway)
-        self._origin = origin_of(uplink.gateway)
-        self._verifier = Verifier(self._origin, uplink.log_key.public_key().public_bytes_raw())
+        origin = origin_of(uplink.gateway)
+        verifier = Verifier(origin, uplink.log_key.public_key().public_bytes_raw())
         self._believed = uplink.mailbox.trusted.now
-        self._signed_size = -1
         self._asked_s = float("-inf")
         self._urgent = False
-        self.past = Past(self._verifier, uplink.log, uplink.memory, uplink.counts)
+        self.past = Past(verifier, uplink.log, uplink.memory, uplink.counts)
+        self._pulling = Pulling(
+            log=uplink.log,
+            memory=uplink.memory,
+            past=self.past,
+            verifier=verifier,
+            log_key=uplink.log_key,
+            topics=self._topics,
+            seal=uplink.seal,
+            trust=lambda: self._trust,
+            counts=uplink.counts,
+        )
         self._obeying = Obeying(
             obedience=uplink.obedience,
             topics=self._topics,
-            origin=self._origin,
+            origin=origin,
             log_key=uplink.log_key,
             seal=uplink.seal,
             seal_key=lambda: self._trust.seal_key,
@@ -240,7 +247,7 @@ class _GatewaySide:
         size = await self._uplink.log.size()
         if size - told_size < self._uplink.pace.hint_entries and not (regular and size > told_size):
             return told_size
-        await upstream.publish(self._topics.checkpoint, await self._sign(size))
+        await upstream.publish(self._topics.checkpoint, await self._pulling.sign(size))
         return size
 
     def _tell_soon(self, new: bool) -> None:
@@ -262,15 +269,6 @@ class _GatewaySide:
         if nonce is not None:
             self._asked_s = self._uplink.clock.instant().boottime_s
             await upstream.publish(self._topics.time, nonce)
-
-    async def _sign(self, size: int) -> bytes:
-        """A checkpoint of this size; the largest is remembered before it leaves."""
-        root = await self._uplink.log.root(size)
-        note = notes.sign(Checkpoint(self._origin, size, root), self._uplink.log_key)
-        if size > self._signed_size:
-            await self._uplink.memory.store(notes.MEMORY_NAME, note)
-            self._signed_size = size
-        return note
 
     # --- asked ---------------------------------------------------------------------
     async def _listen(self, upstream: Upstream, group: asyncio.TaskGroup) -> None:
@@ -308,43 +306,7 @@ class _GatewaySide:
     async def _pull(self, upstream: Upstream, statement: Statement) -> None:
         order = Pull.of(statement.body)
         await self._ask_time(upstream)  # the cloud is there now
-        uplink = self._uplink
-        size = await uplink.log.size()
-        start = order.from_size
-        leaves = await uplink.log.leaves(start, order.leaf_bytes) if start < size else ()
-        # A cloud that holds more than we have gets our smaller checkpoint: the log went back.
-        end = min(start, size) + len(leaves)
-        batch = Batch(
-            request=statement.id,
-            from_size=start,
-            log_size=size,
-            leaves=tuple(leaves),
-            checkpoint=await self._sign(end),
-            consistency=tuple(await uplink.log.consistency(start, end)) if 0 < start <= end else (),
-        )
-        sealed = uplink.seal(
-            batch.sign(self._origin, uplink.log_key),
-            seal_info(self._origin, statement.id),
-            self._trust.seal_key,
-        )
-        await upstream.publish(self._topics.answer(statement.id), sealed)
-        uplink.counts["pull"] += 1
+        await self._pulling.answer(upstream, statement.id, order)
 
     async def _acknowledge(self, statement: Statement) -> None:
-        order = Ack.of(statement.body)
-        log = self._uplink.log
-        checkpoint = order.verify(self._verifier, _witnesses(self._trust))
-        if not await self.past.has(checkpoint):
-            self._tell_soon(await self.past.alarm(order.note))
-            return
-        before = await log.acknowledged()
-        if await log.acknowledge(checkpoint.size) > before or before == checkpoint.size:
-            await self._uplink.memory.store(COSIGNED_NAME, order.note)
-        self._uplink.counts["ack"] += 1
-
-
-def _witnesses(trust: Trust) -> tuple[Verifier, ...]:
-    """One of them must have cosigned; without any the command key speaks for the cloud."""
-    return tuple(
-        Verifier(name, key, SignatureType.COSIGNATURE_V1) for name, key in trust.witnesses.items()
-    )
+        self._tell_soon(await self._pulling.acknowledged(Ack.of(statement.body)))

@@ -15,9 +15,10 @@ from msgspec import structs
 
 from gatewayd import __version__, past, status, sync
 from gatewayd.adapters import sealing
+from gatewayd.adapters.broker_settings import MqttSettings, Will, broker_at
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will, broker_at
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sqlite import SqliteLog
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink

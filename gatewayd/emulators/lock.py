@@ -32,6 +32,7 @@ from firmware_proto.session import (
 from firmware_proto.session_tables import SessionState
 from gatewayd.conversation import Conversation, open_for_sending
 from gatewayd.emulators.lock_body import Label, LockBody
+from gatewayd.emulators.lock_commands import Commands
 from gatewayd.emulators.lock_faults import Faults, FaultyLink, PowerLostError
 from gatewayd.emulators.lock_gate import HandshakeGate, TokenBucket
 from gatewayd.emulators.lock_machine import Machine
@@ -100,6 +101,7 @@ class LockEmulator:
             label=self.settings.label,
         )
         self.owner = Owner(self.body)
+        self.commands = Commands(self.body, self.settings.label.events_per_answer)
         self._pushers: set[Callable[[], None]] = set()
         self.body.on_change = self.changed
 
@@ -189,7 +191,7 @@ class LockEmulator:
         answer = self.owner.answer(message, introduced)
         if self.body.memory.standing != standing:
             self.changed()
-        return [answer] if answer is not None else await self.body.answer(message)
+        return [answer] if answer is not None else await self.commands.answer(message)
 
     def subscribe(self, push: Callable[[], None]) -> None:
         """Call `push` after every change of state."""

@@ -1,48 +1,30 @@
-"""A lock without its radio: takes sealed messages' contents, stores, moves, answers.
+"""A lock without its radio: what it remembers, its mechanics and its motor.
 
 Decisions are synchronous; `run` owns the motor and the deadlines. A command
 is stored before anything moves, and its verdict before the latch goes home.
+What gateways say reaches it through `lock_commands` and `lock_owner`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from firmware_proto import fields, messages
-from firmware_proto.codes import EventKind, Fault, Mechanism, Outcome, Reason
-from firmware_proto.lock_messages import (
-    AckEvents,
-    Bolt,
-    Done,
-    Event,
-    GetEvents,
-    GetState,
-    SetTime,
-    State,
-    Unbolt,
-    Unlatch,
-)
-from firmware_proto.messages import FaultMessage, GetResult, Message
+from firmware_proto import fields
+from firmware_proto.codes import EventKind, Mechanism
+from firmware_proto.lock_messages import State
 from gatewayd.core.model import Verdict
 from gatewayd.emulators import lock_senses, lock_state
 from gatewayd.emulators.lock_battery import Battery
 from gatewayd.emulators.lock_faults import Faults, PowerCut, PowerLostError
 from gatewayd.emulators.lock_machine import Machine
-from gatewayd.emulators.lock_memory import NEVER_SEEN, LockMemory, StoredCommand
+from gatewayd.emulators.lock_memory import LockMemory, StoredCommand
 from gatewayd.emulators.lock_state import Drive, Effect, Input, Limits, Note, Part, Settle, Turn
 from gatewayd.emulators.lock_store import LockStore
 
-_TURNS: dict[type[Message], Turn] = {
-    Unlatch: Turn.UNLATCH,
-    Unbolt: Turn.UNBOLT,
-    Bolt: Turn.BOLT,
-}
 _AT_REST = frozenset({lock_state.Stage.STILL, lock_state.Stage.HOLDING})
-_EXPIRED = Verdict(Outcome.REFUSED, Reason.COMMAND_EXPIRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,87 +137,28 @@ class LockBody:
         """A gateway connected, which costs energy."""
         self._drain_to(self._memory.battery.drained(Battery.CONNECTION_UAH))
 
-    # --- what gateways ask -----------------------------------------------------------
-    async def answer(self, message: Message) -> list[Message]:
-        """The answers to one message, in order. Returns when a commanded movement has ended."""
-        if isinstance(message, Unlatch | Unbolt | Bolt):
-            return [await self._obey(message)]
-        match message:
-            case GetResult(command=bytes(command)):
-                answers: list[Message] = [self._result(message.request, command)]
-            case GetState():
-                answers = [self.state(message.request)]
-            case GetEvents():
-                answers = self._events(message)
-            case AckEvents():
-                self.keep(self._memory.acknowledged(message.upto))
-                answers = [self._done(message.request, lock_state.CONFIRMED)]
-            case SetTime():
-                offset = message.time_s * 1000 - self.now_ms
-                self.keep(replace(self._memory, offset_ms=offset))
-                answers = [self._done(message.request, lock_state.CONFIRMED)]
-            case _:
-                answers = [FaultMessage(None, Fault.UNEXPECTED)]
-        return answers
+    # --- what gateways have it do -----------------------------------------------------
+    def begin(self, id_: bytes, content: bytes, turn: Turn, hold_ms: int) -> None:
+        """Store a command and start it. NotNowError when another movement must end first."""
+        step = lock_state.command(
+            self._mechanics,
+            self._memory.battery,
+            turn,
+            self.now_ms,
+            self._limits,
+            hold_ms=hold_ms,
+        )
+        self.faults.cut(PowerCut.BEFORE_STORING)
+        self.keep(self._memory.begun(StoredCommand(id_, content, turn)))
+        self.faults.cut(PowerCut.AFTER_STORING)
+        self._ended[id_] = asyncio.get_running_loop().create_future()
+        self._take(step)
 
-    async def _obey(self, message: Unlatch | Unbolt | Bolt) -> Message:
-        content = hashlib.sha256(messages.encode(message)).digest()
-        known = self._memory.command(message.request)
-        if known is not None and known.content != content:
-            return FaultMessage(message.request, Fault.ID_REUSED)
-        refused = self._begin(message, content) if known is None else None
-        if refused is not None:
-            return refused
-        ending = self._ended.get(message.request)
+    async def ended(self, id_: bytes) -> None:
+        """Wait until the movement of a command, if it moves still, has ended."""
+        ending = self._ended.get(id_)
         if ending is not None:
             await asyncio.shield(ending)
-        self.faults.cut(PowerCut.BEFORE_ANSWER)
-        return self._result(message.request, message.request)
-
-    def _begin(self, message: Unlatch | Unbolt | Bolt, content: bytes) -> Message | None:
-        """Store a command and start it, or say why not."""
-        if self.now_ms > message.deadline_ms:
-            return self._done(message.request, _EXPIRED)
-        turn = _TURNS[type(message)]
-        hold_ms = message.duration_ms if isinstance(message, Unlatch) else 0
-        if self._memory.running is not None:
-            return FaultMessage(message.request, Fault.BUSY)
-        try:
-            step = lock_state.command(
-                self._mechanics,
-                self._memory.battery,
-                turn,
-                self.now_ms,
-                self._limits,
-                hold_ms=hold_ms,
-            )
-        except lock_state.NotNowError:
-            return FaultMessage(message.request, Fault.BUSY)
-        self.faults.cut(PowerCut.BEFORE_STORING)
-        self.keep(self._memory.begun(StoredCommand(message.request, content, turn)))
-        self.faults.cut(PowerCut.AFTER_STORING)
-        self._ended[message.request] = asyncio.get_running_loop().create_future()
-        self._take(step)
-        return None
-
-    def _result(self, request: bytes, command: bytes) -> Message:
-        known = self._memory.command(command)
-        if known is None:
-            return self._done(request, NEVER_SEEN)
-        if known.verdict is None:
-            return FaultMessage(request, Fault.BUSY)
-        return self._done(request, known.verdict)
-
-    def _events(self, message: GetEvents) -> list[Message]:
-        kept = self._memory.events_after(message.after, self._label.events_per_answer)
-        answers: list[Message] = [
-            Event(message.request, event.index, event.clock_ms, event.kind, event.value)
-            for event in kept
-        ]
-        return [*answers, self._done(message.request, lock_state.CONFIRMED)]
-
-    def _done(self, request: bytes, verdict: Verdict) -> Done:
-        return Done(request, verdict.outcome, verdict.reason, self.now_ms)
 
     # --- effects ---------------------------------------------------------------------
     def _take(self, step: tuple[lock_state.Mechanics, tuple[Effect, ...]]) -> None:

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from gatewayd.adapters.broker import HOST, serve
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.broker_settings import MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.ports import UpstreamError
 
 

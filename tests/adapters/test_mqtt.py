@@ -11,7 +11,8 @@ import pytest
 from gatewayd.adapters import broker_wire
 from gatewayd.adapters.broker import HOST, Address, serve
 from gatewayd.adapters.broker_guard import BrokerGuard, Limits
-from gatewayd.adapters.mqtt import INBOX_MESSAGES, WINDOW, Mqtt, MqttSettings, Tls, Will, broker_at
+from gatewayd.adapters.broker_settings import INBOX_MESSAGES, MqttSettings, Tls, Will, broker_at
+from gatewayd.adapters.mqtt import WINDOW, Mqtt
 from gatewayd.ports import UpstreamError
 from tests.support.brokers import free_port
 from tests.support.certificates import make_certificates

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.adapters import reserve as reserve_file
+from gatewayd.adapters.sqlite.commands import phase_of
 from gatewayd.adapters.sqlite.schema import open_writer
 from gatewayd.adapters.sqlite.store import LogStore
 from gatewayd.core import reserve as slots
@@ -87,7 +88,7 @@ def check(state: Path, said: list[list[str]]) -> None:
     for words in said:
         match words:
             case ["log" | "reserve", kind, command, *_]:
-                phase = store._phase(bytes.fromhex(command))
+                phase = phase_of(store._connection, bytes.fromhex(command))
                 assert phase is not None, "what was said to be recorded is"
                 assert kind == "INTENT" or command not in waiting, "and so is its outcome"
             case ["floor", told]:

@@ -23,7 +23,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gatewayd.adapters.mqtt import Mqtt, MqttSession, MqttSettings, Will
+from gatewayd.adapters.broker_settings import MqttSettings, Will
+from gatewayd.adapters.mqtt import Mqtt, MqttSession
 from gatewayd.core.model import GatewayId
 from gatewayd.core.topics import GatewayTopics
 from gatewayd.status import LockStatus, Status, StorageStatus, encode

@@ -57,14 +57,22 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "receipt": ("/gatewayd/core/receipt.py",),
     "door and phones": (
         "/gatewayd/phones.py",
+        "/gatewayd/holders.py",
         "/gatewayd/door.py",
         "/gatewayd/opening.py",
+        "/gatewayd/dialling.py",
         "/gatewayd/daemon.py",
         "/gatewayd/timekeeper.py",
         "/gatewayd/core/",
     ),
     "journal": ("/logging/", "/gatewayd/logs.py"),
-    "uplink": ("/gatewayd/sync.py", "/gatewayd/adapters/mqtt.py", "/aiomqtt/", "/paho/"),
+    "uplink": (
+        "/gatewayd/sync.py",
+        "/gatewayd/pulling.py",
+        "/gatewayd/adapters/mqtt.py",
+        "/aiomqtt/",
+        "/paho/",
+    ),
     WAITING: ("/selectors.py",),
 }
 

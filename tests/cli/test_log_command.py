@@ -19,7 +19,7 @@ from gatewayd.cli import main
 from gatewayd.core import checkpoint as notes
 from gatewayd.core.checkpoint import Checkpoint, Verifier
 from gatewayd.core.model import ClockState, DoorId, EntryKind, Fact, TimeReading, Verdict
-from gatewayd.sync import COSIGNED_NAME
+from gatewayd.pulling import COSIGNED_NAME
 from tests.support.bulk_log import fill_in_bulk
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

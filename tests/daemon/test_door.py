@@ -198,7 +198,7 @@ async def test_preparing_dials_once_for_everybody(tmp_path: Path) -> None:
         ask = asking(site)
         for _ in range(3):
             assert site.gateway.door.prepare(ask.token).allowed
-        await until(site.gateway.door._dialling.done)
+        await until(site.gateway.door._dialling.task.done)
         assert (await site.gateway.door.open(ask)).verdict == OPENED
         assert site.air.dials == [site.building.locks[STREET].address]
 
@@ -330,7 +330,7 @@ async def test_a_joiner_may_ask_what_became_of_it_while_it_runs(tmp_path: Path) 
         first = asyncio.create_task(door.open(asking(site, 1)))
         joined = asyncio.create_task(door.open(joiner))
         await until(lambda: site.kinds() == [INTENT])
-        asked = site.gateway.phones._result_of(joiner.token, joiner.request_id)
+        asked = site.gateway.phones._holders._result_of(joiner.token, joiner.request_id)
         assert (await asked).verdict == OPENED
         assert {answer.verdict for answer in await asyncio.gather(first, joined)} == {OPENED}
 

@@ -20,8 +20,8 @@ from gatewayd.core.helpdesk import MAX_SEEN, MOST_A_MINUTE, Open
 from gatewayd.core.model import DoorId, EntryKind, Verdict
 from gatewayd.door import ALREADY_OPEN, NEVER_ASKED
 from gatewayd.helpdesk import MEMORY_NAME, MOST_REFUSALS, Helpdesk
-from gatewayd.phones import Receipts
 from gatewayd.ports import StorageError
+from gatewayd.receipts import Receipts
 from tests.support.gateway import CELLAR, GATEWAY, STREET, Building, DoorLog, Site, gateway
 from tests.support.household import IMPATIENT, NOW, until
 

@@ -521,7 +521,7 @@ async def test_a_lock_that_answers_nonsense_is_not_believed(
 ) -> None:
     async with site.power() as lock:
         await client.prepare()
-        truth = lock.body.answer
+        truth = lock.commands.answer
 
         says = [Fault.BUSY]
 
@@ -531,7 +531,7 @@ async def test_a_lock_that_answers_nonsense_is_not_believed(
         async def confused(message: Message) -> list[Message]:
             return [lock.body.state(message.request)]
 
-        lock.body.answer = faulty
+        lock.commands.answer = faulty
         for fault, expected in [
             (Fault.BUSY, Verdict(Outcome.REFUSED, Reason.BUSY)),
             (Fault.CLOCK_EXPIRED, Verdict(Outcome.REFUSED, Reason.COMMAND_EXPIRED)),
@@ -543,10 +543,10 @@ async def test_a_lock_that_answers_nonsense_is_not_believed(
         assert await client.result_of(ONE) is None
         await client.close()
         assert await client.unlatch(ONE, 1) == UNREACHABLE
-        lock.body.answer = confused
+        lock.commands.answer = confused
         assert await client.unlatch(ONE, 1) == Verdict(Outcome.UNKNOWN, Reason.LOCK_FAULT)
         assert await client.result_of(ONE) is None
-        lock.body.answer = truth
+        lock.commands.answer = truth
     assert site.machine.ledger == []
 
 

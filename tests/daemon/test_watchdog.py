@@ -18,14 +18,16 @@ from gatewayd.cloud.authority import Authority, IssuerKey
 from gatewayd.core.model import Asked, Command, CommandId, Fact
 from gatewayd.courier import Courier
 from gatewayd.daemon import FIRST_SIGN_S, Daemon, Work
-from gatewayd.door import Surroundings
+from gatewayd.holders import Holders
 from gatewayd.lists import StatusLists
-from gatewayd.phones import TURN_S, Phones, Receipts
+from gatewayd.phones import TURN_S, Phones
 from gatewayd.ports import LinkClosedError
 from gatewayd.ports.process import Pulse
 from gatewayd.ports.radio import Link, Peripheral
+from gatewayd.receipts import Receipts
 from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
+from gatewayd.surroundings import Surroundings
 from gatewayd.timekeeper import Timekeeper
 from gatewayd.trusted import Trusted
 from gatewayd.vitals import UNWATCHED, Vitals
@@ -124,7 +126,8 @@ class Site:
         )
         courier = Courier(_nothing, lambda: None, lambda: self.clock.instant().boottime_s)
         receipts = Receipts(operator.receipts, "log")
-        phones = Phones(operator.gateway(), receipts, {}, around, courier, cap=4)
+        holders = Holders({}, receipts, around)
+        phones = Phones(operator.gateway(), holders, around, courier, cap=4)
         return Daemon(
             self.log,
             timekeeper,

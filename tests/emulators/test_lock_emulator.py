@@ -38,6 +38,7 @@ from gatewayd.conversation import NotSentError
 from gatewayd.core.model import CommandId
 from gatewayd.emulators.lock import LockSettings
 from gatewayd.emulators.lock_body import LockBody
+from gatewayd.emulators.lock_commands import Commands
 from gatewayd.emulators.lock_gate import HandshakeGate, TokenBucket
 from gatewayd.emulators.lock_machine import Machine, Moved
 from gatewayd.emulators.lock_state import Limits, Part, Position, Turn
@@ -213,7 +214,9 @@ async def test_the_clock_goes_on_where_the_last_write_left_it(site: LockSite) ->
 
 async def test_a_message_for_somebody_else_is_a_fault(site: LockSite) -> None:
     body = LockBody(site.store, site.machine, lambda: 0)
-    assert await body.answer(Prepare("street")) == [FaultMessage(None, Fault.UNEXPECTED)]
+    assert await Commands(body, 32).answer(Prepare("street")) == [
+        FaultMessage(None, Fault.UNEXPECTED)
+    ]
 
 
 async def test_a_battery_runs_low_once(site: LockSite) -> None:
@@ -289,7 +292,7 @@ async def test_a_fault_of_ours_is_not_blamed_on_the_gateway(site: LockSite) -> N
 
     async def provoke() -> None:
         async with site.power() as lock:
-            lock.body.answer = broken
+            lock.commands.answer = broken
             async with connected(site, []) as link:
                 with pytest.raises(LinkClosedError):
                     await ask(link, GetState(ASKED))

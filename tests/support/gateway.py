@@ -39,7 +39,7 @@ from gatewayd.core.policy import DoorSettings
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
 from gatewayd.daemon import Daemon, Work
-from gatewayd.door import Door, Surroundings
+from gatewayd.door import Door
 from gatewayd.emulators.lock import LockEmulator, LockSettings, lock_credential
 from gatewayd.emulators.lock_faults import Faults, PowerLostError
 from gatewayd.emulators.lock_machine import Machine
@@ -50,19 +50,22 @@ from gatewayd.emulators.phone import Patience, Phone
 from gatewayd.emulators.visit import Visit
 from gatewayd.emulators.wallet import Wallet
 from gatewayd.health import Health
+from gatewayd.holders import Holders
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity, LockIdentity
 from gatewayd.lock_timing import LockTiming
 from gatewayd.locks import RemoteLock
 from gatewayd.mailbox import Handlers, Mailbox
-from gatewayd.phones import Phones, Receipts
+from gatewayd.phones import Phones
 from gatewayd.ports import StorageError
 from gatewayd.ports.process import Supervisor
 from gatewayd.ports.radio import Central, Link, Peripheral
 from gatewayd.ports.storage import AuditLog, Reserve
+from gatewayd.receipts import Receipts
 from gatewayd.recorder import Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
+from gatewayd.surroundings import Surroundings
 from gatewayd.timekeeper import SignedTime, Timekeeper
 from gatewayd.trusted import Trusted
 from tests.support.household import NOW, QUICK, TIMING, Dice, LoopClock, until
@@ -311,7 +314,7 @@ async def assemble(  # noqa: PLR0913 - what a composition root puts together
         lambda: times.question(FRESH_S),
         lambda: building.clock.instant().boottime_s,
     )
-    phones = Phones(identity, receipts, doors, around, courier, cap=cap)
+    phones = Phones(identity, Holders(doors, receipts, around), around, courier, cap=cap)
     return Gateway(
         building, log, timekeeper, around, locks, doors, phones, tasks, conditions, budgets, mailbox
     )

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from firmware_proto.codes import Outcome, Reason
 from gatewayd.adapters.broker import Address
 from gatewayd.adapters.broker_guard import Limits
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Will
+from gatewayd.adapters.broker_settings import MqttSettings, Will
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sealing import SealingError, seal, unseal
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud.authority import Authority

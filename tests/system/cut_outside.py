@@ -22,7 +22,8 @@ from typing import Final
 from firmware_proto import cbor, cose
 from firmware_proto.codes import Outcome
 from firmware_proto.credential import GatewayCredential, unverified
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.broker_settings import MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud.pull import Patience as CloudPatience
 from gatewayd.cloud.pull import Source

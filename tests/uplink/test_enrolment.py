@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gatewayd import enrolment_app
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.broker_settings import MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.core.enrolment_progress import Step
 from gatewayd.core.invitation import Claim
 from gatewayd.core.topics import EnrolTopics

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gatewayd import enrolment_app
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings, Tls, broker_at
+from gatewayd.adapters.broker_settings import MqttSettings, Tls, broker_at
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.core.invitation import Claim
 from gatewayd.ports import UpstreamError
 from tests.support import commands

@@ -8,7 +8,8 @@ import signal
 
 import msgspec
 
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.broker_settings import MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sqlite_cloud import open_cloud
 from gatewayd.cloud.store import Erasing
 from gatewayd.core.erasure import Erase, Run

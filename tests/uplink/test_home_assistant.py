@@ -12,7 +12,8 @@ import sys
 import pytest
 
 from gatewayd import uplink_app
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.broker_settings import MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.config.decode import decode as decode_config
 from gatewayd.config.model import Config
 from gatewayd.core.model import GatewayId

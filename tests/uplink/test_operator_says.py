@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from firmware_proto.codes import Outcome, Reason
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.broker_settings import MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sealing import unseal
 from gatewayd.cli import main
 from gatewayd.cli.command import ExitCode

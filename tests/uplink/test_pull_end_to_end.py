@@ -9,7 +9,7 @@ from gatewayd.core import checkpoint as notes
 from gatewayd.core.model import ClockState, origin_of
 from gatewayd.core.statuslist import MAX_LIST_BYTES, SIGN1_TAG
 from gatewayd.core.topics import group_topic
-from gatewayd.sync import COSIGNED_NAME
+from gatewayd.pulling import COSIGNED_NAME
 from tests.support.uplink import (
     AUTHORITY,
     GATEWAY,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gatewayd import keyfiles, renewal, uplink_app
+from gatewayd.adapters.broker_settings import MqttSettings
 from gatewayd.adapters.entropy import SystemEntropy
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.adapters.sealing import seal
 from gatewayd.adapters.sqlite_invitations import open_invitations
 from gatewayd.cloud.enrolling import Enroller, Registrar

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from gatewayd.adapters.mqtt import Mqtt, MqttSettings
+from gatewayd.adapters.broker_settings import MqttSettings
+from gatewayd.adapters.mqtt import Mqtt
 from gatewayd.cloud.fleet import Alarm, ring_of
 from gatewayd.cloud.rollout import Again, Has, Leave, Send, Sent, back, forth, objections, targets
 from gatewayd.config import stated

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewayd import mailbox, past, sync
+from gatewayd import mailbox, past, pulling
 from gatewayd.cloud.authority import Authority
 from gatewayd.core import checkpoint as notes
 from gatewayd.core import envelope
@@ -148,7 +148,7 @@ async def test_an_acknowledgement_moves_the_cursor_forward_only_and_survives():
             hub.deliver(TOPICS.down("ack"), (await ack_order(log, size))[1])
         await until(lambda: uplink.counts["ack"] == 3)
     assert await log.acknowledged() == 9
-    kept = await log.load(sync.COSIGNED_NAME)
+    kept = await log.load(pulling.COSIGNED_NAME)
     assert notes.verify(kept, SOURCE.log).size == 9
 
 
@@ -168,7 +168,7 @@ async def test_an_acknowledgement_of_what_we_never_signed_moves_nothing():
         await until(lambda: uplink.counts["alarm: other log"] == 2)
         await until(lambda: sum(uplink.counts.values()) >= 4)
     assert await log.acknowledged() == 0
-    assert await log.load(sync.COSIGNED_NAME) is None
+    assert await log.load(pulling.COSIGNED_NAME) is None
 
 
 @pytest.mark.parametrize("shorter", [True, False])

@@ -1,4 +1,4 @@
-"""The log in its file: every statement that writes, for the one thread that may run them."""
+"""The log in its file, for the one thread that may write it: entries, and what goes with them."""
 
 from __future__ import annotations
 
@@ -10,42 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from firmware_proto.codes import Outcome, Reason
-from gatewayd.adapters.sqlite import erasing, reading
+from gatewayd.adapters.sqlite import commands, erasing, reading
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.core import erasure, merkle
 from gatewayd.core.audit import COMMITMENT_BYTES, SALT_BYTES, Leaf
 from gatewayd.core.erasure import Erased, Run
-from gatewayd.core.model import (
-    Asked,
-    ClockState,
-    Command,
-    CommandId,
-    DoorId,
-    EntryKind,
-    Fact,
-    PastRequest,
-    Record,
-    TimeReading,
-    Verdict,
-)
+from gatewayd.core.model import Asked, Command, CommandId, Fact, PastRequest
 from gatewayd.core.reserve import MERGED_NAME, Reserved
 
-REQUEST_MEMORY_S: Final = 24 * 60 * 60
-
-_RECORDED, _UNRESOLVED, _ENDED = 1, 2, 3  # column `phase`
 _NUMBER_BYTES: Final = 8
-_COMMANDS: Final = (
-    "SELECT id, door, intent_seq FROM command"
-    " WHERE phase = ? AND phase < 3 ORDER BY intent_seq"  # `< 3` names the partial index
-)
-
-_PAST_REQUEST: Final = (
-    "SELECT content, door, coalesce(request.outcome, command.outcome),"
-    " coalesce(request.reason, command.reason), coalesce(seq, settled_seq),"
-    " coalesce(written_s, settled_s)"
-    " FROM request JOIN command ON request.command = command.id WHERE key = ?"
-)
 
 
 class LogStore:
@@ -99,7 +72,7 @@ class LogStore:
         with self._transaction():
             merged = int.from_bytes(reading.recall(self._connection, MERGED_NAME) or b"", "big")
             for each in records:
-                if each.number > merged and self._lacks(each):
+                if each.number > merged and commands.lacks(self._connection, each):
                     self._write(each.fact, each.command, each.asked, each.settles)
             if gap is not None:
                 self._write(gap, None, None, None)
@@ -139,23 +112,17 @@ class LogStore:
     def past_request(self, request_key: bytes) -> PastRequest | None:
         """See `ports.storage.AuditLog.past_request`."""
         with self._errors():
-            row = self._connection.execute(_PAST_REQUEST, (request_key,)).fetchone()
-        if row is None:
-            return None
-        content, door, outcome, reason, seq, time_s = row
-        return PastRequest(
-            content,
-            None if outcome is None else Verdict(Outcome(outcome), Reason(reason)),
-            None if seq is None else Record(seq, DoorId(door), time_s),
-        )
+            return commands.past_request(self._connection, request_key)
 
     def unsettled(self) -> Sequence[Command]:
         """See `ports.storage.AuditLog.unsettled`."""
-        return self._commands(_RECORDED)
+        with self._errors():
+            return commands.recorded(self._connection)
 
     def unresolved(self) -> Sequence[Command]:
         """See `ports.storage.AuditLog.unresolved`."""
-        return self._commands(_UNRESOLVED)
+        with self._errors():
+            return commands.unresolved(self._connection)
 
     def size(self) -> int:
         """See `ports.storage.LogReader.size`."""
@@ -232,11 +199,6 @@ class LogStore:
         if not 0 <= size <= self._grown_tree().size:
             raise ValueError(f"the log does not have {size} entries")
 
-    def _commands(self, phase: int) -> list[Command]:
-        with self._errors():
-            rows = self._connection.execute(_COMMANDS, (phase,)).fetchall()
-        return [Command(CommandId(id_), DoorId(door), intent_seq) for id_, door, intent_seq in rows]
-
     def _write(
         self,
         fact: Fact,
@@ -247,7 +209,7 @@ class LogStore:
         """One entry, inside a transaction."""
         tree = self._grown_tree()
         if settles is not None:
-            fact = replace(fact, about=self._intent_of(settles))
+            fact = replace(fact, about=commands.intent_of(self._connection, settles))
         leaf = Leaf.of(
             fact,
             seq=tree.size,
@@ -260,43 +222,14 @@ class LogStore:
             "INSERT INTO leaf (seq, body, nodes) VALUES (?, ?, ?)",
             (leaf.seq, body, b"".join(nodes)),
         )
-        self._forget(fact.time)
+        commands.forget(self._connection, fact.time)
         if command is not None:
-            self._record(command, leaf.seq, fact.time)
+            commands.record(self._connection, command, leaf.seq, fact.time)
         if asked is not None:
-            self._remember(asked, leaf.seq, fact)
+            commands.remember(self._connection, asked, leaf.seq, fact)
         if settles is not None:
-            self._settle(settles, leaf.seq, fact)
+            commands.settle(self._connection, settles, leaf.seq, fact)
         return leaf.seq
-
-    def _lacks(self, each: Reserved) -> bool:
-        """Is this entry of the reserve news, and does what it is about exist?"""
-        if each.command is not None:
-            return self._phase(each.command.id) is None
-        if each.asked is not None:
-            known = self._connection.execute(
-                "SELECT 1 FROM request WHERE key = ?", (each.asked.key,)
-            ).fetchone()
-            return known is None and self._phase(each.asked.command) is not None
-        if each.settles is None:
-            return True
-        phase = self._phase(each.settles)
-        unknown = each.fact.verdict.outcome is Outcome.UNKNOWN
-        return phase == _RECORDED or (phase == _UNRESOLVED and not unknown)
-
-    def _phase(self, command: CommandId) -> int | None:
-        row = self._connection.execute(
-            "SELECT phase FROM command WHERE id = ?", (command,)
-        ).fetchone()
-        return None if row is None else int(row[0])
-
-    def _intent_of(self, command: CommandId) -> int:
-        row = self._connection.execute(
-            "SELECT intent_seq FROM command WHERE id = ?", (command,)
-        ).fetchone()
-        if row is None:
-            raise ValueError("no such command awaits a verdict")
-        return int(row[0])
 
     def _store(self, name: str, value: bytes) -> None:
         self._connection.execute(
@@ -304,79 +237,3 @@ class LogStore:
             " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             (name, value),
         )
-
-    def _record(self, command: Command, intent_seq: int, time: TimeReading) -> None:
-        try:
-            self._connection.execute(
-                "INSERT INTO command (intent_seq, id, door, recorded_s) VALUES (?, ?, ?, ?)",
-                (intent_seq, command.id, command.door, _known_s(time)),
-            )
-        except sqlite3.IntegrityError as error:
-            raise ValueError("this command is already recorded") from error
-
-    def _remember(self, asked: Asked, seq: int, fact: Fact) -> None:
-        """An UNKNOWN that is shared stays the command's, which may yet be resolved."""
-        shares = fact.kind is EntryKind.JOINED
-        verdict = fact.verdict if shares and fact.verdict.outcome is not Outcome.UNKNOWN else None
-        try:
-            remembered = self._connection.execute(
-                "INSERT INTO request VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (key) DO UPDATE SET recorded_s = excluded.recorded_s"
-                " WHERE content = excluded.content AND command = excluded.command",
-                (
-                    asked.key,
-                    asked.content,
-                    asked.command,
-                    _known_s(fact.time),
-                    seq if shares else None,
-                    fact.time.now_s if shares else None,
-                    None if verdict is None else int(verdict.outcome),
-                    None if verdict is None else int(verdict.reason),
-                ),
-            )
-        except sqlite3.IntegrityError as error:
-            raise ValueError("this request has no command") from error
-        if remembered.rowcount != 1:
-            raise ValueError("this request was asked with other content or of another command")
-
-    def _settle(self, settles: CommandId, seq: int, fact: Fact) -> None:
-        unknown = fact.verdict.outcome is Outcome.UNKNOWN
-        asked = fact.kind is EntryKind.RESOLVED
-        settled = self._connection.execute(
-            "UPDATE command SET outcome = ?, reason = ?, phase = ?, settled_seq = ?, settled_s = ?"
-            " WHERE id = ? AND phase < 3",
-            (
-                int(fact.verdict.outcome),
-                int(fact.verdict.reason),
-                _UNRESOLVED if unknown and not asked else _ENDED,
-                seq,
-                fact.time.now_s,
-                settles,
-            ),
-        )
-        if settled.rowcount != 1:
-            raise ValueError("no such command awaits a verdict")
-
-    def _forget(self, time: TimeReading) -> None:
-        """Drop requests of more than a day ago, as far as time is known.
-
-        What was recorded while the time was unknown counts from when it is
-        known again: a clock that jumps forward must not make the gateway
-        forget, and so repeat, what it did a minute ago.
-        """
-        if time.state is ClockState.UNKNOWN:
-            return
-        limit = time.now_s - REQUEST_MEMORY_S
-        execute = self._connection.execute
-        execute("UPDATE request SET recorded_s = ? WHERE recorded_s IS NULL", (time.now_s,))
-        execute("UPDATE command SET recorded_s = ? WHERE recorded_s IS NULL", (time.now_s,))
-        execute("DELETE FROM request WHERE recorded_s <= ?", (limit,))
-        execute(
-            "DELETE FROM command WHERE recorded_s <= ? AND phase = 3"
-            " AND NOT EXISTS (SELECT 1 FROM request WHERE request.command = command.id)",
-            (limit,),
-        )
-
-
-def _known_s(time: TimeReading) -> int | None:
-    return None if time.state is ClockState.UNKNOWN else time.now_s
