@@ -33,8 +33,10 @@ from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.envelope import Retire
 from gatewayd.core.model import DoorId, GatewayId, origin_of
+from gatewayd.core.term import Term
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
+from gatewayd.credential_renewal import Terms
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door, Surroundings
 from gatewayd.handlers import Desk
@@ -154,7 +156,9 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
         lambda: timekeeper.instant().boottime_s,
     )
     phones = Phones(identity, receipts, doors, around, courier, cap=config.radio.max_phone_links)
-    health = _health(config, log, radio, around, mailbox, phones, conditions)
+    ours = secrets.credential
+    terms = Terms(lambda: Term(ours.issued_at, ours.expires))
+    health = _health(config, log, radio, around, mailbox, phones, conditions, terms)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     extra += heard.work
     if retired is None:  # a closed log is not to be made well
@@ -199,6 +203,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
                 ),
                 counts,
                 identity.show,
+                terms,
             )
         )
     return Daemon(
@@ -241,6 +246,7 @@ def _health(  # noqa: PLR0913, PLR0917 - whatever has something to tell
     mailbox: Mailbox,
     phones: Phones,
     conditions: Conditions,
+    terms: Terms,
 ) -> Health:
     """How all of it is, for the operator."""
     return Health(
@@ -260,6 +266,7 @@ def _health(  # noqa: PLR0913, PLR0917 - whatever has something to tell
         },
         radio.around,
         has_broker=config.uplink is not None,
+        terms=terms,
     )
 
 
