@@ -33,8 +33,10 @@ from gatewayd.config import Config, Secrets
 from gatewayd.config import model as config_model
 from gatewayd.core.envelope import Retire
 from gatewayd.core.model import DoorId, GatewayId, origin_of
+from gatewayd.core.term import Term
 from gatewayd.core.timekeeping import FRESH_S
 from gatewayd.courier import Courier
+from gatewayd.credential_renewal import Terms
 from gatewayd.daemon import LOOK_S, Daemon, Work
 from gatewayd.door import Door
 from gatewayd.handlers import Desk
@@ -160,7 +162,9 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     )
     holders = Holders(doors, receipts, around)
     phones = Phones(identity, holders, around, courier, cap=config.radio.max_phone_links)
-    health = _health(config, log, radio, around, mailbox, phones, conditions)
+    ours = secrets.credential
+    terms = Terms(lambda: Term(ours.issued_at, ours.expires))
+    health = _health(config, log, radio, around, mailbox, phones, conditions, terms)
     extra = [Work(f"lock {door}", actuator.keep) for door, actuator in actuators.items()]
     extra += heard.work
     if retired is None:  # a closed log is not to be made well
@@ -205,6 +209,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
                 ),
                 counts,
                 identity.show,
+                terms,
             )
         )
     return Daemon(
@@ -247,6 +252,7 @@ def _health(  # noqa: PLR0913, PLR0917 - whatever has something to tell
     mailbox: Mailbox,
     phones: Phones,
     conditions: Conditions,
+    terms: Terms,
 ) -> Health:
     """How all of it is, for the operator."""
     return Health(
@@ -266,6 +272,7 @@ def _health(  # noqa: PLR0913, PLR0917 - whatever has something to tell
         },
         radio.around,
         has_broker=config.uplink is not None,
+        terms=terms,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from firmware_proto.credential import GatewayCredential
+from gatewayd.core.term import Term
 from gatewayd.core.trust import Trust, later
 from gatewayd.ports.storage import Memory
 
@@ -21,6 +22,14 @@ _AGAIN_S: Final = 3600
 _TRIES: Final = 90
 """In a whole life, at least; a third of them before it ends."""
 _log: Final = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Terms:
+    """When our credential and certificate are valid; whoever renews them says so."""
+
+    credential: Callable[[], Term | None] = lambda: None
+    certificate: Callable[[], Term | None] = lambda: None
 
 
 @dataclass(slots=True)

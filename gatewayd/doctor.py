@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from gatewayd import config, extras, self_test
+from firmware_proto import credential
+from firmware_proto.errors import RemoteProtocolError
+from gatewayd import config, credential_renewal, extras, gate, keyfiles, renewal, self_test
+from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.machine import ThisMachine, wires
+from gatewayd.adapters.sqlite.reading import recall
+from gatewayd.adapters.sqlite.schema import LOG, open_reader
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import diagnose
+from gatewayd.core.diagnosis_terms import TERMS, Terms
 from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, NotSeen
-from gatewayd.ports.machine import Machine
+from gatewayd.core.term import Term
+from gatewayd.ports import StorageError
+from gatewayd.ports.machine import Machine, NotSeenError
 
 STATE: Final = Path("/var/lib/gatewayd")
 """Where the log is when no configuration says otherwise."""
+RUNTIME: Final = Path("/run/gatewayd")
+"""Where a daemon that runs says how it is."""
+NO_TERMS: Final = NotSeen("without a configuration nobody knows what could end")
 NO_DOORS: Final = NotSeen("without a configuration nobody knows which doors are wired")
 SIMULATED: Final = NotSeen("the configuration names a simulated radio")
 
 
-async def examine(path: Path, machine: Machine | None = None) -> tuple[Finding, ...]:
+async def examine(
+    path: Path, machine: Machine | None = None, runtime: Path = RUNTIME
+) -> tuple[Finding, ...]:
     """Everything there is to say about this machine and the configuration in `path`."""
     here = machine or ThisMachine()
     settings, observed = _configuration(path)
@@ -45,9 +60,10 @@ async def examine(path: Path, machine: Machine | None = None) -> tuple[Finding, 
         looks[bluez.SETTINGS] = here.settings()
         looks[radio.ADAPTERS] = here.bluetooth()
     if settings is None:
-        observations[WIRES] = NO_DOORS
+        observations |= {WIRES: NO_DOORS, TERMS: NO_TERMS}
     else:
         looks[WIRES] = asyncio.to_thread(_wires, settings)
+        looks[TERMS] = asyncio.to_thread(_terms, settings, runtime)
     for name, look in looks.items():
         observations[name] = await self_test.seen(look)
     observations |= self_test.adapters(observations[radio.ADAPTERS], settings)
@@ -79,6 +95,44 @@ def _wires(settings: config.Config) -> object:
             lines = [door.relay.line] if contact is None else [door.relay.line, contact.line]
             relays += [wires.WiredRelay(door.id, chip, line) for line in lines]
     return wires.look(locks, relays, _holder)
+
+
+def _terms(settings: config.Config, runtime: Path) -> Terms:
+    """As the daemon says that runs, else as the files do."""
+    now = SystemClock().instant()
+    found: dict[str, Term | None]
+    found = {"credential": _credential(settings), "certificate": _certificate(settings)}
+    with contextlib.suppress(OSError, RemoteProtocolError):
+        local, told = gate.read((runtime / gate.FILE).read_bytes())
+        if gate.is_now(local, now.boot_id, now.boottime_s):
+            held = told.credential, told.certificate
+            found = {name: Term(*each) for name, each in zip(found, held, strict=True) if each}
+    terms = {name: each for name, each in found.items() if each is not None}
+    if not terms:
+        raise NotSeenError("no credential could be read", "gatewayd check")
+    return Terms(terms, int(now.wall_s))
+
+
+def _credential(settings: config.Config) -> Term | None:
+    """The installed one, or what it was renewed to."""
+    try:
+        data = keyfiles.read_file(settings.keys.credential, "gateway credential")
+        ours = credential.unverified(data)
+    except (keyfiles.KeyFileError, RemoteProtocolError):
+        return None
+    with contextlib.suppress(StorageError, RemoteProtocolError):
+        with closing(open_reader(settings.gateway.log, LOG)) as log:
+            stored = recall(log, credential_renewal.MEMORY_NAME)
+        newer = ours if stored is None else credential.unverified(stored)
+        if newer.key == ours.key and newer.issued_at > ours.issued_at:
+            ours = newer
+    return Term(ours.issued_at, ours.expires)
+
+
+def _certificate(settings: config.Config) -> Term | None:
+    if settings.uplink is None or settings.uplink.certificate is None:
+        return None
+    return renewal.term(settings.uplink.certificate, settings.gateway.state)
 
 
 def _holder(chip: str, line: int | str) -> str:

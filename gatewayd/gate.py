@@ -51,6 +51,11 @@ def read(data: bytes) -> tuple[Local, Status]:
     return local, decode(bytes(local.status))
 
 
+def is_now(local: Local, boot_id: str, boottime_s: float) -> bool:
+    """Whether a daemon that lives has written it."""
+    return local.boot_id == boot_id and 0 <= boottime_s - local.written_s <= STALE_S
+
+
 def of(status: Status, **fields: str | float) -> Local:
     """`fields`: those of `Local` but the status."""
     return msgspec.convert({**fields, "status": msgspec.Raw(encode(status))}, Local)

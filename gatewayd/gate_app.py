@@ -47,6 +47,6 @@ def look(
     except RemoteProtocolError as error:
         return gate.not_there(f"{path} is not what the daemon writes: {error.detail}")
     now = clock.instant()
-    if local.boot_id != now.boot_id or not 0 <= now.boottime_s - local.written_s <= gate.STALE_S:
+    if not gate.is_now(local, now.boot_id, now.boottime_s):
         return gate.not_there(f"{path} is old: the daemon hangs, or has ended")
     return gate.judge(local, status, offline=offline, need_uplink=need_uplink)

@@ -21,6 +21,7 @@ from gatewayd import __version__
 from gatewayd.conditions import Conditions
 from gatewayd.core.audit import Leaf
 from gatewayd.core.model import ClockState, DoorId, TimeReading
+from gatewayd.credential_renewal import Terms
 from gatewayd.lists import StatusLists
 from gatewayd.logs import printable
 from gatewayd.mailbox import Mailbox
@@ -81,6 +82,7 @@ class Health:
     radio: Around = NO_AROUND
     root: Path = Path("/")
     has_broker: bool = True
+    terms: Terms = field(default_factory=Terms)
     _slow: dict[str, Any] = field(default_factory=dict)
     _disk: StorageStatus = field(default_factory=StorageStatus)
     _strengths: dict[DoorId, int] = field(default_factory=dict)
@@ -106,6 +108,8 @@ class Health:
                 for door, report in self.conditions.report().items()
             },
             storage=self._recording(),
+            credential=self.terms.credential(),
+            certificate=self.terms.certificate(),
             **self._slow,
             **radio,  # type: ignore[arg-type] # names and types as BluezRadio.health has them
         )

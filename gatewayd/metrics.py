@@ -44,6 +44,13 @@ def _of_gateway(status: Status, connected: bool | None) -> Iterable[tuple[str, s
         _known(status.radio in {"advertising", "full"} if status.radio else None),
     )
     yield "log_unpulled_days", "How long the oldest entry waits.", _known(status.unpulled_days)
+    for name in ("credential", "certificate"):
+        term = getattr(status, name)
+        yield (
+            f"{name}_end_timestamp_seconds",
+            f"When our {name} ends.",
+            _known(None if term is None else term[1]),
+        )
     for name in ("strangers", "faults", "radio_losses", "radio_sent_away", "radio_repairs"):
         help_ = "At least so many since the start: cut to a power of two."
         yield name, help_, _known(getattr(status, name))
@@ -93,5 +100,5 @@ def _family(name: str, help_: str, samples: Iterable[Sample]) -> str:
     lines = [f"# HELP {PREFIX}{name} {help_}", f"# TYPE {PREFIX}{name} gauge"]
     for labels, value in samples:
         shown = ",".join(f'{key}="{each.translate(_ESCAPES)}"' for key, each in labels.items())
-        lines.append(f"{PREFIX}{name}{f'{{{shown}}}' if shown else ''} {value:g}")
+        lines.append(f"{PREFIX}{name}{f'{{{shown}}}' if shown else ''} {value:.15g}")
     return "\n".join(lines) + "\n"

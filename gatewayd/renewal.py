@@ -7,6 +7,7 @@ state directory and is taken instead, for as long as it is for the same key.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from gatewayd import keyfiles
 from gatewayd.core import certificates
 from gatewayd.core.certificates import Certificate
 from gatewayd.core.enrolment import verify_renewal
+from gatewayd.core.term import Term
 from gatewayd.core.trust import Trust
 from gatewayd.keyfiles import PUBLIC_MODE, KeyFileError
 from gatewayd.ports import StorageError
@@ -110,6 +112,21 @@ def load(  # noqa: PLR0913 - what it is made of
             _log.warning("our certificate is not renewed by itself: %s", error)
             return None
     return Renewal(gateway, trust, path, held, private, now_s)
+
+
+def term(certificate: Path, state: Path | None = None) -> Term | None:
+    """When it is valid, or the newer one for the same key in `state`; None: it cannot be read."""
+    try:
+        configured = certificates.from_pem(keyfiles.read_file(certificate, "our certificate"))[0]
+        told = certificates.term(configured)
+    except (KeyFileError, RemoteProtocolError):
+        return None
+    if state is not None:
+        with contextlib.suppress(KeyFileError, RemoteProtocolError):
+            newest = _read(state / NAME)
+            if newest.key == Certificate.parse(configured).key and newest.until > told.until:
+                return Term(newest.since, newest.until)
+    return told
 
 
 def _read(path: Path) -> Certificate:

@@ -152,6 +152,14 @@ class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trust_serial: Annotated[Number | None, Meta(description="of the trust bundle that counts")] = (
         None
     )
+    credential: Annotated[
+        tuple[Number, Number] | None,
+        Meta(description="from when to when our credential is valid, in Unix seconds"),
+    ] = None
+    certificate: Annotated[
+        tuple[Number, Number] | None,
+        Meta(description="likewise our certificate towards the broker, as far as it can be read"),
+    ] = None
     unpulled_days: Annotated[
         Count | None,
         Meta(description="whole days that the oldest entry waits for the cloud; looked at hourly"),

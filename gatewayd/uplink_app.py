@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -23,9 +24,10 @@ from gatewayd.adapters.sqlite import SqliteLog
 from gatewayd.config import Config, Secrets
 from gatewayd.config.model import Uplink
 from gatewayd.core.model import ClockState, GatewayId, TimeReading
+from gatewayd.core.term import Term
 from gatewayd.core.topics import CERTIFICATE, RENEWED, GatewayTopics
 from gatewayd.core.trust import Trust
-from gatewayd.credential_renewal import CredentialRenewal
+from gatewayd.credential_renewal import CredentialRenewal, Terms
 from gatewayd.daemon import Work
 from gatewayd.mailbox import Mailbox
 from gatewayd.obeying import Obedience
@@ -50,11 +52,12 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     obedience: Obedience,
     counts: Counter[str],
     show: Callable[[bytes], None],
+    terms: Terms,
 ) -> Work:
     """The daemon's task that talks to the broker. `grown` is set when the log has grown.
 
     `standing` will be set while a session stands. `show`: to phones and locks a credential that
-    was renewed.
+    was renewed. `terms` will say until when what is held is valid.
     """
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway, secrets.trust.group)
@@ -62,13 +65,17 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
     now_s, trust = partial(_now_s, times.reading), lambda: mailbox.trusted.now
     renewal = _renewal(config, broker, trust, now_s)
     certificate = broker.certificate if renewal is None else renewal.path
-    renewals: dict[str, sync.Renewal] = {
-        RENEWED: CredentialRenewal(
-            secrets.credential, secrets.credential_bytes, trust, memory, now_s, show
-        )
-    }
+    ours = CredentialRenewal(
+        secrets.credential, secrets.credential_bytes, trust, memory, now_s, show
+    )
+    terms.credential = lambda: Term(ours.held.issued_at, ours.held.expires)
+    renewals: dict[str, sync.Renewal] = {RENEWED: ours}
     if renewal is not None:
         renewals[CERTIFICATE] = renewal
+        terms.certificate = lambda: Term(renewal.held.since, renewal.held.until)
+    elif certificate is not None:
+        foreign = _term(certificate)
+        terms.certificate = lambda: foreign
     host, port, tls = broker_at(
         broker.broker, ca=broker.authorities, certificate=certificate, key=broker.key
     )
@@ -118,6 +125,13 @@ def _renewal(
         state=config.gateway.state,
         now_s=now_s,
     )
+
+
+def _term(certificate: Path) -> Term | None:
+    """Of one that we cannot renew."""
+    from gatewayd import renewal  # noqa: PLC0415 - likewise
+
+    return renewal.term(certificate)
 
 
 def _now_s(now: Callable[[], TimeReading]) -> int:

@@ -249,8 +249,8 @@ COMMAND: Final = Command(
     connected. Nobody signs these statuses: whoever may publish on the broker may invent them, and
     nothing here opens a door or believes a log. Alarms: offline, missing, unreadable, clock
     unknown, no radio, low battery, lock trouble, lock not reached, log not pulled, other log, not
-    confirmed, storage low, storage worn, storage failed, erasure overdue, other version, no place;
-    docs/operator.md has what each means.
+    confirmed, storage low, storage worn, storage failed, credential ends, certificate ends, erasure
+    overdue, other version, no place; docs/operator.md has what each means.
 
     Changes reach gateways in rings: ring 1 is one percent of them, ring 5 four more, ring 100 all
     others. Which gateway is in which follows from its name alone and never changes. `--ring 1`

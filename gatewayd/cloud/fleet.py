@@ -20,6 +20,7 @@ from firmware_proto.errors import RemoteProtocolError
 from gatewayd import status
 from gatewayd.cloud.store import Erasing
 from gatewayd.core.model import GatewayId, gateway_of
+from gatewayd.core.term import Term
 from gatewayd.status import Status
 
 MAX_GATEWAYS: Final = 20_000
@@ -58,6 +59,7 @@ class Report(Struct, frozen=True, kw_only=True):
     """What is kept of one gateway's last status, and when it was heard, in Unix seconds.
 
     alarms: names and details that follow from the status alone.
+    terms: of credential and certificate, whose ends come also when it is silent.
     seen_s: when it was last known to be connected; None: never while we listened.
     offline_s: since when it is not, as far as we know; None while it is.
     """
@@ -67,6 +69,7 @@ class Report(Struct, frozen=True, kw_only=True):
     free_percent: int | None = None
     battery_percent: int | None = None
     alarms: Annotated[tuple[tuple[str, str], ...], Meta(max_length=32)] = ()
+    terms: Annotated[tuple[tuple[str, Term], ...], Meta(max_length=2)] = ()
     seen_s: int | None = None
     offline_s: int | None = None
 
@@ -76,12 +79,14 @@ def report(told: Status, now_s: int) -> Report:
     batteries = [
         each.battery_percent for each in told.locks.values() if each.battery_percent is not None
     ]
+    terms = {"credential": told.credential, "certificate": told.certificate}
     return Report(
         version=told.version,
         clock=told.clock or "",
         free_percent=None if told.storage is None else told.storage.free_percent,
         battery_percent=min(batteries, default=None),
         alarms=tuple(_alarms(told)),
+        terms=tuple((name, Term(*term)) for name, term in terms.items() if term is not None),
         seen_s=now_s,
     )
 
@@ -214,6 +219,11 @@ class Fleet:
                 found += (Alarm(gateway, name, detail) for name, detail in known.alarms)
             elif now_s - known.offline_s >= grace_s:
                 found.append(Alarm(gateway, "offline"))
+            found += (
+                Alarm(gateway, f"{name}_ends", term.left(now_s))
+                for name, term in known.terms
+                if term.late(now_s)
+            )
             version = wanted.get(ring_of(gateway))
             if version and known.version and known.version != version:
                 found.append(Alarm(gateway, "other_version", f"{known.version}, not {version}"))

@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorit
 
 from firmware_proto.codes import Fault
 from firmware_proto.errors import RemoteProtocolError
+from gatewayd.core.term import Term
 
 MAX_BYTES: Final = 2048
 """One of ours has half of it; nothing larger is even parsed."""
@@ -168,6 +169,13 @@ def check_foreign(der: bytes) -> bytes:
     with _strictly("no certificate"):
         x509.load_der_x509_certificate(der)
     return der
+
+
+def term(der: bytes) -> Term:
+    """When a certificate of anybody's is valid. RemoteProtocolError."""
+    found = x509.load_der_x509_certificate(check_foreign(der))
+    since, until = found.not_valid_before_utc, found.not_valid_after_utc
+    return Term(max(0, int(since.timestamp())), max(0, int(until.timestamp())))
 
 
 def request(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:

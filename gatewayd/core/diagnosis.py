@@ -13,11 +13,13 @@ from typing import Any, Final
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
+from gatewayd.core import diagnosis_terms as terms
 from gatewayd.core import diagnosis_wires as wires
 from gatewayd.core.findings import Check, Finding, NotSeen, Severity
 
 CHECKS: Final[tuple[Check[Any], ...]] = (
     Check(host.CONFIGURATION, host.Configuration, host.judge_configuration),
+    Check(terms.TERMS, terms.Terms, terms.judge_terms),
     Check(bluez.VERSIONS, bluez.Versions, bluez.judge_versions),
     Check(bluez.SETTINGS, bluez.Settings, bluez.judge_settings),
     Check(radio.ADAPTERS, radio.Bluetooth, radio.judge_adapters),

@@ -6,24 +6,33 @@ import asyncio
 import errno
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from gatewayd import config, doctor, self_test
+from firmware_proto import credential
+from gatewayd import config, doctor, gate, self_test
+from gatewayd.adapters.clock import SystemClock
+from gatewayd.adapters.sqlite import open_log
 from gatewayd.cli import doctor as command
 from gatewayd.cli.command import ExitCode, Output
+from gatewayd.cloud.authority import new_key
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
+from gatewayd.core.certificates import Authority
 from gatewayd.core.diagnosis import CHECKS
+from gatewayd.core.diagnosis_terms import TERMS
 from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, Severity
+from gatewayd.core.term import Term
+from gatewayd.credential_renewal import MEMORY_NAME
 from gatewayd.ports.machine import NotSeenError
+from gatewayd.status import Status
 from tests.support.commands import run
 from tests.support.fitting import make_fitting
-from tests.support.site import CONFIG, Site, make_site
+from tests.support.site import CONFIG, NOW, YEAR, Site, make_site
 
 
 @dataclass
@@ -145,6 +154,7 @@ async def test_a_look_that_fails_hides_no_other(tmp_path: Path) -> None:
     assert unseen[radio.ADAPTERS].message == unseen[radio.ADVERTISING].message
     assert set(unseen) == {
         bluez.VERSIONS, radio.ADAPTERS, radio.ADVERTISING, host.STORAGE, host.JOURNAL, WIRES,
+        TERMS,
     }  # fmt: skip
 
 
@@ -261,3 +271,62 @@ async def test_doors_that_are_not_bound_yet_do_not_hide_the_rest(tmp_path: Path)
     assert "needs either a lock or a relay" in told.message
     assert "setup bind-door" in told.remedy
     assert not [each for each in findings if each.message == doctor.NO_DOORS.why]
+
+
+# --- what has an end ------------------------------------------------------------------------
+def terms(site: Site, runtime: Path) -> dict[str, Term]:
+    return dict(doctor._terms(config.load(site.config), runtime).terms)
+
+
+async def test_when_the_credential_ends_is_known_without_a_daemon(site: Site) -> None:
+    log, nobody = site.directory / "state" / "log.db", site.directory / "run"
+    assert terms(site, nobody) == {"credential": Term(NOW, NOW + YEAR)}
+    log.parent.mkdir()
+    ours = credential.unverified((site.directory / "gateway.cwt").read_bytes())
+    for change, since in (
+        ({"issued_at": NOW + 9, "expires": NOW + 99}, NOW + 9),
+        ({"issued_at": NOW + 9, "key": new_key().public_key()}, NOW),  # another box's
+        ({"issued_at": NOW - 9}, NOW),
+    ):
+        renewed = credential.issue(replace(ours, **change), site.authority.gateways, b"kid")
+        async with open_log(log) as opened:
+            await opened.store(MEMORY_NAME, renewed)
+        assert terms(site, nobody)["credential"].since == since
+    async with open_log(log) as opened:
+        await opened.store(MEMORY_NAME, b"nonsense")
+    assert terms(site, nobody) == {"credential": Term(NOW, NOW + YEAR)}
+
+
+async def test_a_daemon_that_runs_knows_better(site: Site) -> None:
+    def leave(written_s: float) -> None:
+        told = Status(online=True, credential=(1, 2), certificate=(3, 4))
+        fields = {"boot_id": now.boot_id, "written_s": written_s, "wall_s": 0.0, "floor_s": 0}
+        local = gate.of(told, uplink="up", **fields)
+        (site.directory / gate.FILE).write_bytes(gate.write(local))
+
+    now = SystemClock().instant()
+    leave(now.boottime_s + 3600)  # of another time
+    assert terms(site, site.directory)["credential"] == Term(NOW, NOW + YEAR)
+    leave(now.boottime_s)
+    assert terms(site, site.directory) == {"credential": Term(1, 2), "certificate": Term(3, 4)}
+    findings = await doctor.examine(site.config, MadeUp(), site.directory)
+    assert by_check(findings)[TERMS] == [Severity.ERROR, Severity.ERROR]
+    (site.directory / gate.FILE).write_bytes(b"nonsense")
+    (site.directory / "gateway.cwt").write_bytes(b"nonsense")
+    findings = await doctor.examine(site.config, MadeUp(), site.directory)
+    assert by_check(findings)[TERMS] == [Severity.NOT_LOOKED_AT]
+
+
+def test_when_the_certificate_ends(site: Site) -> None:
+    named = (
+        'broker = "mqtts://broker.example"\nauthorities = "root.pub.pem"\n'
+        'certificate = "tls.crt"\nkey = "gateway.pem"\n'
+    )
+    site.replace(
+        "gatewayd.toml", CONFIG.replace('broker = "mqtt://127.0.0.1:1883"\n', named).encode()
+    )
+    key = new_key()
+    authority = Authority.create("x", key, now_s=NOW, lifetime_s=9999, serial=bytes(16))
+    (site.directory / "tls.crt").write_bytes(authority.certificate.pem())
+    held = authority.certificate
+    assert terms(site, site.directory)["certificate"] == (held.since, held.until)

@@ -21,7 +21,7 @@ from gatewayd.core.findings import Severity
 from gatewayd.health_files import replace
 from gatewayd.status import LockStatus, Status, StorageStatus
 from tests.support.commands import completed, run, running
-from tests.support.site import CONFIG, make_site
+from tests.support.site import CONFIG, NOW, YEAR, make_site
 
 FINE = Status(
     online=True,
@@ -179,6 +179,9 @@ async def test_a_real_daemon_says_how_it_is(tmp_path: Path) -> None:
         found = {each["check"]: each["severity"] for each in ran.json["findings"]}
         assert (found["storage"], found["uplink"], found["locks"]) == ("fine", "fine", "note")
         assert "gatewayd_storage_kept 1\n" in (runtime / "gatewayd.prom").read_text()
+        # and until when it may: the doctor takes its word
+        _, told = gate.read((runtime / gate.FILE).read_bytes())
+        assert told.credential == (NOW, NOW + YEAR)
 
 
 DOORS = ("street", "cellar")

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from gatewayd.core import diagnosis_bluez as stack
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
+from gatewayd.core import diagnosis_terms as terms
 from gatewayd.core import diagnosis_wires as wires
 from gatewayd.core.diagnosis import CHECKS, diagnose, passes, worst
 from gatewayd.core.findings import Finding, NotSeen, Severity
+from gatewayd.core.term import Term
 
 FINE, NOTE, WARNING, ERROR = Severity.FINE, Severity.NOTE, Severity.WARNING, Severity.ERROR
 NOT_LOOKED_AT = Severity.NOT_LOOKED_AT
 NOW = 1_790_000_000
+DAY_S = 86_400
 
 GOOD_CONF = """\
 # as docs/hardware.md has it
@@ -59,6 +62,7 @@ GOOD = {
     stack.SETTINGS: stack.Settings(GOOD_CONF, "5.82"),
     radio.ADAPTERS: BLUETOOTH,
     radio.ADVERTISING: BLUETOOTH,
+    terms.TERMS: terms.Terms({"credential": Term(NOW - DAY_S, NOW + DAY_S)}, NOW),
     wires.WIRES: wires.Wires(),
     host.PERMISSIONS: ACCESS,
     host.CLOCK: CLOCK,
@@ -447,4 +451,33 @@ def test_problems_of_the_configuration() -> None:
     assert [(each.message, each.remedy) for each in findings] == [
         ("no such zone", "did you mean"),
         ("bad", "mend gatewayd.toml"),
+    ]
+
+
+# --- what has an end ---------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("left_s", "severity", "message"),
+    [
+        (16 * DAY_S, FINE, "the credential ends in 16 days"),
+        (15 * DAY_S + 1, FINE, "the credential ends in 15 days"),
+        (15 * DAY_S, WARNING, "the credential ends in 15 days and was not renewed"),
+        (1, WARNING, "the credential ends in 0 days and was not renewed"),
+        (0, ERROR, "the credential ended 0 days ago: phones and locks refuse this gateway"),
+        (-DAY_S, ERROR, "the credential ended 1 day ago: phones and locks refuse this gateway"),
+    ],
+)
+def test_what_ends_soon(left_s: int, severity: Severity, message: str) -> None:
+    term = Term(NOW + left_s - 90 * DAY_S, NOW + left_s)
+    assert about(terms.TERMS, terms.Terms({"credential": term}, NOW)) == [(severity, message)]
+
+
+def test_each_that_ends_is_said_and_the_rest_together() -> None:
+    good, bad = Term(NOW - DAY_S, NOW + 90 * DAY_S), Term(0, NOW)
+    seen = terms.Terms({"credential": good, "certificate": good}, NOW)
+    together = "the credential ends in 90 days, the certificate ends in 90 days"
+    assert about(terms.TERMS, seen) == [(FINE, together)]
+    seen = terms.Terms({"credential": good, "certificate": bad}, NOW)
+    assert about(terms.TERMS, seen) == [
+        (ERROR, "the certificate ended 0 days ago: the broker refuses this gateway"),
+        (FINE, "the credential ends in 90 days"),
     ]

@@ -25,7 +25,8 @@ SAMPLE = re.compile(
 )
 FULL = Status(
     online=True, version="1.0", clock="holdover", radio="advertising", unpulled_days=2,
-    strangers=8, storage=StorageStatus(free_percent=40, kept=True),
+    credential=(1_700_000_000, 1_790_000_123), strangers=8,
+    storage=StorageStatus(free_percent=40, kept=True),
     locks={
         "street": LockStatus(
             reached=True, battery_percent=61, rssi_dbm=-65, troubles=("jammed",), model='"x"\n'
@@ -58,6 +59,7 @@ def test_what_is_known_is_there() -> None:
         'gatewayd_clock_state{state="holdover"} 1',
         'gatewayd_clock_state{state="trusted"} 0',
         "gatewayd_uplink_connected 1",
+        "gatewayd_credential_end_timestamp_seconds 1790000123",
         "gatewayd_serving 1",
         "gatewayd_log_unpulled_days 2",
         "gatewayd_strangers 8",

@@ -77,6 +77,23 @@ def test_an_erasure_that_takes_more_than_three_days() -> None:
     ]
 
 
+def test_what_ends_is_told_in_time_also_of_a_gateway_that_is_away() -> None:
+    day_s = 86_400
+    fleet = heard(
+        a=changed(credential=(NOW, NOW + 60 * day_s), certificate=(NOW, NOW + 600 * day_s)),
+        b=changed(certificate=(NOW - 60 * day_s, NOW)),
+    )
+    assert fleet.alarms(NOW) == [Alarm("b", "certificate_ends", "ended 0 days ago")]
+    fleet.hear(GatewayId("a"), encode(Status(online=False)), NOW + 1)
+    assert names(fleet, NOW + 50 * day_s - 1, grace_s=60 * day_s) == ["certificate_ends"]
+    assert fleet.alarms(NOW + 50 * day_s)[:2] == [
+        Alarm("a", "credential_ends", "ends in 10 days"),
+        Alarm("a", "offline"),
+    ]
+    fleet.heard.discard(GatewayId("a"))
+    assert names(fleet, NOW + 50 * day_s) == ["credential_ends", "missing", "certificate_ends"]
+
+
 def test_a_fleet_that_is_well_has_no_alarms() -> None:
     fleet = heard(a=FINE, b=FINE)
     assert fleet.alarms(NOW) == []

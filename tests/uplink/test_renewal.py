@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from gatewayd import keyfiles, renewal, uplink_app
 from gatewayd.adapters.broker_settings import MqttSettings
@@ -133,6 +137,31 @@ def test_what_is_not_ours_to_renew_is_used_as_it_is(box: Path, caplog) -> None: 
     (box / "tls.crt").write_bytes(leaf().pem())
     (box / "state" / "tls.crt").mkdir()
     assert load(box) is None
+
+
+def test_when_it_ends_is_known_whosever_it_is(box: Path) -> None:
+    ours, state = box / "tls.crt", box / "state"
+    held = Certificate.parse(certificates.from_pem(ours.read_bytes())[0])
+    assert renewal.term(ours, state) == uplink_app._term(ours) == (held.since, held.until)
+    (state / "tls.crt").write_bytes(leaf(since=START + 60).pem())
+    assert renewal.term(ours, state) == (held.since + 60, held.until + 60)
+    (state / "tls.crt").write_bytes(leaf(since=START - 60).pem())
+    assert renewal.term(ours, state) == (held.since, held.until)
+    (state / "tls.crt").write_bytes(leaf(since=START + 60, device=Device()).pem())
+    assert renewal.term(ours, state) == (held.since, held.until)
+    (state / "tls.crt").write_bytes(b"nonsense")
+    assert renewal.term(ours, state) == (held.since, held.until)
+    # of another authority, for a key that is none of P-256
+    key = ed25519.Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "box")])
+    since, until = datetime(1969, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
+    foreign = x509.CertificateBuilder(name, name, key.public_key(), 1, since, until).sign(key, None)
+    ours.write_bytes(foreign.public_bytes(Encoding.PEM))
+    assert renewal.term(ours, state) == (0, int(until.timestamp()))
+    ours.write_bytes(b"nonsense")
+    assert renewal.term(ours, state) is None
+    ours.unlink()
+    assert renewal.term(ours, state) is None
 
 
 @pytest.mark.parametrize(
