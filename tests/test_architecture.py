@@ -21,11 +21,13 @@ STANDARD = {
 WIRE = STANDARD | {"base64", "binascii", "cryptography", "firmware_proto"}
 CORE = STANDARD | {
     "base64",
+    "contextlib",
     "cryptography",
     "datetime",
     "firmware_proto",
     "gatewayd",
     "html",
+    "warnings",
     "zlib",
     "zoneinfo",
 }
