@@ -223,12 +223,15 @@ class Recorder:
         if self.reserve_file is None:
             return
         try:
-            left = slots.found(self.secret, await self.reserve_file.read(), self._merged)
+            held = await self.reserve_file.read()
         except StorageError as error:
             _log.error("the reserve cannot be read: %s", error)
             self.reserve_file = None
             return
+        left = slots.found(self.secret, held, self._merged)
         if not left:
+            if slots.found(self.secret, held, 0):  # taken over, and the power went before the rest
+                await self._clear()
             return
         self._next = left[-1].number + 1
         self._missing = sum(each.fact.about for each in left if each.fact.kind is EntryKind.GAP)

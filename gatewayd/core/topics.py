@@ -14,10 +14,11 @@ from gatewayd.core.model import GatewayId
 
 PREFIX: Final = "gatewayd/v1"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
+_GATEWAY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of gateways: the operator has a directory for each, and `..` is another one."""
 
 EVERY_STATUS: Final = f"{PREFIX}/gateway/+/status"
-_STATUS: Final = re.compile(rf"{PREFIX}/gateway/({_NAME.pattern})/status")
+_STATUS: Final = re.compile(rf"{PREFIX}/gateway/({_GATEWAY.pattern})/status")
 
 
 def status_of(topic: str) -> str | None:
@@ -26,9 +27,9 @@ def status_of(topic: str) -> str | None:
     return None if found is None else found[1]
 
 
-def _checked(name: str) -> str:
+def _checked(name: str, allowed: re.Pattern[str] = _NAME) -> str:
     """ValueError for a name that would reach into other topics."""
-    if not _NAME.fullmatch(name):
+    if not allowed.fullmatch(name):
         raise ValueError("a name on the broker has 1 to 64 of A-Z a-z 0-9 . _ -")
     return name
 
@@ -73,7 +74,7 @@ class GatewayTopics:
     """Its door group; needed for what the gateway subscribes to."""
 
     def __post_init__(self) -> None:
-        _checked(self.gateway)
+        _checked(self.gateway, _GATEWAY)
 
     @property
     def _base(self) -> str:
@@ -148,7 +149,7 @@ def renewing(topic: str) -> tuple[GatewayTopics, str] | None:
     """Of which gateway, and which kind, this is a `renewal`; None for any other topic."""
     match topic.split("/"):
         case ["gatewayd", "v1", "gateway", name, "up", asked] if (
-            asked in _KINDS and _NAME.fullmatch(name)
+            asked in _KINDS and _GATEWAY.fullmatch(name)
         ):
             return GatewayTopics(GatewayId(name)), _KINDS[asked]
         case _:

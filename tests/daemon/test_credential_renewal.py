@@ -266,5 +266,8 @@ def test_topics() -> None:
         found = renewing(GatewayTopics(GATEWAY).renewal(kind))  # type: ignore[arg-type]
         assert found is not None
         assert (found[0].gateway, found[1]) == (GATEWAY, kind)
-    for topic in ("", f"gatewayd/v1/gateway/{GATEWAY}/up/time", "gatewayd/v1/gateway/+/up/renew"):
+    for topic in (
+        "", f"gatewayd/v1/gateway/{GATEWAY}/up/time", "gatewayd/v1/gateway/+/up/renew",
+        "gatewayd/v1/gateway/../up/renew",
+    ):  # fmt: skip
         assert renewing(topic) is None

@@ -137,6 +137,31 @@ async def test_a_restart_in_the_middle_loses_nothing(tmp_path: Path) -> None:
     assert await log.unsettled() == []
 
 
+async def test_what_was_taken_over_does_not_stay_in_the_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries can be erased from the log; the power went before the reserve was emptied."""
+    log, path = FullLog(), tmp_path / "reserve"
+
+    async def no_power() -> None:
+        raise StorageError("no power", reason=Reason.LOG_IO_ERROR)
+
+    async with site_with_reserve(tmp_path, log) as site:
+        recorder = site.gateway.around.log
+        log.failing = True
+        await site.gateway.door.open(of_class(site, KeyClass.EMERGENCY))
+        log.failing = False
+        with monkeypatch.context() as cut:
+            cut.setattr(recorder.reserve_file, "clear", no_power)
+            assert await recorder.recover()
+        timekeeper = site.gateway.timekeeper
+    assert any(path.read_bytes())
+    async with open_reserve(path) as reserve:
+        await Recorder(log, log, timekeeper, bytes(32), reserve).begin()
+    assert not any(path.read_bytes())
+    assert len(log.entries) == 3
+
+
 async def test_an_emergency_opens_where_no_disk_takes_anything_and_a_gap_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -195,7 +195,8 @@ def test_whatever_is_published_there_is_a_table(said: list[tuple[str, bytes]]) -
     "topic",
     ["", "gatewayd/v1/gateway//status", "gatewayd/v1/gateway/a/b/status", EVERY_STATUS,
      "gatewayd/v1/gateway/a/status\n", "xgatewayd/v1/gateway/a/status",
-     f"gatewayd/v1/gateway/{'a' * 65}/status", "gatewayd/v1/gateway/\u202ea/status"],
+     f"gatewayd/v1/gateway/{'a' * 65}/status", "gatewayd/v1/gateway/\u202ea/status",
+     "gatewayd/v1/gateway/../status", "gatewayd/v1/gateway/.a/status"],
 )  # fmt: skip
 def test_other_topics_are_nobodys_status(topic: str) -> None:
     assert status_of(topic) is None

@@ -195,6 +195,23 @@ async def test_ring_by_ring_and_back(broker, operator: Path) -> None:
         assert (again.json["sent"], again.json["serials"]) == ([], {FIRST: 3, SECOND: 3})
 
 
+async def test_a_stranger_whose_name_is_a_directory_is_sent_nothing(broker, operator: Path) -> None:
+    keys = operator / "keys"
+    keys.mkdir()
+    (operator / "command.pem").rename(keys / "command.pem")
+    async with house(broker, [LAST]) as at:
+        said = encode(at.told[LAST])
+        for name in ("..", ".", "../.."):
+            await at.upstream.publish(f"gatewayd/v1/gateway/{name}/status", said, retain=True)
+        ran = await rolls_out(broker, operator, 5, 100, "--keys", str(keys), "--json")
+        assert (ran.code, ran.json["sent"]) == (0, [LAST])
+    assert [path.parent.name for path in written(operator)] == [LAST]
+
+
+def written(operator: Path) -> list[Path]:
+    return list(operator.rglob("settings-*.cose"))
+
+
 async def test_who_is_deaf_has_it_when_the_same_command_goes_on(broker, operator: Path) -> None:
     async with house(broker, [FIRST]) as at:
         at.deaf.add(FIRST)
