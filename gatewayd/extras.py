@@ -99,12 +99,14 @@ class KeyDevices:
             return None
         path = credentials.placed(Path(uri.pin_source), self.handed_over)
         try:
-            pin = keyfiles.read_file(path, "PIN", private=True)
-            return pin.decode("utf-8").rstrip("\r\n")
+            pin = keyfiles.read_file(path, "PIN", private=True).decode("utf-8").rstrip("\r\n")
         except KeyFileError as error:
             raise KeyDeviceError(error.message, error.hint) from None
         except UnicodeDecodeError:
             raise KeyDeviceError(f"PIN {path} is not UTF-8", "write it again") from None
+        if not pin:  # to the element it would be a wrong one, and counted
+            raise KeyDeviceError(f"PIN {path} is empty", "write it again")
+        return pin
 
 
 @contextmanager

@@ -329,5 +329,5 @@ def _refused(what: str, verdict: Verdict) -> SetupError:
     reason = verdict.reason.name.lower()
     return SetupError(
         f"the lock refuses the {what}: {reason}",
-        _HINTS.get(verdict.reason, "docs/commands.md says what each reason means"),
+        _HINTS.get(verdict.reason, "see docs/setup.md, when something goes wrong"),
     )

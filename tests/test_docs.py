@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
+from gatewayd.cli import load
+from gatewayd.cli.command import build_parser
 from gatewayd.config import model
 from gatewayd.config.decode import decode
 from tests.support import reference
@@ -19,6 +23,8 @@ PAGES = sorted(
 )
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+BEHIND = {"|", "<", ">", "&&", ";"}
 NAMED_FILE = re.compile(
     r"`(?P<file>(?:tests|docs|gatewayd|firmware_proto)/[\w./-]+\.\w+)(?:::(?P<test>\w+))?`"
 )
@@ -55,6 +61,29 @@ def test_the_documented_configuration_is_one() -> None:
     assert report.problems == []
     assert config is not None
     assert [each.id for each in config.doors] == ["street", "cellar", "gate", "yard"]
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """What is to be typed, of the blocks that are for a shell."""
+    found = []
+    for block in SHELL.findall(page.read_text("utf-8")):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            words = words[1:] if words[:1] == ["sudo"] else words
+            if words[:1] == ["gatewayd"]:
+                found.append(list(takewhile(lambda word: word not in BEHIND, words[1:])))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_can_be_typed_as_they_stand(page: Path) -> None:
+    for command, *words in commands_of(page):
+        build_parser(load(command)).parse_args(words)
+
+
+def test_commands_are_found() -> None:
+    assert len(commands_of(ROOT / "docs/operator.md")) > 30
+    assert ["setup", "enrol", "-"] in commands_of(ROOT / "docs/replace.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

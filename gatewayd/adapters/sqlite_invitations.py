@@ -181,7 +181,11 @@ class SqliteInvitations:
                 (credential,) = self._connection.execute(
                     "SELECT credential FROM invitations WHERE claim = ?", (each.id,)
                 ).fetchone()
-                self._take(each.gateway, each.doors, credential)
+                held = generations(self.holdings())
+                doors = {
+                    door: given for door, given in each.doors.items() if given >= held.get(door, 0)
+                }
+                self._take(each.gateway, doors, credential)
 
     def credential(self, gateway: str) -> bytes | None:
         """See `InvitationStore`."""

@@ -74,10 +74,7 @@ class GatewayTopics:
     """Its door group; needed for what the gateway subscribes to."""
 
     def __post_init__(self) -> None:
-        if not _GATEWAY.fullmatch(self.gateway):
-            raise ValueError(
-                "a gateway's name has 1 to 64 of A-Z a-z 0-9 . _ -, first none of . _ -"
-            )
+        _checked(self.gateway, _GATEWAY)
 
     @property
     def _base(self) -> str:

@@ -185,6 +185,10 @@ def test_a_pin_file_is_held_like_a_key(token: Token) -> None:
     token.pin.write_bytes(b"\xff\n")
     with pytest.raises(KeyDeviceError, match="not UTF-8"):
         opened(token)
+    token.pin.write_bytes(b"\n")
+    with pytest.raises(KeyDeviceError, match="is empty"):
+        opened(token)
+    assert not flags(token) & TokenFlag.USER_PIN_COUNT_LOW
     token.pin.unlink()
     with pytest.raises(KeyDeviceError, match="does not exist"):
         opened(token)

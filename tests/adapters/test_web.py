@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.adapters.web import gate, server, wire
-from gatewayd.adapters.web.listening import ListeningError, bound
+from gatewayd.adapters.web.listening import ListeningError, _address_of, _interface_with, bound
 from gatewayd.adapters.web.wire import Peer
 
 CODE = "K7QX-2M0P"
@@ -410,6 +410,18 @@ def test_an_interface_is_named_and_its_address_taken() -> None:
         assert where.getsockname()[0] == "127.0.0.1"
         name = where.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
         assert name.rstrip(b"\x00") == b"lo"
+
+
+def test_an_address_is_served_to_its_own_interface_only() -> None:
+    """Who is on another network of the gateway's can send packets to any of its addresses."""
+    assert _interface_with("127.0.0.1") == "lo"
+    assert _interface_with("192.168.254.77") is None
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(ListeningError):  # without an address, of the internet, not ours
+            where = bound(_address_of(name), 0)
+            with where:
+                held = where.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+                assert held.rstrip(b"\x00").decode() == ("" if name == "lo" else name)
 
 
 ASKED = msgspec.json.encode(wire.ClaimLock("street", "GWL1-AAAA", 3))

@@ -258,12 +258,19 @@ def test_a_store_that_did_not_count_yet_is_taken_over(operator: Path) -> None:
     path = operator / "old.sqlite"
     schema = Schema(sqlite_invitations.SCHEMA.application_id, sqlite_invitations.SCHEMA.scripts[:1])
     connection = open_writer(path, schema)
-    row = (b"c" * 16, b"k" * 32, "a", cbor.encode({"street": 4}), NOWHERE, cbor.encode([]), 9, 1)
-    connection.execute(
-        "INSERT INTO invitations (claim, key, gateway, doors, broker, authorities, expires, used_s,"
-        " request, credential) VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'00', x'c0')",
-        row,
-    )
+    for number, gateway, generation in (
+        (1, b"a", 4),
+        (2, b"b", 3),
+    ):  # b was replaced, and enrolled again
+        row = (
+            gateway * 16, b"k" * 32, gateway.decode(), cbor.encode({"street": generation}),
+            NOWHERE, cbor.encode([]), 9, number,
+        )  # fmt: skip
+        connection.execute(
+            "INSERT INTO invitations (claim, key, gateway, doors, broker, authorities, expires,"
+            " used_s, request, credential) VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'00', x'c0')",
+            row,
+        )
     connection.close()
     for _ in range(2):
         with open_invitations(path) as store:
@@ -271,4 +278,4 @@ def test_a_store_that_did_not_count_yet_is_taken_over(operator: Path) -> None:
             assert (held.gateway, held.door, held.generation) == ("a", "street", 4)
             assert store.credential("a") == b"\xc0"
     with sqlite3.connect(path) as again:
-        assert again.execute("SELECT count(*) FROM gateways").fetchone() == (1,)
+        assert again.execute("SELECT count(*) FROM gateways").fetchone() == (2,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import ipaddress
 import socket
@@ -24,12 +25,13 @@ class ListeningError(Exception):
 
 
 def bound(on: str, port: int) -> socket.socket:
-    """A socket at an address of this machine, or at an interface's and then to that alone.
+    """A socket at an address of this machine, or at an interface's, and to that interface alone.
 
     Another interface's packets to that address would be accepted otherwise (RFC 1122 §3.3.4.2).
     """
     try:
-        address, interface = str(ipaddress.ip_address(on)), None
+        address = str(ipaddress.ip_address(on))
+        interface = None if ipaddress.ip_address(on).is_loopback else _interface_with(address)
     except ValueError:
         address, interface = _address_of(on), on
     _judge(address)
@@ -58,6 +60,15 @@ def _judge(address: str) -> None:
             f"{address} is not only the installer's side",
             "name the interface of the cable or hotspot: --on usb0",
         )
+
+
+def _interface_with(address: str) -> str | None:
+    """The interface whose first IPv4 address this is."""
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(ListeningError):
+            if _address_of(name) == address:
+                return name
+    return None
 
 
 def _address_of(interface: str) -> str:
