@@ -47,7 +47,6 @@ from gatewayd.holders import Holders
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
-from gatewayd.obeying import Obedience
 from gatewayd.phones import Phones
 from gatewayd.ports import StorageError
 from gatewayd.ports.process import Entropy, Supervisor
@@ -182,6 +181,7 @@ async def _wire(  # noqa: PLR0913, PLR0917 - what a daemon is wired of
     if config.uplink is not None:
         counts: Counter[str] = Counter()
         from gatewayd import orders_app, uplink_app  # noqa: PLC0415 - 3 MB that not every gateway needs
+        from gatewayd.obeying import Obedience  # noqa: PLC0415 - likewise
 
         extra.append(
             uplink_app.uplink(

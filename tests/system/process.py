@@ -1,4 +1,4 @@
-"""What the kernel says of another process: memory, descriptors, and connections to the bus."""
+"""What the kernel says of another process: memory, descriptors, wakings, connections to the bus."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.system.bluetoothd import BluezBus
+
+_WAITED = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,12 @@ async def holdings(pid: int, bus: BluezBus) -> Holdings:
         len(list((proc / "fd").iterdir())),
         await bus.connections_of(pid),
     )
+
+
+def wakings(pid: int) -> int:
+    """How often its threads have begun to wait: as many on a busy machine."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int(_WAITED.findall((each / "status").read_text())[0]) for each in threads)
 
 
 def _kilobytes(file: Path, name: str) -> float:
