@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from firmware_proto import cbor
+from firmware_proto.errors import RemoteProtocolError
 from gatewayd.adapters.sqlite.errors import storage_errors
 from gatewayd.adapters.sqlite.schema import Schema, open_writer
 from gatewayd.cloud.holdings import Holding, generations, granted
 from gatewayd.cloud.invitations import ClaimUsedError, Invitation, Sign
+from gatewayd.ports import StorageError
 
 _FIRST: Final = """
 CREATE TABLE invitations (
@@ -285,7 +287,12 @@ class SqliteInvitations:
                 f"SELECT {_COLUMNS} FROM invitations {rest}",  # noqa: S608 - both are ours
                 values,
             ).fetchall()
-        return [_invitation(*row) for row in rows]
+        try:
+            return [_invitation(*row) for row in rows]
+        except (RemoteProtocolError, TypeError) as error:
+            raise StorageError(
+                f"{self._path}: damaged; keep it, and put a copy in its place"
+            ) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

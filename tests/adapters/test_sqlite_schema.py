@@ -124,6 +124,31 @@ def test_a_file_whose_pages_are_garbage(path):
     assert path.read_bytes() == before
 
 
+def test_a_schema_that_is_no_text(path):
+    """SQLite quotes it in its error, which is then no text either."""
+    use(path)
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE command", b"CREATE TABL\xfe command"))
+    refuse(path, "damaged")
+
+
+def test_an_entry_that_is_nothing(path):
+    use(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "PRAGMA writable_schema = ON;"
+            "UPDATE sqlite_schema SET sql = replace(sql, 'nodes BLOB NOT NULL', 'nodes BLOB');"
+        )
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO leaf VALUES (9, NULL, NULL)")
+
+    async def read():
+        async with open_log(path) as log:
+            await log.leaves(9, 1 << 20)
+
+    with pytest.raises(StorageError, match="damaged"):
+        asyncio.run(read())
+
+
 def test_a_tree_node_that_is_missing(path):
     for _ in range(4):
         use(path)

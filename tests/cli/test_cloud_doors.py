@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from base64 import b64encode
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,18 @@ def test_the_only_door_of_a_gateway_moves_and_its_box_is_done(operator: Path) ->
     assert states(operator, "a") == before
     ran = cloud(operator, "move-door", "street", "a", "--keep")
     assert (ran.code, "a was replaced by b" in ran.err) == (ExitCode.FAILED, True)
+
+
+def test_a_store_that_is_damaged_is_an_error_and_stays_as_it_is(operator: Path) -> None:
+    enrolled(operator, "a", "--door", "street", "--broker", NOWHERE)
+    path = operator / "invitations.sqlite"
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute("UPDATE invitations SET doors = x'ff'")
+    before = path.read_bytes()
+    for words in (("invitations",), ("invite", "b", "--replaces", "a")):
+        ran = cloud(operator, *words)
+        assert (ran.code, f"{path}: damaged; keep it" in ran.err) == (1, True)
+    assert path.read_bytes() == before
 
 
 # --- files of before -----------------------------------------------------------------

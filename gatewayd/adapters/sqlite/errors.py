@@ -12,10 +12,11 @@ from firmware_proto.codes import Reason
 from gatewayd.ports import StorageError
 
 _PRIMARY: Final = 0xFF  # the low byte of an extended result code
+DAMAGED: Final = "damaged; keep the file, it is evidence, and start with a new one"
 _MEANINGS: Final = {
     sqlite3.SQLITE_BUSY: "in use by another process",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
-    sqlite3.SQLITE_CORRUPT: "damaged; keep the file, it is evidence, and start with a new one",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
     sqlite3.SQLITE_FULL: "no space left on the disk",
     sqlite3.SQLITE_IOERR: "the disk reports an input/output error",
     sqlite3.SQLITE_NOTADB: "not a SQLite database",
@@ -47,6 +48,8 @@ def storage_errors(what: str) -> Iterator[None]:
         text = f"{meaning} ({error})" if meaning else str(error)
         reason = _REASONS.get(code & _PRIMARY, Reason.LOG_UNAVAILABLE)
         raise StorageError(f"{what}: {text}", reason=reason) from error
+    except UnicodeDecodeError as error:  # SQLite quotes what it cannot read, and sqlite3 cannot
+        raise StorageError(f"{what}: {DAMAGED}") from error
     except OSError as error:
         reason = _ERRNO_REASONS.get(error.errno or 0, Reason.LOG_UNAVAILABLE)
         raise StorageError(f"{what}: {error.strerror or error}", reason=reason) from error

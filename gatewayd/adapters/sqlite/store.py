@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from gatewayd.adapters.sqlite import commands, erasing, reading
-from gatewayd.adapters.sqlite.errors import storage_errors
+from gatewayd.adapters.sqlite.errors import DAMAGED, storage_errors
 from gatewayd.core import erasure, merkle
 from gatewayd.core.audit import COMMITMENT_BYTES, SALT_BYTES, Leaf
 from gatewayd.core.erasure import Erased, Run
 from gatewayd.core.model import Asked, Command, CommandId, Fact, PastRequest
 from gatewayd.core.reserve import MERGED_NAME, Reserved
+from gatewayd.ports import StorageError
 
 _NUMBER_BYTES: Final = 8
 
@@ -137,6 +138,8 @@ class LogStore:
                 "SELECT coalesce(body, substr(nodes, 1, 32)) FROM leaf WHERE seq >= ? ORDER BY seq",
                 (max(start, 0),),
             ):
+                if body is None:
+                    raise StorageError(f"{self._path}: {DAMAGED}")
                 max_bytes -= len(body)
                 if bodies and max_bytes < 0:
                     break
