@@ -318,7 +318,9 @@ def _door(
     door: config_model.Door, actuators: Mapping[DoorId, Actuator], around: Surroundings
 ) -> Door:
     """A door with what moves it."""
-    identity = DoorIdentity(DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.settings)
+    identity = DoorIdentity(
+        DoorId(door.id), door.latch_ms, ZoneInfo(door.zone), door.policy.settings
+    )
     actuator = actuators[identity.id]
     return Door(identity, actuator.lock, around, actuator.budget)
 
