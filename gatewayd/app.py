@@ -47,13 +47,14 @@ from gatewayd.holders import Holders
 from gatewayd.lists import StatusLists
 from gatewayd.lock_connection import GatewayIdentity
 from gatewayd.mailbox import Mailbox
+from gatewayd.noticed_memory import NoticedMemory
 from gatewayd.phones import Phones
 from gatewayd.ports import StorageError
 from gatewayd.ports.process import Entropy, Supervisor
 from gatewayd.ports.storage import Memory, Reserve
 from gatewayd.radio_app import SILENT, Radio, open_radio
 from gatewayd.receipts import Receipts
-from gatewayd.recorder import COMMIT_S, NoticedMemory, Recorder
+from gatewayd.recorder import COMMIT_S, Recorder
 from gatewayd.refusals import Refusals
 from gatewayd.rights import DoorIdentity
 from gatewayd.surroundings import Surroundings
