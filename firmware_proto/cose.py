@@ -85,6 +85,12 @@ class Sign1(NamedTuple):
                 raise _malformed("a label in both headers")
         return cls(protected, unprotected, payload, signature, protected_bytes)
 
+    def is_typed(self, kind: str) -> bool:
+        """Whether its headers say that it is of this type (RFC 9596), and nothing else."""
+        if self.protected.keys() != {HEADER_ALG, HEADER_TYP} or self.unprotected:
+            return False
+        return self.protected[HEADER_TYP] == kind
+
     def verify(self, public_key: VerifyingKey, external_aad: bytes = b"") -> None:
         """Raises RemoteProtocolError (AUTHENTICATION_FAILED) unless `public_key` signed this.
 

@@ -36,9 +36,7 @@ class _Statement:
         """RemoteProtocolError: AUTHENTICATION_FAILED, or MALFORMED."""
         signed = cose.Sign1.parse(data)
         signed.verify(key)
-        if signed.protected.keys() != {cose.HEADER_ALG, cose.HEADER_TYP} or signed.unprotected:
-            raise _malformed("other headers")
-        if signed.protected[cose.HEADER_TYP] != cls.TYP:
+        if not signed.is_typed(cls.TYP):
             raise _malformed("another type of statement")
         body = cbor.decode(signed.payload)
         if not isinstance(body, dict):

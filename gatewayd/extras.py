@@ -85,14 +85,14 @@ class KeyDevices:
     def open(self, uri: KeyUri, use: KeyUse) -> DeviceKey:
         """See `device_keys.OpenKey`."""
         with _library_of_elements():
-            from gatewayd.adapters import element  # noqa: PLC0415 - an extra
-        return element.open_key(uri, use, self._pin(uri), try_pin=self.try_pin)
+            from gatewayd.adapters.element import keys  # noqa: PLC0415 - an extra
+        return keys.open_key(uri, use, self._pin(uri), try_pin=self.try_pin)
 
     def make(self, uri: KeyUri, label: str, use: KeyUse) -> KeyUri:
         """See `device_keys.KeyDevices`."""
         with _library_of_elements():
-            from gatewayd.adapters import element  # noqa: PLC0415 - an extra
-        return element.make_key(uri, label, use, self._pin(uri))
+            from gatewayd.adapters.element import keys  # noqa: PLC0415 - an extra
+        return keys.make_key(uri, label, use, self._pin(uri))
 
     def _pin(self, uri: KeyUri) -> str | None:
         if uri.pin_source is None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from firmware_proto.codes import Outcome, Reason
@@ -25,9 +25,9 @@ from gatewayd.core.model import (
     EntryKind,
     Fact,
     PastRequest,
-    Record,
     Verdict,
 )
+from gatewayd.core.recent import MOST, RecentRequests
 from gatewayd.core.reserve import Reserved
 from gatewayd.ports import StorageError
 from gatewayd.ports.process import Pulse
@@ -41,32 +41,6 @@ COMMIT_S: Final = 1.0
 """An entry that takes longer to be durable is a log that fails (LOG_SLOW)."""
 RETRY_S: Final = 2.0
 """How often a log in trouble is tried."""
-RECENT: Final = 256
-"""So many requests are known when a log that was well cannot be read; then also the reserve's."""
-
-
-@dataclass(slots=True)
-class NoticedMemory:
-    """`ports.storage.Memory` on the log's disk: where it fails, the log is in trouble."""
-
-    memory: Memory
-    failed: Callable[[StorageError], None] = lambda _: None
-
-    async def load(self, name: str) -> bytes | None:
-        """See `ports.storage.Memory`."""
-        try:
-            return await self.memory.load(name)
-        except StorageError as error:
-            self.failed(error)
-            raise
-
-    async def store(self, name: str, value: bytes) -> None:
-        """See `ports.storage.Memory`."""
-        try:
-            await self.memory.store(name, value)
-        except StorageError as error:
-            self.failed(error)
-            raise
 
 
 @dataclass(slots=True)
@@ -93,7 +67,7 @@ class Recorder:
     _next: int = 1
     _owed: dict[CommandId, tuple[Fact, bool]] = field(default_factory=dict)
     _in_doubt: set[CommandId] = field(default_factory=set)
-    _recent: OrderedDict[bytes, tuple[Asked, PastRequest]] = field(default_factory=OrderedDict)
+    _recent: RecentRequests = field(default_factory=RecentRequests)
 
     # --- for policy, status and journal ------------------------------------------------
     @property
@@ -145,16 +119,16 @@ class Recorder:
 
     async def past_request(self, request_key: bytes) -> PastRequest | None:
         """See `ports.storage.AuditLog`; while the log cannot be read, what this run remembers."""
-        recent = self._recent.get(request_key)
+        recent = self._recent.past(request_key)
         if self._trouble is not Reason.OK and recent is not None:
-            return recent[1]
+            return recent
         try:
             past = await self.log.past_request(request_key)
         except StorageError as error:
             self._fell_ill(error)
             if recent is None:
                 raise
-            past = recent[1]
+            past = recent
         return past
 
     async def unsettled(self) -> Sequence[Command]:
@@ -205,7 +179,7 @@ class Recorder:
     def unrecorded(self, asked: Asked) -> None:
         """An emergency opens though nothing took its entry: asked again, it is not sent again."""
         self.counts["unrecorded"] += 1
-        self._know(asked, PastRequest(asked.content))
+        self._recent.put(asked, PastRequest(asked.content), self._most)
 
     def abandoned(self, command: Command, reason: Reason) -> None:
         """This command is never sent; should its record yet appear, the log is to say so."""
@@ -357,27 +331,14 @@ class Recorder:
     def _remember(
         self, fact: Fact, asked: Asked | None, settles: CommandId | None, seq: int | None
     ) -> None:
-        record = None
-        if seq is not None and fact.door is not None:
-            record = Record(seq, fact.door, fact.time.now_s)
         if fact.kind is EntryKind.INTENT:
             self.counts["openings"] += 1
-        if asked is not None:
-            known = PastRequest(asked.content)
-            if fact.kind is EntryKind.JOINED:
-                known = PastRequest(asked.content, fact.verdict, record)
-            self._know(asked, known)
-        if settles is not None:
-            for key, (each, known) in self._recent.items():
-                if each.command == settles and known.verdict is None:
-                    self._recent[key] = (each, replace(known, verdict=fact.verdict, record=record))
+        self._recent.remember(fact, asked, settles, seq, most=self._most)
 
-    def _know(self, asked: Asked, known: PastRequest) -> None:
-        self._recent[asked.key] = (asked, known)
-        self._recent.move_to_end(asked.key)
-        most = RECENT if self._trouble is Reason.OK else slots.SLOTS
-        while len(self._recent) > most:
-            self._recent.popitem(last=False)
+    @property
+    def _most(self) -> int:
+        """So many requests are remembered: while the log cannot be read, also the reserve's."""
+        return MOST if self._trouble is Reason.OK else slots.SLOTS
 
     def _now_s(self) -> float:
         return self.timekeeper.instant().boottime_s

@@ -20,7 +20,7 @@ from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
 from gatewayd.core import certificates
 from gatewayd.core.certificates import Certificate
-from gatewayd.core.enrolment import verify_renewal
+from gatewayd.core.renewal import Issued
 from gatewayd.core.term import Term
 from gatewayd.core.trust import Trust
 from gatewayd.keyfiles import PUBLIC_MODE, KeyFileError
@@ -60,7 +60,7 @@ class Renewal:
 
         RemoteProtocolError when it is not this operator's for us, StorageError.
         """
-        renewed = verify_renewal(payload, self.trust(), self.gateway, self.key.public_key())
+        renewed = Issued.verify(payload, self.trust(), self.gateway, self.key.public_key())
         if renewed.certificate.until <= self.held.until:
             return False
         data = renewed.certificate.pem() + renewed.authority.pem()

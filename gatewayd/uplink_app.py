@@ -5,9 +5,9 @@ What MQTT needs is a fifteenth of the memory of a whole gateway.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,9 @@ from msgspec import structs
 from gatewayd import __version__, past, status, sync
 from gatewayd.adapters import sealing
 from gatewayd.adapters.broker_settings import MqttSettings, Will, broker_at
-from gatewayd.adapters.clock import SystemClock
-from gatewayd.adapters.entropy import SystemEntropy
 from gatewayd.adapters.mqtt import Mqtt
-from gatewayd.adapters.sqlite import SqliteLog
-from gatewayd.config import Config, Secrets
+from gatewayd.base_app import Base
+from gatewayd.config import Config
 from gatewayd.config.model import Uplink
 from gatewayd.core.model import ClockState, GatewayId, TimeReading
 from gatewayd.core.term import Term
@@ -29,53 +27,46 @@ from gatewayd.core.topics import CERTIFICATE, RENEWED, GatewayTopics
 from gatewayd.core.trust import Trust
 from gatewayd.credential_renewal import CredentialRenewal, Terms
 from gatewayd.daemon import Work
-from gatewayd.mailbox import Mailbox
+from gatewayd.hearing import Heard
 from gatewayd.obeying import Obedience
-from gatewayd.ports.storage import Memory
-from gatewayd.timekeeper import SignedTime
 
 if TYPE_CHECKING:
     from gatewayd.renewal import Renewal
 
 
-def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
-    config: Config,
-    broker: Uplink,
-    secrets: Secrets,
-    log: SqliteLog,
-    memory: Memory,
-    mailbox: Mailbox,
-    times: SignedTime,
-    grown: asyncio.Event,
-    health: Callable[[], status.Status],
-    standing: asyncio.Event,
-    obedience: Obedience,
-    counts: Counter[str],
-    show: Callable[[bytes], None],
-    terms: Terms,
-) -> Work:
-    """The daemon's task that talks to the broker. `grown` is set when the log has grown.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """What is told and done for the operator."""
 
-    `standing` will be set while a session stands. `show`: to phones and locks a credential that
-    was renewed. `terms` will say until when what is held is valid.
-    """
+    status: Callable[[], status.Status]
+    obedience: Obedience
+    show: Callable[[bytes], None]
+    """To phones and locks a credential that was renewed."""
+    terms: Terms
+    """Will say until when what is held is valid."""
+    counts: Counter[str]
+    """Of what comes in."""
+
+
+def uplink(heard: Heard, broker: Uplink, base: Base, voice: Voice) -> Work:
+    """The daemon's task that talks to the broker."""
+    config, secrets, mailbox, times = heard.config, heard.secrets, heard.mailbox, base.times
     gateway = GatewayId(config.gateway.id)
     topics = GatewayTopics(gateway, secrets.trust.group)
-    clock, entropy = SystemClock(), SystemEntropy()
     now_s, trust = partial(_now_s, times.reading), lambda: mailbox.trusted.now
     renewal = _renewal(config, broker, trust, now_s)
     certificate = broker.certificate if renewal is None else renewal.path
     ours = CredentialRenewal(
-        secrets.credential, secrets.credential_bytes, trust, memory, now_s, show
+        secrets.credential, secrets.credential_bytes, trust, base.memory, now_s, voice.show
     )
-    terms.credential = lambda: Term(ours.held.issued_at, ours.held.expires)
+    voice.terms.credential = lambda: Term(ours.held.issued_at, ours.held.expires)
     renewals: dict[str, sync.Renewal] = {RENEWED: ours}
     if renewal is not None:
         renewals[CERTIFICATE] = renewal
-        terms.certificate = lambda: Term(renewal.held.since, renewal.held.until)
+        voice.terms.certificate = lambda: Term(renewal.held.since, renewal.held.until)
     elif certificate is not None:
         foreign = _term(certificate)
-        terms.certificate = lambda: foreign
+        voice.terms.certificate = lambda: foreign
     host, port, tls = broker_at(
         broker.broker, ca=broker.authorities, certificate=certificate, key=broker.key
     )
@@ -92,22 +83,22 @@ def uplink(  # noqa: PLR0913, PLR0917 - what the uplink is wired to
         mailbox=mailbox,
         log_key=secrets.log_key,
         connect=Mqtt(settings).connect,
-        log=log,
-        memory=memory,
-        clock=clock,
-        jitter=entropy.fraction,
+        log=base.log,
+        memory=base.memory,
+        clock=base.clock,
+        jitter=base.around.entropy.fraction,
         seal=sealing.seal,
         status=lambda: status.encode(
-            structs.replace(health(), other_log=wired.counts[past.ALARM] > 0)
+            structs.replace(voice.status(), other_log=wired.counts[past.ALARM] > 0)
         ),
         question=times.question,
-        obedience=obedience,
-        counts=counts,
+        obedience=voice.obedience,
+        counts=voice.counts,
         renewals=renewals,
-        standing=standing,
+        standing=base.online,
         announcement=_announcement(config, broker),
     )
-    return Work("uplink", lambda pulse: sync.run(wired, grown, pulse))
+    return Work("uplink", lambda pulse: sync.run(wired, base.grown, pulse))
 
 
 def _renewal(

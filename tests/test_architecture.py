@@ -11,6 +11,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
+MOST_LINES = 350
 
 # What the two pure parts may import, whole. The contracts in pyproject.toml
 # name what is forbidden; this list also stops what nobody thought of.
@@ -59,6 +60,20 @@ def test_the_privileged_helper_knows_nothing_of_the_daemon() -> None:
     parts = {"gatewayd.radio_helper"} | graph.find_descendants("gatewayd.radio_helper")
     used = set().union(*(graph.find_modules_directly_imported_by(each) for each in parts))
     assert {each for each in used if each.startswith("gatewayd")} <= parts
+
+
+def test_no_module_is_longer_than_one_purpose_needs() -> None:
+    modules = (
+        path
+        for package in ("firmware_proto", "gatewayd")
+        for path in (ROOT / package).rglob("*.py")
+    )
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in modules
+        if (count := len(path.read_text("utf-8").splitlines())) > MOST_LINES
+    }
+    assert not long, "two concepts in one file? Each deserves a name of its own"
 
 
 def lint_imports(directory: Path) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,8 @@ from gatewayd.cloud.holdings import OthersDoorError, bindings, generations
 from gatewayd.cloud.invitations import ClaimUsedError, Invitation, InvitationStore
 from gatewayd.core import certificates, enrolment, provisioned_time
 from gatewayd.core.certificates import Authority, Certificate, Use
-from gatewayd.core.enrolment import Grant, Refusal, Renewed, Request
+from gatewayd.core.enrolment import Grant, Refusal, Request
+from gatewayd.core.renewal import Issued
 from gatewayd.core.topics import CERTIFICATE, EnrolTopics, renewing
 from gatewayd.core.trust import verify_bundle, verify_credential
 from gatewayd.ports.upstream import Upstream
@@ -213,8 +214,8 @@ class Enroller:
             raise enrolment.unauthentic("nothing to renew for this key")
         if self._store.successor(gateway) is not None:
             raise enrolment.unauthentic("this gateway was replaced")
-        renewed = Renewed(self._certificate(gateway, key), self._registrar.authority.certificate)
-        return enrolment.sign_renewal(renewed, self._registrar.gateways)
+        issued = Issued(self._certificate(gateway, key), self._registrar.authority.certificate)
+        return issued.sign(self._registrar.gateways)
 
     def _renew_credential(self, gateway: str, shown: bytes) -> bytes:
         """The same claims with a later end, for who may renew his certificate; else a claim.

@@ -26,7 +26,8 @@ from firmware_proto.errors import RemoteProtocolError
 from gatewayd import keyfiles
 from gatewayd.config import checks, encode
 from gatewayd.config.decode import Problem, Report, decode
-from gatewayd.config.model import Door, Name, Policy
+from gatewayd.config.model import Door, Name
+from gatewayd.config.policy import Policy
 from gatewayd.core.model import DoorId
 from gatewayd.keyfiles import KeyFileError
 

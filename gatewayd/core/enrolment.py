@@ -21,13 +21,12 @@ from firmware_proto.codes import Fault
 from firmware_proto.credential import LOG_KEY_BYTES, GatewayCredential
 from firmware_proto.errors import RemoteProtocolError
 from gatewayd.core import certificates, provisioned_time
-from gatewayd.core.certificates import Certificate
 from gatewayd.core.invitation import CLAIM_ID_BYTES, Claim, claim_id, fingerprint, is_broker
+from gatewayd.core.renewal import Issued
 from gatewayd.core.trust import Role, Trust, signed_by, verify_bundle, verify_credential
 
 REQUEST_TYPE: Final = "application/gatewayd-enrolment-request+cbor"
 ANSWER_TYPE: Final = "application/gatewayd-enrolment-answer+cbor"
-RENEWAL_TYPE: Final = "application/gatewayd-certificate+cbor"
 MAX_REQUEST_BYTES: Final = 4096
 MAX_ANSWER_BYTES: Final = 48 * 1024
 """A trust bundle is most of it; one packet of a broker may have 64 KiB."""
@@ -242,7 +241,8 @@ def verify_answer(data: bytes, claim: Claim, request: Request) -> Enrolled:
     if trust.group != claim.group:
         raise unauthentic("the trust bundle is of another group")
     signed = _parse(statement, ANSWER_TYPE, MAX_ANSWER_BYTES)
-    _check_signer(signed, trust)
+    if not any(signed_by(signed, key) for key in trust.keys(Role.GATEWAYS)):
+        raise unauthentic("the gateways key did not sign it")
     match cbor.decode(signed.payload):
         case [1, bytes(digest), body] if digest == request.digest:
             grant = _decode_result(body)
@@ -250,8 +250,7 @@ def verify_answer(data: bytes, claim: Claim, request: Request) -> Enrolled:
             raise unauthentic("it answers another request")
     ours = verify_credential(grant.credential, trust)
     _compare(ours, claim, request)
-    certificate = Renewed(Certificate.parse(grant.certificate), Certificate.parse(grant.authority))
-    _check_certificate(certificate, claim.gateway, request.tls_key)
+    Issued.parse(grant.certificate, grant.authority).check(claim.gateway, request.tls_key)
     time_s = provisioned_time.verify(grant.time, trust, claim.gateway)
     return Enrolled(root, bundle, trust, grant, ours, time_s)
 
@@ -295,60 +294,14 @@ def _compare(ours: GatewayCredential, claim: Claim, request: Request) -> None:
         raise unauthentic("the credential is for other keys than ours")
 
 
-def _check_certificate(found: Renewed, gateway: str, key: ec.EllipticCurvePublicKey) -> Renewed:
-    if (found.certificate.name, found.certificate.key) != (gateway, key):
-        raise unauthentic("the certificate is for another name or key")
-    if not found.certificate.signed_by(found.authority.key):
-        raise unauthentic("the certificate is not its authority's")
-    return found
-
-
-# --- a certificate's renewal --------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """The next certificate, and who signed it."""
-
-    certificate: Certificate
-    authority: Certificate
-
-
-def sign_renewal(renewed: Renewed, gateways: ec.EllipticCurvePrivateKey) -> bytes:
-    """What a gateway gets that asked for its next certificate. Nothing in it is secret."""
-    payload = cbor.encode([_FORMAT, renewed.certificate.der, renewed.authority.der])
-    return cose.sign1(payload, gateways, protected={cose.HEADER_TYP: RENEWAL_TYPE})
-
-
-def verify_renewal(
-    data: bytes, trust: Trust, gateway: str, key: ec.EllipticCurvePublicKey
-) -> Renewed:
-    """The next certificate of `gateway` for its `key`. RemoteProtocolError."""
-    signed = _parse(data, RENEWAL_TYPE, MAX_REQUEST_BYTES * 2)
-    _check_signer(signed, trust)
-    match cbor.decode(signed.payload):
-        case [1, bytes(certificate), bytes(authority)]:
-            found = Renewed(Certificate.parse(certificate), Certificate.parse(authority))
-        case _:
-            raise _malformed("other fields in a renewal")
-    return _check_certificate(found, gateway, key)
-
-
 # --- details --------------------------------------------------------------------
 def _parse(data: bytes, kind: str, most: int) -> cose.Sign1:
     if len(data) > most:
         raise _malformed("too long")
     signed = cose.Sign1.parse(data)
-    if signed.protected.keys() != {cose.HEADER_ALG, cose.HEADER_TYP}:
-        raise _malformed("other protected headers")
-    if signed.protected[cose.HEADER_TYP] != kind:
+    if not signed.is_typed(kind):
         raise _malformed("another type of statement")
-    if signed.unprotected:
-        raise _malformed("an unprotected header")
     return signed
-
-
-def _check_signer(signed: cose.Sign1, trust: Trust) -> None:
-    if not any(signed_by(signed, key) for key in trust.keys(Role.GATEWAYS)):
-        raise unauthentic("the gateways key did not sign it")
 
 
 def _malformed(detail: str) -> RemoteProtocolError:

@@ -30,7 +30,6 @@ LATEST_S: Final = 253_402_300_799
 _FORMAT: Final = 2
 _NAME_LABEL: Final = "gatewayd order"
 _MAX_NUMBER: Final = 2**63 - 1
-_HEADERS: Final = {cose.HEADER_ALG, cose.HEADER_TYP}
 
 
 class Kind(IntEnum):
@@ -176,10 +175,8 @@ def opened(data: bytes, trust: Trust) -> tuple[Statement, bytes]:
     Raises RemoteProtocolError: AUTHENTICATION_FAILED, MALFORMED, UNSUPPORTED.
     """
     signed = cose.Sign1.parse(data)
-    if signed.protected.keys() != _HEADERS or signed.protected[cose.HEADER_TYP] != ENVELOPE_TYPE:
+    if not signed.is_typed(ENVELOPE_TYPE):
         raise _refused(Fault.MALFORMED, "another type of statement")
-    if signed.unprotected:
-        raise _refused(Fault.MALFORMED, "an unprotected header")
     statement = _decode(cbor.decode(signed.payload))
     if _encode(statement) != signed.payload:  # to Python true is a number, too
         raise _refused(Fault.MALFORMED, "another format")

@@ -22,7 +22,6 @@ MINUTE_S: Final = 60
 
 _FORMAT: Final = 1
 _HASH_BYTES: Final = 32
-_HEADERS: Final = {cose.HEADER_ALG, cose.HEADER_TYP}
 _OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
 
 
@@ -61,10 +60,10 @@ def verify(data: bytes, key: ec.EllipticCurvePublicKey) -> Receipt:
     """
     signed = cose.Sign1.parse(data)
     signed.verify(key)
-    if signed.protected.keys() != _HEADERS or signed.protected[cose.HEADER_TYP] != RECEIPT_TYPE:
+    if not signed.is_typed(RECEIPT_TYPE):
         raise _malformed("another type of statement")
     receipt = _decode(cbor.decode(signed.payload))
-    if signed.unprotected or _encode(receipt) != signed.payload:
+    if _encode(receipt) != signed.payload:
         raise _malformed("not in the one form that a receipt has")
     return receipt
 

@@ -24,7 +24,6 @@ MAX_STATE_BYTES: Final = 56 * 1024
 """Of the whole envelope: it fits into one message of any broker."""
 
 _FORMAT: Final = 1
-_HEADERS: Final = {cose.HEADER_ALG, cose.HEADER_TYP}
 _MAX_SERIAL: Final = 2**63 - 1
 
 
@@ -85,10 +84,8 @@ def stated(data: bytes) -> State:
 def _parse(data: bytes) -> cose.Sign1:
     _check_size(data)
     signed = cose.Sign1.parse(data)
-    if signed.protected.keys() != _HEADERS or signed.protected[cose.HEADER_TYP] != STATE_TYPE:
+    if not signed.is_typed(STATE_TYPE):
         raise _malformed("another type of statement")
-    if signed.unprotected:
-        raise _malformed("an unprotected header")
     return signed
 
 

@@ -37,7 +37,6 @@ MAX_BUNDLE_BYTES: Final = 16 * 1024
 
 _FORMAT: Final = 2
 _MAX_NUMBER: Final = 2**63 - 1
-_HEADERS: Final = {cose.HEADER_ALG, cose.HEADER_TYP}
 
 PublicKey = ec.EllipticCurvePublicKey
 
@@ -179,10 +178,8 @@ def parse_bundle(data: bytes) -> cose.Sign1:
     if len(data) > MAX_BUNDLE_BYTES:
         raise _malformed("too large")
     signed = cose.Sign1.parse(data)
-    if signed.protected.keys() != _HEADERS or signed.protected[cose.HEADER_TYP] != TRUST_TYPE:
+    if not signed.is_typed(TRUST_TYPE):
         raise _malformed("another type of statement")
-    if signed.unprotected:
-        raise _malformed("an unprotected header")
     return signed
 
 

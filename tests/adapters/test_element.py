@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11 import Attribute, KeyType, ObjectClass, TokenFlag
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from gatewayd.adapters import element
+from gatewayd.adapters.element.keys import ElementKey
+from gatewayd.adapters.element.token import element
 from gatewayd.core.key_uri import KeyUri
 from gatewayd.device_keys import KeyDeviceError, KeyUse, apart
 from gatewayd.extras import KeyDevices
@@ -30,19 +31,19 @@ def token(tmp_path: Path) -> Token:
     return softhsm.fresh(tmp_path)
 
 
-def opened(token: Token, use: KeyUse = KeyUse.EXCHANGE, **options: bool) -> element.ElementKey:
+def opened(token: Token, use: KeyUse = KeyUse.EXCHANGE, **options: bool) -> ElementKey:
     uri = token.uri.changed(object="a key")
     found = KeyDevices(**options).open(uri, use)
-    assert isinstance(found, element.ElementKey)
+    assert isinstance(found, ElementKey)
     return found
 
 
-def made(token: Token) -> element.ElementKey:
+def made(token: Token) -> ElementKey:
     KeyDevices().make(token.uri, "a key", KeyUse.EXCHANGE)
     return opened(token)
 
 
-def works(key: element.ElementKey) -> bool:
+def works(key: ElementKey) -> bool:
     return key.exchange(ec.ECDH(), OTHER.public_key()) == OTHER.exchange(
         ec.ECDH(), key.public_key()
     )
@@ -58,7 +59,7 @@ def test_a_key_is_made_once_and_cannot_leave(token: Token) -> None:
     first = made(token)
     again = made(token)
     assert again.public_key() == first.public_key()
-    session = element.element(token.uri.changed(pin_source=None))._session
+    session = element(token.uri.changed(pin_source=None))._session
     (held,) = session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
     assert held[Attribute.SENSITIVE]
     assert held[Attribute.NEVER_EXTRACTABLE]
@@ -71,7 +72,7 @@ def test_a_key_is_made_once_and_cannot_leave(token: Token) -> None:
 
 def test_nothing_is_left_behind_by_its_use(token: Token) -> None:
     key = made(token)
-    session = element.element(token.uri.changed(pin_source=None))._session
+    session = element(token.uri.changed(pin_source=None))._session
     before = len(list(session.get_objects()))
     for _ in range(5):
         assert works(key)
@@ -90,7 +91,7 @@ def test_a_key_that_is_not_there(token: Token) -> None:
 
 
 def add(token: Token, *, extractable: bool = False) -> None:
-    session = element.element(token.uri.changed(pin_source=None))._session
+    session = element(token.uri.changed(pin_source=None))._session
     curve = {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}
     session.create_domain_parameters(KeyType.EC, curve, local=True).generate_keypair(
         store=True, label="a key",
@@ -111,7 +112,7 @@ def test_two_of_one_name(token: Token) -> None:
 
 def test_half_a_pair(token: Token) -> None:
     made(token)
-    session = element.element(token.uri.changed(pin_source=None))._session
+    session = element(token.uri.changed(pin_source=None))._session
     (public,) = session.get_objects({Attribute.CLASS: ObjectClass.PUBLIC_KEY})
     public.destroy()
     with pytest.raises(KeyDeviceError, match="has no public key a key"):
@@ -121,7 +122,7 @@ def test_half_a_pair(token: Token) -> None:
 def test_halves_of_two_pairs(token: Token) -> None:
     made(token)
     add(token)
-    session = element.element(token.uri.changed(pin_source=None))._session
+    session = element(token.uri.changed(pin_source=None))._session
     for kind, which in ((ObjectClass.PUBLIC_KEY, True), (ObjectClass.PRIVATE_KEY, False)):
         for each in list(session.get_objects({Attribute.CLASS: kind})):
             if (each[Attribute.ID] == b"a key") is which:
@@ -171,7 +172,7 @@ def test_a_locked_pin_is_not_tried(token: Token, monkeypatch: pytest.MonkeyPatch
         def open(self, **_: object) -> None:
             raise AssertionError
 
-    found = element.element(token.uri.changed(pin_source=None))
+    found = element(token.uri.changed(pin_source=None))
     monkeypatch.setattr(found, "_token", lambda anew: Locked())
     with pytest.raises(KeyDeviceError, match="its PIN is locked"):
         opened(token, try_pin=True)
@@ -265,7 +266,7 @@ def test_one_that_comes_back_works_again(token: Token, caplog: pytest.LogCapture
 async def test_one_that_hangs_holds_nobody_up(
     token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(element, "USE_S", 0.3)
+    monkeypatch.setattr("gatewayd.adapters.element.token.USE_S", 0.3)
     key = made(token)
     loop = asyncio.get_running_loop()
     with token.hanging():

@@ -18,14 +18,12 @@ from gatewayd.core.enrolment import (
     EnrolmentRefusedError,
     Grant,
     Refusal,
-    Renewed,
     Request,
     claim_of,
     sign_answer,
-    sign_renewal,
     verify_answer,
-    verify_renewal,
 )
+from gatewayd.core.renewal import MAX_RENEWAL_BYTES, RENEWAL_TYPE, Issued
 from tests.support.enrolling import CA, DAY_S, GATEWAY, NOW, OPERATOR, Device, make_claim
 from tests.support.parsing import REFUSED, parsed_or_refused
 
@@ -202,24 +200,25 @@ def test_other_forms_of_an_answer_are_refused() -> None:
 # --- the next certificate ------------------------------------------------------------------
 def test_a_renewal_is_believed_from_this_operator_for_this_key_alone() -> None:
     key = DEVICE.tls.public_key()
-    made = Renewed(certificates.Certificate.parse(leaf()), CA.certificate)
-    data = sign_renewal(made, OPERATOR.gateways)
-    assert verify_renewal(data, OPERATOR.trust(), GATEWAY, key) == made
-    kind = {cose.HEADER_TYP: enrolment.RENEWAL_TYPE}
+    made = Issued(certificates.Certificate.parse(leaf()), CA.certificate)
+    data = made.sign(OPERATOR.gateways)
+    assert Issued.verify(data, OPERATOR.trust(), GATEWAY, key) == made
+    kind = {cose.HEADER_TYP: RENEWAL_TYPE}
     elsewhere = certificates.Authority.create(
         "another", new_key(), now_s=NOW, lifetime_s=DAY_S, serial=bytes(16)
     )
     for wrong in (
-        sign_renewal(made, OPERATOR.command),
-        sign_renewal(Renewed(made.certificate, elsewhere.certificate), OPERATOR.gateways),
+        made.sign(OPERATOR.command),
+        Issued(made.certificate, elsewhere.certificate).sign(OPERATOR.gateways),
         cose.sign1(cbor.encode([1]), OPERATOR.gateways, protected=kind),
         answer(),
+        cose.sign1(bytes(MAX_RENEWAL_BYTES), OPERATOR.gateways, protected=kind),
     ):
         with pytest.raises(RemoteProtocolError):
-            verify_renewal(wrong, OPERATOR.trust(), GATEWAY, key)
+            Issued.verify(wrong, OPERATOR.trust(), GATEWAY, key)
     for name, other in (("stairwell-8", key), (GATEWAY, new_key().public_key())):
         with pytest.raises(RemoteProtocolError):
-            verify_renewal(data, OPERATOR.trust(), name, other)
+            Issued.verify(data, OPERATOR.trust(), name, other)
 
 
 # --- any bytes ------------------------------------------------------------------------------
@@ -228,10 +227,8 @@ PARSERS = {
     "request": (lambda data: Request.verify(data, CLAIM_KEY), SIGNED),
     "answer": (lambda data: verify_answer(data, CLAIM, REQUEST), ANSWER),
     "renewal": (
-        lambda data: verify_renewal(data, OPERATOR.trust(), GATEWAY, DEVICE.tls.public_key()),
-        sign_renewal(
-            Renewed(certificates.Certificate.parse(leaf()), CA.certificate), OPERATOR.gateways
-        ),
+        lambda data: Issued.verify(data, OPERATOR.trust(), GATEWAY, DEVICE.tls.public_key()),
+        Issued(certificates.Certificate.parse(leaf()), CA.certificate).sign(OPERATOR.gateways),
     ),
 }
 

@@ -91,12 +91,12 @@ def test_policies_per_class(site: Site) -> None:
         b"service = { log_unavailable = ['full', 'slow'] }\n",
     )
     street, cellar = load(site.config).doors
-    assert all(street.settings.of(each) == DEFAULTS[each] for each in KeyClass)
-    assert cellar.settings.of(KeyClass.GUEST) == ClassSettings(43_200, arrival=True, rate=3)
-    assert not cellar.settings.of(KeyClass.RESIDENT).unknown_time
+    assert all(street.policy.settings.of(each) == DEFAULTS[each] for each in KeyClass)
+    assert cellar.policy.settings.of(KeyClass.GUEST) == ClassSettings(43_200, arrival=True, rate=3)
+    assert not cellar.policy.settings.of(KeyClass.RESIDENT).unknown_time
     disk = frozenset({Reason.LOG_FULL, Reason.LOG_SLOW})
-    assert cellar.settings.of(KeyClass.SERVICE).log_unavailable == disk
-    assert cellar.settings.of(KeyClass.DELIVERY) == DEFAULTS[KeyClass.DELIVERY]
+    assert cellar.policy.settings.of(KeyClass.SERVICE).log_unavailable == disk
+    assert cellar.policy.settings.of(KeyClass.DELIVERY) == DEFAULTS[KeyClass.DELIVERY]
 
 
 # --- every problem at once ----------------------------------------------------------

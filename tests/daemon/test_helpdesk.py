@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_proto.codes import Fault, Outcome, Reason
 from firmware_proto.errors import RemoteProtocolError
@@ -18,6 +19,7 @@ from gatewayd.core.answers import Opened
 from gatewayd.core.envelope import Kind, Statement
 from gatewayd.core.helpdesk import MAX_SEEN, MOST_A_MINUTE, Open
 from gatewayd.core.model import DoorId, EntryKind, Verdict
+from gatewayd.device_keys import DeviceKey, KeyDeviceError
 from gatewayd.door import ALREADY_OPEN, NEVER_ASKED
 from gatewayd.helpdesk import MEMORY_NAME, MOST_REFUSALS, Helpdesk
 from gatewayd.ports import StorageError
@@ -98,6 +100,28 @@ async def test_it_is_recorded_by_name_before_the_lock_moves_and_certified(tmp_pa
         certified = receipt.verify(opened.receipt, site.building.keys.receipt.public_key())
         assert (certified.seq, certified.token) == (2, wanted.name)
         assert (certified.outcome, certified.door) == (Outcome.CONFIRMED, STREET)
+
+
+class AwayKey(DeviceKey):
+    """In an element that somebody has pulled out."""
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        raise KeyDeviceError("it is not there")
+
+    def exchange(self, *_: object) -> bytes:
+        raise KeyDeviceError("it is not there")
+
+    def sign(self, *_: object) -> bytes:
+        raise KeyDeviceError("it is not there")
+
+
+async def test_without_the_key_for_receipts_opened_is_opened(tmp_path: Path) -> None:
+    async with gateway(tmp_path, serving=False) as site:
+        running, doors = site.gateway, (DoorId(STREET),)
+        receipts = Receipts(AwayKey(), f"gatewayd/{GATEWAY}")
+        desk = await Helpdesk.load(running.doors, doors, running.around, receipts, site.log)
+        assert await desk.obey(order()) == (OPENED, 2, None)
+        assert site.openings == 1
 
 
 async def test_what_follows_says_by_which_order(tmp_path: Path) -> None:

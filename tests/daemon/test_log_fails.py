@@ -27,8 +27,9 @@ from gatewayd.core.model import (
 )
 from gatewayd.core.policy import ClassSettings, DoorSettings
 from gatewayd.door import Ask
+from gatewayd.noticed_memory import NoticedMemory
 from gatewayd.ports import StorageError
-from gatewayd.recorder import NoticedMemory, Recorder
+from gatewayd.recorder import Recorder
 from gatewayd.status import StorageStatus
 from tests.support.gateway import STREET, DoorLog, gateway
 from tests.support.household import until
@@ -134,7 +135,7 @@ async def test_a_restart_in_the_middle_loses_nothing(tmp_path: Path) -> None:
         second = Recorder(log, log, timekeeper, bytes(32), reserve)
         await second.begin()
         assert second.trouble is Reason.LOG_FULL
-        known = [await second.past_request(key) for key in second._recent]
+        known = [await second.past_request(key) for key in second._recent._held]
         assert [past.verdict for past in known] == [OPENED]
         log.failing = False
         assert await second.recover()
@@ -377,7 +378,7 @@ async def test_a_request_that_the_log_cannot_tell_of_is_not_denied(tmp_path: Pat
 async def test_the_last_requests_are_remembered_and_all_that_the_reserve_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatewayd.recorder.RECENT", 3)
+    monkeypatch.setattr("gatewayd.recorder.MOST", 3)
     async with site_with_reserve(tmp_path) as site:
         recorder, time = site.gateway.around.log, site.gateway.timekeeper.reading()
 
@@ -407,7 +408,7 @@ async def test_the_last_requests_are_remembered_and_all_that_the_reserve_holds(
         site.log.failing = site.log.unreadable = False
         assert await recorder.recover()
         await ask(recorder.append, 10)
-        assert len(recorder._recent) == 3
+        assert len(recorder._recent._held) == 3
         assert await known() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], "the log knows all of them"
 
 

@@ -127,7 +127,7 @@ async def test_a_result_while_it_runs_and_while_the_log_cannot_be_read(tmp_path:
             site.log.unreadable = True
             asked = await second.ask(GetResult(ASKED, None))
             assert said(asked) == (Outcome.CONFIRMED, Reason.OK), "this run remembers"
-            site.gateway.around.log._recent.clear()  # as the next one does not
+            site.gateway.around.log._recent._held.clear()  # as the next one does not
             asked = await second.ask(GetResult(ASKED, None))
             assert said(asked) == (Outcome.REFUSED, Reason.LOG_UNAVAILABLE)
 

@@ -180,9 +180,9 @@ def test_the_operators_doors_take_the_place_of_those_in_the_configuration(site: 
     street, cellar = config.doors
     assert street.lock is not None
     assert street.lock.address == "F0:F1:F2:F3:F4:77"
-    assert street.settings.of(KeyClass.GUEST).rate == 3
+    assert street.policy.settings.of(KeyClass.GUEST).rate == 3
     assert cellar.relay is not None
-    assert cellar.settings.of(KeyClass.RESIDENT).rate == math.inf
+    assert cellar.policy.settings.of(KeyClass.RESIDENT).rate == math.inf
     assert (secrets.lock_keys, told) == ({"street": LOCK}, [])
 
 
@@ -400,7 +400,7 @@ async def test_states_count_from_the_next_start_which_is_asked_for_once(site: Si
     assert gateway.restarts == 3
     (street,) = heard.config.doors
     assert street.latch_ms == 2500
-    assert street.settings.of(KeyClass.GUEST).rate == 3
+    assert street.policy.settings.of(KeyClass.GUEST).rate == 3
     assert heard.secrets.credential_bytes == credential
 
 

@@ -12,7 +12,7 @@ import msgspec
 from gatewayd import status as statuses
 from gatewayd.cli import TABLE, load
 from gatewayd.cli.command import Command, ExitCode, Group
-from gatewayd.config import model
+from gatewayd.config import model, policy
 from gatewayd.core.policy import DEFAULTS
 
 DAY_S = 86_400
@@ -80,8 +80,8 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("[door.lock]", model.LockFiles),
     ("[door.relay]", model.Relay),
     ("[door.relay.contact]", model.Contact),
-    ("[door.policy.CLASS]", model.ClassPolicy),
-    ("[door.policy.resident]", model.ResidentPolicy),
+    ("[door.policy.CLASS]", policy.ClassPolicy),
+    ("[door.policy.resident]", policy.ResidentPolicy),
 )
 
 

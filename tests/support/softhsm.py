@@ -22,7 +22,7 @@ from pathlib import Path
 import pkcs11
 import pytest
 
-from gatewayd.adapters import element
+from gatewayd.adapters.element import token
 from gatewayd.core.key_uri import KeyUri
 
 LIBRARY = Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -120,7 +120,7 @@ def fresh(directory: Path) -> Token:
 
 def forget() -> None:
     """What a process knows of elements, it has forgotten when it is started again."""
-    element.element.cache_clear()
+    token.element.cache_clear()
     if str(LIBRARY) in pkcs11._loaded:
         pkcs11.unload(str(LIBRARY))
 

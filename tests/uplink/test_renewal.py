@@ -25,9 +25,10 @@ from gatewayd.config.decode import decode
 from gatewayd.config.model import Uplink
 from gatewayd.core import certificates
 from gatewayd.core.certificates import Certificate, Use
-from gatewayd.core.enrolment import Refusal, Renewed, sign_renewal
+from gatewayd.core.enrolment import Refusal
 from gatewayd.core.invitation import Claim, claim_id
 from gatewayd.core.model import ClockState, TimeReading
+from gatewayd.core.renewal import Issued
 from gatewayd.core.topics import CERTIFICATE, GatewayTopics
 from gatewayd.enrolment_app import now_s
 from gatewayd.ports import StorageError
@@ -88,7 +89,7 @@ def enroller(store: object, *, at_s: int, lifetime_s: int = 90) -> Enroller:
 
 
 def signed(certificate: Certificate) -> bytes:
-    return sign_renewal(Renewed(certificate, CA.certificate), OPERATOR.gateways)
+    return Issued(certificate, CA.certificate).sign(OPERATOR.gateways)
 
 
 # --- the gateway's side -----------------------------------------------------------------
@@ -296,4 +297,4 @@ def test_the_box_before_takes_nothing_back_from_its_successor(tmp_path) -> None:
 
 def leaf_of(payload: bytes) -> Certificate:
     trust = OPERATOR.trust()
-    return renewal.verify_renewal(payload, trust, GATEWAY, DEVICE.tls.public_key()).certificate
+    return Issued.verify(payload, trust, GATEWAY, DEVICE.tls.public_key()).certificate

@@ -1,4 +1,4 @@
-"""A secure element that speaks PKCS#11: `device_keys.DeviceKey` over python-pkcs11 (an extra).
+"""One token of PKCS#11, and everything that is asked of it.
 
 Everything that talks to the element happens in one thread of its own, each call
 with a deadline, because nothing in PKCS#11 can be interrupted. A session that
@@ -20,23 +20,20 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 import pkcs11
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, TokenFlag
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from gatewayd.core.key_uri import KeyUri
-from gatewayd.device_keys import DeviceKey, KeyDeviceError, KeyUse
+from gatewayd.device_keys import KeyDeviceError, KeyUse
 
 USE_S: Final = 3.0
 """One use of a key; slow elements need a third of a second."""
 OPEN_S: Final = 30.0
 """Opening the element, or making a key in it."""
 
-_COORDINATE_BYTES: Final = 32
+COORDINATE_BYTES: Final = 32
 _DER_POINT: Final = b"\x04\x41\x04"  # OCTET STRING of 65 bytes, uncompressed (X9.62)
 _LOST: Final = (
     pkcs11.SessionHandleInvalid, pkcs11.SessionClosed, pkcs11.UserNotLoggedIn,
@@ -100,7 +97,7 @@ class Element:
     def _derive(self, label: str, point: bytes) -> bytes:
         secret = self._able(label, "derive_key")(
             KeyType.GENERIC_SECRET,
-            8 * _COORDINATE_BYTES,
+            8 * COORDINATE_BYTES,
             mechanism=Mechanism.ECDH1_DERIVE,
             mechanism_param=(pkcs11.KDF.NULL, None, point),
             template={
@@ -276,80 +273,7 @@ class Element:
         return KeyDeviceError(f"secure element {self._name}: {what}", remedy)
 
 
-class ElementKey(DeviceKey):
-    """One key of an element, by its label."""
-
-    def __init__(self, element: Element, label: str) -> None:
-        self._element = element
-        self._label = label
-        self._public = element.public(label)
-
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        """Of the same pair."""
-        return self._public
-
-    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:
-        """ECDH. KeyDeviceError."""
-        del algorithm  # there is but this one
-        return self._element.derive(self._label, peer_public_key)
-
-    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:  # noqa: ANN401 - as in the interface
-        """ECDSA, DER; whether it is deterministic is up to the element. KeyDeviceError."""
-        chosen = signature_algorithm.algorithm
-        if isinstance(chosen, Prehashed):
-            digest = bytes(data)
-        else:
-            hashing = hashes.Hash(chosen)
-            hashing.update(data)
-            digest = hashing.finalize()
-        raw = self._element.sign(self._label, digest)
-        r, s = raw[:_COORDINATE_BYTES], raw[_COORDINATE_BYTES:]
-        return encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-
-
 @cache
 def element(where: KeyUri) -> Element:
     """The token that a URI names; `where` names neither a key nor a PIN."""
     return Element(where)
-
-
-def _of(uri: KeyUri) -> Element:
-    return element(uri.changed(object=None, pin_source=None))
-
-
-def open_key(uri: KeyUri, use: KeyUse, pin: str | None, *, try_pin: bool = False) -> ElementKey:
-    """The key that `uri` names, tried out once. KeyDeviceError."""
-    if uri.object is None:
-        raise KeyDeviceError("the URI names no key", "object=… is its label")
-    found = _of(uri)
-    found.login(pin, try_pin=try_pin)
-    key = ElementKey(found, uri.object)
-    if not _TRIALS[use](key):
-        raise KeyDeviceError(f"secure element {uri.token}: {uri.object} is no pair of keys")
-    return key
-
-
-def make_key(uri: KeyUri, label: str, use: KeyUse, pin: str | None) -> KeyUri:
-    """Where the key of this label is, which is made unless it is there. KeyDeviceError."""
-    found = _of(uri)
-    found.login(pin, try_pin=False)
-    found.make(label, use)
-    return uri.changed(object=label)
-
-
-def _exchanges(key: ElementKey) -> bool:
-    other = ec.generate_private_key(ec.SECP256R1())
-    ours = key.exchange(ec.ECDH(), other.public_key())
-    return ours == other.exchange(ec.ECDH(), key.public_key())
-
-
-def _signs(key: ElementKey) -> bool:
-    algorithm = ec.ECDSA(hashes.SHA256())
-    try:
-        key.public_key().verify(key.sign(b"a trial", algorithm), b"a trial", algorithm)
-    except InvalidSignature:
-        return False
-    return True
-
-
-_TRIALS: Final = {KeyUse.EXCHANGE: _exchanges, KeyUse.SIGN: _signs}
