@@ -50,25 +50,23 @@ _HINTS: Final = {
 }
 
 
+def _nobody_reads() -> Label:
+    raise SetupError("the label of the lock is needed", "it is inside its housing, or its box")
+
+
 @dataclass(frozen=True, slots=True)
 class Installer:
     """Who looks on. heard: each lock as it is heard. button: one has to be pressed.
 
-    told: what is being done, where it takes a while.
+    told: what is being done, where it takes a while. label: asks for it, where it is needed.
     serial: what he was told of the operator's last anchor for locks; 0 where there was none.
     """
 
     heard: Callable[[Sighting], None] = lambda _: None
     button: Callable[[], None] = lambda: None
     told: Callable[[str], None] = lambda _: None
+    label: Callable[[], Label] = _nobody_reads
     serial: int = 0
-
-
-class LabelNeededError(SetupError):
-    """A lock is to be claimed, and nobody said by which label."""
-
-    def __init__(self) -> None:
-        super().__init__("the label of the lock is needed", "it is inside its housing, or its box")
 
 
 # --- scanning ---------------------------------------------------------------------------------
@@ -92,10 +90,9 @@ async def claim_lock(
         raise SetupError(
             f"the lock of {door} is being released", f"end that first: setup release-lock {door}"
         )
-    if known is not None and (done := await _goes_on(site, known, label)) is not None:
+    if known is not None and (done := await _goes_on(site, known, label, sees)) is not None:
         return done
-    if label is None:
-        raise LabelNeededError
+    label = label or sees.label()
     key_file = site.state / _KEY_FILE.format(key_id(label.key).hex())
     async with open_radio(site, unclaimed=True) as central:
         party = _party(site, central, sees)
@@ -139,7 +136,9 @@ async def _with_label(
     )
 
 
-async def _goes_on(site: Site, known: ClaimedLock, label: Label | None) -> list[str] | None:
+async def _goes_on(
+    site: Site, known: ClaimedLock, label: Label | None, sees: Installer
+) -> list[str] | None:
     """A lock that this door has already; None when its claim never came to anything."""
     key = _key_of(known)
     if label is not None and label.key != key:
@@ -147,11 +146,13 @@ async def _goes_on(site: Site, known: ClaimedLock, label: Label | None) -> list[
             f"{known.door} has another lock already: {known.address}",
             f"undo that first: setup release-lock {known.door}, with --forget when it is broken",
         )
+    sees.told(f"dialling {known.address}: is it the lock of {known.door} already?")
     met = await _met_as_ours(site, known)
     if met is not None:
         return _claimed(site, known, met)
     if known.stage == "claimed":
         raise RadioError(f"the lock of {known.door}, {known.address}, does not answer")
+    sees.told("it is not: it is claimed once more")
     return None
 
 

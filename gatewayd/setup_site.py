@@ -89,6 +89,12 @@ class Site:
         known = ", ".join(door.id for door in self.config.doors)
         raise SetupError(f"this gateway has no door '{name[:40]}'", f"it has {known}")
 
+    @property
+    def unbound(self) -> list[str]:
+        """Doors that nothing moves when the daemon is started."""
+        served = {door.id for door in self.served.doors}
+        return [door.id for door in self.config.doors if door.id not in served]
+
     async def bind(self, setup: Setup, door: str) -> None:
         """Keep it, and have the daemon run with that door so. StorageError, KeyFileError."""
         body = on_site.body(self.config, setup, door)

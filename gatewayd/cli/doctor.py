@@ -109,9 +109,9 @@ COMMAND: Final = Command(
 
     With --walk it dials the lock of each door 20 times from where the gateway hangs now, and says
     how many dials succeeded, how long half of them and 95 in 100 took at most, and how far its
-    signal is above where packets are lost. The daemon has to be stopped for that. It fails when one
-    dial in twenty or more fails, when they take longer than 5 s, or with a margin below 10 dB.
-    `gatewayd setup report` shows the result.
+    signal is above where packets are lost. A daemon that systemd runs is stopped meanwhile, and
+    started again. It fails when one dial in twenty or more fails, when they take longer than 5 s,
+    or with a margin below 10 dB. `gatewayd setup report` shows the result.
     """,
     run=_run,
     arguments=_arguments,

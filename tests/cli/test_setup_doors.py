@@ -74,6 +74,7 @@ async def test_the_whole_path_and_then_a_phone_opens(fitting: Fitting) -> None:
             ran = await finished(process)
         assert (ran.code, ran.out.count("opened in")) == (0, 2)
         assert "its sensor says open" in ran.out  # of the second: nobody closed it
+        assert "next: sudo systemctl start gatewayd" in ran.out  # it has no other door
         assert lock.machine.openings == 2
         lock.hands.move_door(is_open=False)
         walk = await gatewayd(fitting, "doctor", "--walk", "--dials", "3")
@@ -126,6 +127,16 @@ async def test_a_trial_whose_answer_is_lost_is_asked_about(fitting: Fitting) -> 
             assert (tried.opening.outcome, tried.opening.reason) == ("confirmed", "ok")
             assert await site.log.unsettled() == await site.log.unresolved() == []
         assert lock.machine.openings == 1
+
+
+async def test_a_trial_leads_to_the_next_door(tmp_path: Path) -> None:
+    fitting = make_fitting(tmp_path)
+    async with fitting.radios("ours") as (lock,), lock.power():
+        await claimed(fitting, lock)
+        async with open_site(fitting.config) as site:
+            await setup_app.bind_lock(site, "street", None, warm=False)
+        ran = await gatewayd(fitting, "setup", "test-open", "street", "--yes", "--leaf", "open")
+    assert (ran.code, "next: sudo gatewayd setup claim-lock cellar\n" in ran.out) == (0, True)
 
 
 async def test_a_lock_out_of_reach_fails_walk_and_trial(fitting: Fitting) -> None:

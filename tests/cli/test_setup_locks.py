@@ -201,7 +201,7 @@ async def test_a_running_daemon_is_in_the_way(fitting: Fitting) -> None:
     async with open_log(fitting.state / "log.db"):
         ran = await setup(fitting, "release-lock", "street", "--forget")
     assert (ran.code, "another gatewayd is writing" in ran.err) == (ExitCode.FAILED, True)
-    assert "systemctl stop gatewayd" in ran.err
+    assert "end it first" in ran.err
 
 
 def test_a_damaged_file_is_named_with_its_line(fitting: Fitting) -> None:

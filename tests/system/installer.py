@@ -31,9 +31,9 @@ from tests.system import image
 from tests.system import systemd_install as page
 from tests.system.guest import PATH
 from tests.system.place import Place, open_place
-from tests.system.systemd_house import CONFIGURATION, DAEMON, STATE, keep_journals
+from tests.system.systemd_house import BLUETOOTH, CONFIGURATION, DAEMON, STATE, keep_journals
 from tests.system.systemd_prepare import package
-from tests.system.systemd_unit import DROP_INS
+from tests.system.systemd_unit import DROP_INS, run
 
 README = image.CHECKOUT / "README.md"
 OPERATOR = image.CHECKOUT / "docs/operator.md"
@@ -44,6 +44,8 @@ MOSQUITTO = Path("/etc/mosquitto")
 UNIT_OPENED = DROP_INS / f"{DAEMON.name}.d"
 GATEWAYS = {"PATH": PATH, "HOME": str(HOME), "LANG": "C.UTF-8"}
 OPERATORS = {**GATEWAYS, "PATH": f"{Path(sys.executable).parent}:{PATH}"}
+LINKS_GONE_S = 5.0
+"""After so long the kernel has ended what a killed bluetoothd has left."""
 
 
 def shell(typed: str, directory: Path) -> str:
@@ -152,6 +154,16 @@ class Blank:
                     screen.type("\r")
             assert await screen.ended(150) == code, screen.screen
         return screen.screen
+
+    @asynccontextmanager
+    async def cut_off(self, typed: str) -> AsyncIterator[Terminal]:
+        """At the end of the block the power goes, as far as processes can tell; then it is back."""
+        async with self.types(typed) as screen:
+            yield screen
+        await run("systemctl", "kill", "--signal=KILL", BLUETOOTH.name)
+        await asyncio.sleep(LINKS_GONE_S)
+        await self.place.bus.wait_for_adapter(self.place.address)
+        await run("systemctl", "start", "multi-user.target")  # what is enabled begins with it
 
     async def reads_the_label(self, screen: Terminal) -> None:
         await screen.shows("label of the lock: ")

@@ -20,7 +20,7 @@ from tests.system.lanes import Ended, Errand
 
 HERE: Final = "tests/system"
 CONTRACT: Final = "tests/contract/test_radio_contract.py"
-LIMIT_S: Final = 600
+LIMIT_S: Final = 900
 """Of the tests of one machine, generously."""
 FILES: Final = "files in "
 SOME_FAILED: Final = 1
@@ -31,6 +31,7 @@ _SAID_FAILED: Final = re.compile(r"(?:FAILED|ERROR) (tests/\S+\.py::.+?)(?: - .*
 """What pytest's short summary says of one test."""
 
 MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "systemd: blank again": (f"{HERE}/test_blank_again.py",),
     "numbers": (f"{HERE}/test_numbers.py",),
     "contract, bleak and bluezero": (CONTRACT, "-k", "PeersWorld"),
     "systemd: blank": (f"{HERE}/test_blank.py",),

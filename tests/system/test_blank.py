@@ -13,8 +13,7 @@ import pytest_asyncio
 
 from tests.bench.number import Bar, Number
 from tests.support.terminal import COLUMNS
-from tests.system import systemd_install as page
-from tests.system.installer import HANDOVER_HEADING, PATH_HEADING, Blank, left, open_blank, steps
+from tests.system.installer import HANDOVER_HEADING, PATH_HEADING, Blank, open_blank, steps
 from tests.system.systemd_house import DAEMON
 from tests.system.systemd_unit import run
 from tests.system.times import Stopwatch
@@ -78,15 +77,3 @@ async def test_the_handover(blank: Blank):
     assert (handover["complete"], door["walk"]["succeeded"]) == (True, 3)
     assert await run("runuser", "-u", "nobody", "--", "cat", str(REPORT))  # anybody may send it
     await blank.opens()
-
-
-async def test_released_and_purged_it_leaves_nothing(blank: Blank):
-    await blank.does("systemctl stop gatewayd")
-    release = f"gatewayd setup release-lock street {blank.lock.label.text()}"
-    async with blank.types(release) as screen:
-        await screen.shows("press its button now")
-        blank.lock.hands.press()
-        assert await screen.ended() == 0, screen.screen
-    await blank.does(page.commands(page.PURGE).strip())
-    assert left() == []
-    assert await run("systemctl", "is-active", "gatewayd", check=False) == "inactive\n"

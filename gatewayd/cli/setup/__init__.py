@@ -14,8 +14,8 @@ COMMAND: Final = Group(
     The installer's steps at a door, in this order: enrol, claim-lock, bind-door, test-open, and
     `gatewayd doctor --walk`, then report. Each can be repeated and undone, goes on after a power
     cut, and says what it changed. Those that touch locks, doors or the radio take the daemon's
-    place: it has to be stopped meanwhile; enrol and report do not. `setup web` is the same path as
-    a page, for a phone or a tablet.
+    place: one that systemd runs is stopped meanwhile, and started again. `setup web` is the same
+    path as a page, for a phone or a tablet.
     """,
     commands=(
         web.COMMAND,

@@ -20,6 +20,7 @@ from gatewayd.cli.screen import Tint
 from gatewayd.groups import only
 from gatewayd.keyfiles import KeyFileError
 from gatewayd.ports import PortError, RadioError, StorageError
+from gatewayd.stand_in import Daemon
 
 if TYPE_CHECKING:
     from gatewayd.setup_site import Site
@@ -34,11 +35,18 @@ _RADIO: Final = (
     "the same command again goes on where this ended; gatewayd doctor looks at the radio"
 )
 _STORAGE: Final = "is the disk full, read-only or not ours?"
-_RUNNING: Final = "setup takes the daemon's place: systemctl stop gatewayd, and start it afterwards"
+_RUNNING: Final = (
+    "another step of a set-up, or a daemon that somebody started by hand: end it first"
+)
 
 
-def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]) -> _T:
-    """Do something on the site of the configuration. CommandError for what comes from outside."""
+def on_site(
+    arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]], output: Output
+) -> _T:
+    """Do something on the site of the configuration, in the daemon's place.
+
+    CommandError for what comes from outside.
+    """
     from gatewayd.setup_site import SetupError, open_site  # noqa: PLC0415 - help stays quick
 
     logging.getLogger("gatewayd").addHandler(logging.NullHandler())  # a step speaks for itself
@@ -48,7 +56,10 @@ def on_site(arguments: argparse.Namespace, work: Callable[[Site], Awaitable[_T]]
             return await work(site)
 
     try:
-        with interrupted_by(*ENDS):  # a link to a lock would outlive us at bluetoothd
+        with (
+            Daemon().aside(arguments.config, output.line),
+            interrupted_by(*ENDS),  # a link to a lock would outlive us at bluetoothd
+        ):
             return asyncio.run(errand())
     except KeyboardInterrupt:
         raise KeyboardInterrupt(GOES_ON) from None
@@ -90,12 +101,18 @@ def changed(said: Sequence[str], output: Output, following: str = "", **facts: o
     return ExitCode.DONE
 
 
+def binding(door: str) -> str:
+    """What comes next for a door that nothing moves."""
+    relay = f"or, with a relay: sudo gatewayd setup bind-door {door} --relay CHIP:LINE"
+    return f"sudo gatewayd setup claim-lock {door}\n{'':6}{relay}"
+
+
 def read_line(prompt: str, output: Output) -> str | None:
     """What a person types; None when there is nobody."""
-    if not output.as_json:
-        sys.stdout.write(prompt)
-        sys.stdout.flush()
-    with interrupted_by(signal.SIGINT):
+    with interrupted_by(signal.SIGINT):  # from the first letter on that asks for something
+        if not output.as_json:
+            sys.stdout.write(prompt)
+            sys.stdout.flush()
         line = sys.stdin.readline()
     return line.strip() if line else None
 

@@ -10,6 +10,7 @@ from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.phone_radio import address
 from gatewayd.cli.screen import Tint
 from gatewayd.cli.setup import common
+from gatewayd.stand_in import Daemon
 
 if TYPE_CHECKING:
     from gatewayd.config.model import Relay
@@ -38,7 +39,7 @@ def _bind(arguments: argparse.Namespace, output: Output) -> int:
     if relay is not None:  # before the step becomes the daemon's user, who may not
         for path in drop_ins.Unit().open_for(drop_ins.RELAY):
             output.line(f"wrote {path}")
-    said = common.on_site(arguments, work)
+    said = common.on_site(arguments, work, output)
     following = f"sudo gatewayd setup test-open {arguments.door}"
     return common.changed(said, output, following, door=arguments.door)
 
@@ -104,18 +105,21 @@ def _unbind(arguments: argparse.Namespace, output: Output) -> int:
 
         return await setup_app.unbind(site, arguments.door)
 
-    said = common.on_site(arguments, work)
+    said = common.on_site(arguments, work, output)
     return common.changed(said, output, door=arguments.door)
 
 
 # --- test-open --------------------------------------------------------------------------------
 def _test_open(arguments: argparse.Namespace, output: Output) -> int:
     leaves = _LEAVES if arguments.leaf is None else (arguments.leaf,)
+    runs = Daemon().runs(arguments.config)  # who becomes its user may not ask any more
+    waiting: list[str] = []
 
     async def work(site: Site) -> list[Tried]:
         from gatewayd import setup_trials  # noqa: PLC0415 - help stays quick
 
         tried = []
+        waiting.extend(site.unbound)
         for leaf in leaves:
             _wait_for(leaf, arguments, output)
             output.line(f"opening {arguments.door}")
@@ -125,7 +129,7 @@ def _test_open(arguments: argparse.Namespace, output: Output) -> int:
                 break
         return tried
 
-    tried = common.on_site(arguments, work)
+    tried = common.on_site(arguments, work, output)
     output.document(
         [
             {
@@ -141,7 +145,8 @@ def _test_open(arguments: argparse.Namespace, output: Output) -> int:
     )
     outcome = tried[-1].opening.outcome
     if outcome == "confirmed":
-        output.line("next: sudo systemctl start gatewayd; or another door")
+        start = "sudo gatewayd doctor --walk" if runs else "sudo systemctl start gatewayd"
+        output.line(f"next: {common.binding(waiting[0]) if waiting else start}")
     if outcome == "unknown":
         return ExitCode.UNKNOWN
     return ExitCode.DONE if outcome == "confirmed" else ExitCode.FAILED

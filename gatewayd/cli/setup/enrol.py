@@ -13,7 +13,7 @@ from gatewayd import config, drop_ins, enrolment_app, keyfiles
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.keys import common
 from gatewayd.cli.screen import Tint
-from gatewayd.cli.setup.common import GOES_ON, read_line
+from gatewayd.cli.setup.common import GOES_ON, binding, read_line
 from gatewayd.core.enrolment import EnrolmentRefusedError, Refusal
 from gatewayd.core.enrolment_progress import Progress, Step
 from gatewayd.core.invitation import Claim, NotAClaimError, claim_in
@@ -24,7 +24,8 @@ from gatewayd.ports import UpstreamError
 _REFUSED: Final = {
     Refusal.USED: "another device has used this claim: ask the operator, who has been told",
     Refusal.EXPIRED: "ask the operator for another claim",
-    Refusal.OTHER_KEYS: "for another box or another card he makes a claim with --replaces",
+    Refusal.OTHER_KEYS: "for another box or card, or one that was purged, he makes a claim "
+    "with --replaces",
     Refusal.SUPERSEDED: "ask the operator: gatewayd cloud doors says who serves which",
 }
 
@@ -57,9 +58,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     )
     unbound = _unbound(arguments.into)
     if unbound:
-        first = unbound[0]
-        relay = f"or, with a relay: sudo gatewayd setup bind-door {first} --relay CHIP:LINE"
-        output.line(f"next: sudo gatewayd setup claim-lock {first}\n{'':6}{relay}")
+        output.line(f"next: {binding(unbound[0])}")
     else:
         output.line("what moves them is known; next: sudo systemctl enable --now gatewayd")
     output.document(
@@ -118,6 +117,11 @@ def _begun(enrolment: Enrolment, arguments: argparse.Namespace, output: Output) 
             "no enrolment is under way",
             "the operator makes a claim: gatewayd cloud invite",
             ExitCode.USAGE,
+        )
+    if progress.step is Step.ASKING and arguments.answer is None:
+        gateway = Claim.parse(progress.claim).gateway
+        output.line(
+            f"going on with the claim for {gateway}; another: gatewayd setup enrol - < claim.txt"
         )
     return progress
 

@@ -28,7 +28,7 @@ def _scan(arguments: argparse.Namespace, output: Output) -> int:
 
         return await setup_app.scan(site, setup_app.SCAN_S, _onlooker(output))
 
-    found = common.on_site(arguments, work)
+    found = common.on_site(arguments, work, output)
     if not found:
         output.line("no lock that belongs to nobody is heard: press its button to wake it")
     output.document([{"address": each.address, "dbm": each.strength_dbm} for each in found])
@@ -50,13 +50,9 @@ def _claim(arguments: argparse.Namespace, output: Output) -> int:
             if not await setup_app.scan(site, setup_app.SCAN_S, sees):
                 output.line("  none is heard: press its button to wake it up", tint=Tint.CARE)
             label = _asked(output)
-        try:
-            return await setup_app.claim_lock(site, arguments.door, label, arguments.address, sees)
-        except setup_app.LabelNeededError:  # it was cut off before the lock obeyed
-            label = _asked(output)
-            return await setup_app.claim_lock(site, arguments.door, label, arguments.address, sees)
+        return await setup_app.claim_lock(site, arguments.door, label, arguments.address, sees)
 
-    said = common.on_site(arguments, work)
+    said = common.on_site(arguments, work, output)
     following = f"sudo gatewayd setup bind-door {arguments.door}"
     return common.changed(said, output, following, door=arguments.door)
 
@@ -81,6 +77,7 @@ def _onlooker(output: Output, serial: int = 0) -> Installer:
         heard=heard,
         button=lambda: output.line("press its button now: there are two minutes", tint=Tint.CARE),
         told=output.line,
+        label=lambda: _asked(output),
         serial=serial,
     )
 
@@ -131,7 +128,7 @@ def _anchor(arguments: argparse.Namespace, output: Output) -> int:
 
         return await setup_app.anchor_lock(site, arguments.door, statement)
 
-    said = common.on_site(arguments, work)
+    said = common.on_site(arguments, work, output)
     return common.changed(said, output, door=arguments.door)
 
 
@@ -164,7 +161,7 @@ def _release(arguments: argparse.Namespace, output: Output) -> int:
             label = _asked(output)
         return await setup_app.release_lock(site, arguments.door, label, statement, sees)
 
-    said = common.on_site(arguments, work)
+    said = common.on_site(arguments, work, output)
     return common.changed(said, output, door=arguments.door)
 
 

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             _tell(found[door], output)
         return found
 
-    found = common.on_site(arguments, work)
+    found = common.on_site(arguments, work, output)
     if not found:
         raise CommandError("no door has a lock to dial", "gatewayd setup bind-door binds one")
     output.document({door: walk_document(reach) for door, reach in found.items()})

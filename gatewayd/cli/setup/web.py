@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         raise CommandError("the page ended unexpectedly", "gatewayd setup web goes on with it")
     if end.why != "finished":
         raise CommandError(*_WHY[end.why])
-    output.line("the page is off; now: systemctl start gatewayd")
+    output.line("the page is off; next: sudo systemctl start gatewayd")
     return ExitCode.DONE
 
 
@@ -99,7 +99,7 @@ COMMAND: Final = Command(
     The page is HTTP without encryption: on a cable or a hotspot with a password nobody else
     listens. It ends by its last page, by Ctrl-C, when nobody used it for half an hour, or after too
     many wrong codes. What speaks to the network is a process of its own that runs as nobody, and
-    holds no keys. Run it as root, with the daemon stopped, as the other steps.
+    holds no keys. Run it as root, as the other steps.
     """,
     run=_run,
     arguments=_arguments,
