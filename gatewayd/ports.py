@@ -7,7 +7,7 @@ port may raise says what it implies about delivery.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -315,6 +315,10 @@ class Machine(Protocol):
 
     async def journal(self) -> Journal:
         """Where journald writes."""
+        ...
+
+    async def unit(self) -> Mapping[str, tuple[str, ...]]:
+        """The service settings of the daemon's unit; see `diagnosis_unit.Settings`."""
         ...
 
     async def access(self, state: Path) -> Access:
