@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,10 @@ class Machine(Protocol):
 
     async def journal(self) -> Journal:
         """Where journald writes."""
+        ...
+
+    async def unit(self) -> Mapping[str, tuple[str, ...]]:
+        """The service settings of the daemon's unit; see `diagnosis_unit.Settings`."""
         ...
 
     async def access(self, state: Path) -> Access:
