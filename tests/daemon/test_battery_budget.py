@@ -67,7 +67,7 @@ async def test_a_holder_cannot_keep_a_lock_awake(tmp_path: Path) -> None:
             for number in range(3 * OF_A_HOLDER.most):
                 answer = await prepare(there)
                 assert answer == (READY if number < OF_A_HOLDER.most else SPARED)
-                await until(site.gateway.door._dialling.done)
+                await until(site.gateway.door._dialling.task.done)
                 await asleep(site)
             lock_dials.append(site.air.dials.count(address))
             assert lock_dials == [OF_A_HOLDER.most]
