@@ -34,8 +34,8 @@ from gatewayd.core.diagnosis_unit import UNIT, Unit
 from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, NotSeen
 from gatewayd.core.term import Term
-from gatewayd.ports import StorageError
-from gatewayd.ports.machine import Machine, NotSeenError
+from gatewayd.ports import NotSeenError, StorageError
+from gatewayd.ports.machine import Machine
 
 STATE: Final = Path("/var/lib/gatewayd")
 """Where the log is when no configuration says otherwise."""

@@ -19,7 +19,8 @@ from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import diagnose
 from gatewayd.core.findings import Finding, NotSeen, Severity
 from gatewayd.messages import Message, about
-from gatewayd.ports.machine import Machine, NotSeenError
+from gatewayd.ports import NotSeenError
+from gatewayd.ports.machine import Machine
 
 _log: Final = logging.getLogger(__name__)
 

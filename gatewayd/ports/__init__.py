@@ -57,3 +57,7 @@ class StorageError(PortError):
 
 class UpstreamError(PortError):
     """The broker is away; nothing is lost, because the log itself is the outbox."""
+
+
+class NotSeenError(PortError):
+    """A part of the machine could not be looked at; `remedy` says how it can be."""

@@ -10,11 +10,6 @@ from gatewayd.core.diagnosis_bluez import Settings, Versions
 from gatewayd.core.diagnosis_host import Access, Disk, Journal
 from gatewayd.core.diagnosis_host import Clock as ClockChips
 from gatewayd.core.diagnosis_radio import Bluetooth
-from gatewayd.ports import PortError
-
-
-class NotSeenError(PortError):
-    """It could not be looked at; `remedy` says how it can be."""
 
 
 class Machine(Protocol):

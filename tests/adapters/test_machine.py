@@ -23,8 +23,7 @@ from gatewayd.core import diagnosis_host as host
 from gatewayd.core.diagnosis_radio import Adapter
 from gatewayd.core.diagnosis_unit import OPENINGS, Unit, judge_unit
 from gatewayd.core.findings import Severity
-from gatewayd.ports import RadioError
-from gatewayd.ports.machine import NotSeenError
+from gatewayd.ports import NotSeenError, RadioError
 from tests.support.private_bus import private_bus
 
 ROOT = Path(__file__).parents[2]

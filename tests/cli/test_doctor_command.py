@@ -29,7 +29,7 @@ from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, Severity
 from gatewayd.core.term import Term
 from gatewayd.credential_renewal import MEMORY_NAME
-from gatewayd.ports.machine import NotSeenError
+from gatewayd.ports import NotSeenError
 from gatewayd.status import Status
 from tests.support.commands import run
 from tests.support.fitting import make_fitting

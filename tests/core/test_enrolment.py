@@ -213,6 +213,11 @@ def test_a_renewal_is_believed_from_this_operator_for_this_key_alone() -> None:
         cose.sign1(cbor.encode([1]), OPERATOR.gateways, protected=kind),
         answer(),
         cose.sign1(bytes(MAX_RENEWAL_BYTES), OPERATOR.gateways, protected=kind),
+        cose.sign1(
+            cbor.encode([1, made.certificate.der, made.authority.der]),
+            OPERATOR.gateways,
+            protected={cose.HEADER_TYP: enrolment.ANSWER_TYPE},
+        ),
     ):
         with pytest.raises(RemoteProtocolError):
             Issued.verify(wrong, OPERATOR.trust(), GATEWAY, key)

@@ -15,8 +15,7 @@ from gatewayd.adapters.machine import bus, files, storage
 from gatewayd.core.diagnosis_bluez import Settings, Versions
 from gatewayd.core.diagnosis_host import Access, Clock, Disk, Journal
 from gatewayd.core.diagnosis_radio import Bluetooth
-from gatewayd.ports import RadioError
-from gatewayd.ports.machine import NotSeenError
+from gatewayd.ports import NotSeenError, RadioError
 
 __all__ = ["ThisMachine"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gatewayd.core.diagnosis_radio import Adapter
-from gatewayd.ports.machine import NotSeenError
+from gatewayd.ports import NotSeenError
 
 DEADLINE_S: Final = 10.0
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024

@@ -14,7 +14,7 @@ from typing import Final
 from gatewayd.core.diagnosis_bluez import MAIN_CONF, key_file
 from gatewayd.core.diagnosis_host import Access, Chip, Clock, Journal, State
 from gatewayd.core.findings import number
-from gatewayd.ports.machine import NotSeenError
+from gatewayd.ports import NotSeenError
 
 USER: Final = "gatewayd"
 POLICIES: Final = (
