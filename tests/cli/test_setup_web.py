@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -242,6 +243,24 @@ async def test_a_page_that_was_taken_over_has_no_terminal_and_gets_no_rights() -
         assert "TAKEN OVER" not in shown.screen
         assert "\\x1b]0;no new1" in shown.screen  # it says so, and moves no cursor
         assert "\x1b]" not in shown.raw
+
+
+async def test_strangers_do_not_fill_the_terminal(tmp_path: Path) -> None:
+    """A body that is wrong behind its beginning makes a traceback of the server's."""
+    words = (PROGRAM, "setup", "web", "--port", "0", "-c", tmp_path / "gatewayd.toml")
+    async with terminal(words) as shown:
+        await shown.shows("Ctrl-C ends it")
+        host = shown.screen.split("http://")[1].split("/")[0]
+        head = f"POST /machine HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for _ in range(8):
+            reader, writer = await asyncio.open_connection(*host.split(":"))
+            writer.write(f"{head}1\r\nx\r\nno length\r\n".encode())
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+        shown.type("\x03")
+        assert await shown.ended() == 0
+        assert 1 <= shown.screen.count("Traceback") <= 3
 
 
 @pytest.mark.parametrize("way", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])

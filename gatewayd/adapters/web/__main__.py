@@ -10,13 +10,26 @@ import resource
 import signal
 import socket
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 from gatewayd.adapters.web import pages, server
 
 _NOBODY: Final = 65_534
 _MOST_FILES: Final = 256
 _NO_NEW_PRIVILEGES: Final = 38  # prctl(2)
+_MOST_SAID: Final = 3
+
+
+class _AFewTimes(logging.StreamHandler[TextIO]):
+    """What goes wrong is told, but strangers may be who makes it, and fill no terminal."""
+
+    _left = _MOST_SAID
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        if self._left:
+            self._left -= 1
+            super().emit(record)
 
 
 def _become_nobody() -> bool:
@@ -38,7 +51,7 @@ def _become_nobody() -> bool:
 def main() -> None:
     """Until whoever started it is gone, or the page has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to answer
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # no stranger writes in the terminal
+    logging.basicConfig(handlers=[_AFewTimes()], level=logging.ERROR)
     listening, control = (socket.socket(fileno=int(each)) for each in sys.argv[1:])
     pages.load()
     nobody = _become_nobody()

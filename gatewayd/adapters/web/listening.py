@@ -12,7 +12,6 @@ from typing import Final
 
 _SIOCGIFADDR: Final = 0x8915
 _NAME_BYTES: Final = 15
-LOOPBACK: Final = "127.0.0.1"
 
 
 class ListeningError(Exception):
