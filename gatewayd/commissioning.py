@@ -36,7 +36,8 @@ from gatewayd.ports.process import Entropy
 from gatewayd.ports.radio import Central, Sighting
 
 ANSWER_S: Final = 10.0
-READY_S: Final = 15.0
+READY_S: Final = 30.0
+"""To hang up on the last one, to dial, to shake hands."""
 AGAIN_S: Final = 1.0
 BLINK_MS: Final = 5_000
 

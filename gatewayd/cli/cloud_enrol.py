@@ -126,10 +126,7 @@ ENROL: Final = Command(
     run=_enrol,
     arguments=_enrol_arguments,
     examples=(
-        (
-            "gatewayd cloud enrol --keys operator --broker mqtts://broker.example:8883 \\\n"
-            "    --authorities operator/ca.crt --certificate cloud.crt --key cloud.pem"
-        ),
+        "gatewayd cloud enrol --keys operator --broker mqtts://broker.example:8883",
         "gatewayd cloud enrol --keys operator --request enrolment.request",
     ),
 )

@@ -211,6 +211,10 @@ def quiet_s(text: str) -> float:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keys", metavar="DIR", type=Path, default=Path(),
+        help="the operator's directory: our certificate for the broker (default: here)",
+    )  # fmt: skip
     broker.add_arguments(parser)
     parser.add_argument(
         "--file", metavar="FILE", type=Path, default=Path("fleet.sqlite"),
@@ -265,7 +269,7 @@ COMMAND: Final = Command(
     run=_run,
     arguments=_arguments,
     examples=(
-        "gatewayd cloud fleet --broker mqtts://broker.example:8883",
+        "gatewayd cloud fleet --keys operator --broker mqtts://broker.example:8883",
         "gatewayd cloud fleet --ring 1 --expect 1=0.2.0 --json",
         "gatewayd cloud fleet --watch",
     ),

@@ -222,6 +222,21 @@ async def test_whoever_hangs_up_first_nothing_leaks(world: FakeBluezWorld) -> No
 
 
 @needs_bus
+async def test_who_is_still_being_hung_up_on_is_dialled_afterwards(world: FakeBluezWorld) -> None:
+    gateway(world)
+    async with open_bleak(PHONE, BleakOptions(dial_s=3.0)) as radio:
+        (await radio.dial(GATEWAY)).drop()
+        world.bluez.delay_s["Disconnect"] = 0.3
+        link = await radio.dial(GATEWAY)
+        assert world.bluez.calls["Disconnect"] == 1
+        with pytest.raises(TimeoutError):  # it is not the link that was hung up on
+            async with asyncio.timeout(0.5):
+                await link.read()
+        assert not link.closed
+        world.bluez.delay_s.clear()
+
+
+@needs_bus
 async def test_a_flood_of_notifications_costs_the_link(world: FakeBluezWorld) -> None:
     there = gateway(world)
     async with open_bleak(PHONE, QUICK) as radio:

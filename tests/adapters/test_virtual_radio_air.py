@@ -27,6 +27,7 @@ from gatewayd.adapters.virtual_radio import (
 )
 from gatewayd.adapters.virtual_radio.air import AirConnection, _Pipe
 from gatewayd.adapters.virtual_radio.controller import _station as station_of
+from gatewayd.adapters.virtual_radio.gatt import advertising_data
 from gatewayd.ports import LinkClosedError, RadioError
 from tests.support.worlds import GATEWAY, LOCK_1, LOCK_2, PHONE_1
 
@@ -356,6 +357,15 @@ async def test_scanning_is_sorted_by_strength_and_shows_the_name_only_in_the_res
     service = bytes.fromhex(LOCK.service.replace("-", ""))[::-1]
     assert heard[0, LOCK_1] == b"\x02\x01\x06" + b"\x11\x07" + service
     assert heard[4, LOCK_1] == b"\x09\x09lock -80"
+
+
+async def test_what_is_heard_of_a_public_address_can_be_dialled(place: Place):
+    gateway = await place.radio(GATEWAY, dials=LOCK)
+    await gateway._stack._device.start_advertising(
+        own_address_type=hci.OwnAddressType.PUBLIC, advertising_data=advertising_data(PHONE)
+    )
+    phone = await place.radio(PHONE_1, dials=PHONE)
+    assert list(await phone.central.scan(0.3)) == ["00:00:00:00:00:01/P"]
 
 
 async def test_a_cancelled_scan_stops_listening(place: Place):

@@ -31,6 +31,7 @@ _SAID_FAILED: Final = re.compile(r"(?:FAILED|ERROR) (tests/\S+\.py::.+?)(?: - .*
 """What pytest's short summary says of one test."""
 
 MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "systemd: replacement": (f"{HERE}/test_replacement.py",),
     "systemd: blank again": (f"{HERE}/test_blank_again.py",),
     "numbers": (f"{HERE}/test_numbers.py",),
     "contract, bleak and bluezero": (CONTRACT, "-k", "PeersWorld"),

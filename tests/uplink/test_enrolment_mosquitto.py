@@ -44,14 +44,13 @@ async def ports(tmp_path, operator):
 
 @asynccontextmanager
 async def cloud(operator, ports, *more):
-    """`gatewayd cloud enrol` with the cloud's own certificate, answering."""
+    """`gatewayd cloud enrol` with the cloud's own certificate, found beside its keys, answering."""
     if not (operator / "cloud.crt").exists():
         made = commands.run("keys", "certificate", "cloud", "--keys", operator, "--into", operator)
         assert made.code == 0, made.err
     words = [
         "cloud", "enrol", "--keys", operator, "--store", operator / "invitations.sqlite",
-        "--broker", ports.sessions, "--authorities", operator / "ca.crt",
-        "--certificate", operator / "cloud.crt", "--key", operator / "cloud.pem", *more,
+        "--broker", ports.sessions, *more,
     ]  # fmt: skip
     async with commands.running(*words, PYTHONUNBUFFERED="1") as process:
         async with asyncio.timeout(20):

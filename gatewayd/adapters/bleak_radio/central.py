@@ -101,6 +101,8 @@ class BleakRadio:
         """Connect, find the table, subscribe. RadioError when no link came about in time."""
         last = "does not answer"
         fresh = False
+        if self._hanging_up:  # BlueZ takes two seconds for it, and meanwhile refuses a dial
+            await asyncio.wait(self._hanging_up)
         try:
             async with asyncio.timeout(self._options.dial_s):
                 while True:

@@ -187,7 +187,7 @@ class Stack:
 
         def on_advertisement(advertisement: Advertisement) -> None:
             if gatt.advertises(advertisement.data, service):
-                address = advertisement.address.to_string(with_type_qualifier=False)
+                address = str(advertisement.address)  # a public one says so
                 seen[address] = Sighting(address, advertisement.rssi)
                 heard(seen[address])
 

@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     if unbound:
         output.line(f"next: {binding(unbound[0])}")
     else:
-        output.line("what moves them is known; next: sudo systemctl enable --now gatewayd")
+        output.line("what moves them is known; next: sudo systemctl start gatewayd")
     output.document(
         {
             "gateway": ours.gateway,
