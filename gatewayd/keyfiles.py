@@ -72,7 +72,7 @@ def read_file(path: Path, what: str, hint: str = "", *, private: bool = False) -
     except OSError as error:
         raise KeyFileError(
             f"{what} {path} cannot be read: {error.strerror}",
-            f"run as the user that owns it: ls -l {path}",
+            f"sudo, or as the user that owns it: ls -l {path}",
         ) from None
     if not data:
         raise KeyFileError(f"{what} {path} is empty", "restore it from where it was made")
@@ -281,7 +281,7 @@ def remove_file(path: Path) -> None:
 def _not_written(error: OSError) -> KeyFileError:
     return KeyFileError(
         f"cannot write {error.filename}: {error.strerror}",
-        "does the directory exist, may you write there, is the disk full?",
+        "does the directory exist, may you write there (sudo), is the disk full?",
     )
 
 

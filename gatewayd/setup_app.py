@@ -305,7 +305,9 @@ def lock_of(site: Site, door: str) -> ClaimedLock:
     site.door(door)
     lock = site.setup.lock_of(door)
     if lock is None:
-        raise SetupError(f"no lock was claimed for {door}", f"gatewayd setup claim-lock {door}")
+        raise SetupError(
+            f"no lock was claimed for {door}", f"sudo gatewayd setup claim-lock {door}"
+        )
     return lock
 
 

@@ -83,7 +83,7 @@ def _served(site: Site, name: str) -> config_model.Door:
     for door in site.served.doors:
         if door.id == name:
             return door
-    raise SetupError(f"{name} is bound to nothing", f"gatewayd setup bind-door {name}")
+    raise SetupError(f"{name} is bound to nothing", f"sudo gatewayd setup bind-door {name}")
 
 
 # --- openings ---------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-_NO_FILE = "gatewayd setup enrol writes it; one elsewhere is named with -c FILE"
+_NO_FILE = "sudo gatewayd setup enrol writes it; one elsewhere is named with -c FILE"
 
 Also = Callable[[Config, Report], None]
 """Adds to the report what only this machine can know."""

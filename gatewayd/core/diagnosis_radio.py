@@ -114,7 +114,7 @@ def judge_advertising(seen: Bluetooth) -> Iterator[Finding]:
             ADVERTISING,
             Severity.NOT_LOOKED_AT,
             "the daemon does not run, so there is nothing to advertise",
-            "systemctl start gatewayd, and ask again",
+            "sudo systemctl start gatewayd, once it is set up; then ask again",
         )
     elif active == 0:
         yield Finding(

@@ -147,6 +147,10 @@ def _test_open(arguments: argparse.Namespace, output: Output) -> int:
     if outcome == "confirmed":
         start = "sudo gatewayd doctor --walk" if runs else "sudo systemctl start gatewayd"
         output.line(f"next: {common.binding(waiting[0]) if waiting else start}")
+    else:
+        output.line(
+            "look at the door, then the same again; sudo gatewayd doctor --walk dials its lock"
+        )
     if outcome == "unknown":
         return ExitCode.UNKNOWN
     return ExitCode.DONE if outcome == "confirmed" else ExitCode.FAILED

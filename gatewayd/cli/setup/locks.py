@@ -58,6 +58,7 @@ def _claim(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _asked(output: Output) -> Label:
+    output.line("the text of its label begins with GWL1-; it is inside its housing, or on its box")
     return _label(common.read_line("label of the lock: ", output) or "")
 
 

@@ -16,6 +16,8 @@ from gatewayd.cli.setup import common
 from gatewayd.ports import StorageError
 
 NAME: Final = "handover"
+_LEAVES: Final = ("open", "closed")
+_CUT_OFF: Final = {"claiming": "claim-lock", "releasing": "release-lock"}
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
@@ -46,6 +48,10 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     for door in handover.doors:
         for missing in door.missing:
             output.line(f"  {door.door}: {missing}")
+    if handover.complete:
+        output.line("next: send the second to the operator, who confirms what was bound", hang=6)
+    else:
+        output.line("sudo gatewayd setup status says what comes next")
     output.document(document)
     return ExitCode.DONE if handover.complete else ExitCode.FAILED
 
@@ -71,33 +77,51 @@ def _status(arguments: argparse.Namespace, output: Output) -> int:
         raise CommandError(error.message, error.hint, ExitCode.USAGE) from None
     for line in _standing(found):
         output.line(line)
+    output.line(f"next: {_following(found)}")
     output.document(found)
     return ExitCode.DONE if found.get("complete") else ExitCode.FAILED
 
 
 def _standing(found: dict[str, Any]) -> Iterator[str]:
     if found["enrolment"] != "nothing":
-        yield "an enrolment is under way: gatewayd setup enrol goes on with it"
+        yield "an enrolment is under way"
     if not found["configured"]:
-        yield "not enrolled yet: gatewayd setup enrol"
+        yield "not enrolled yet"
         return
     yield f"{found['gateway']} of {found['group']}"
     for door in found["doors"]:
         lock = found["locks"].get(door["door"])
         if lock is not None and lock["stage"] != "claimed":
-            yield f"  {door['door']}: its lock is {lock['stage']}: the same command again goes on"
+            yield f"  {door['door']}: {lock['stage']} its lock was cut off"
         for missing in door["missing"]:
             yield f"  {door['door']}: {missing}"
     if found["complete"]:
-        yield "nothing is missing: gatewayd setup report"
+        yield "nothing is missing"
+
+
+def _following(found: dict[str, Any]) -> str:
+    """The command that comes next, in the order of the installer's path."""
+    if found["enrolment"] != "nothing" or not found["configured"]:
+        return "sudo gatewayd setup enrol"
+    for door in found["doors"]:
+        name, lock = door["door"], found["locks"].get(door["door"])
+        if lock is not None and lock["stage"] != "claimed":
+            return f"sudo gatewayd setup {_CUT_OFF[lock['stage']]} {name}"
+        if not door["moved_by"]:
+            return common.binding(name) if lock is None else f"sudo gatewayd setup bind-door {name}"
+        opened = {each["leaf"] for each in door["trials"] if each["outcome"] == "confirmed"}
+        if len(opened) < len(_LEAVES):
+            return f"sudo gatewayd setup test-open {name}"
+    return f"sudo gatewayd {'setup report' if found['complete'] else 'doctor --walk'}"
 
 
 STATUS: Final = Command(
     name="status",
     summary="say how far a set-up is",
     description="""
-    Says whether the gateway is enrolled, and of each door what is still missing. It reads only, and
-    may be asked while the daemon runs. The exit code is 1 while something is missing.
+    Says whether the gateway is enrolled, of each door what is still missing, and which command
+    comes next. It reads only, and may be asked while the daemon runs. The exit code is 1 while
+    something is missing.
     """,
     run=_status,
     arguments=check.add_config_argument,
