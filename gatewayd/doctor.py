@@ -11,7 +11,16 @@ from typing import Final
 
 from firmware_proto import credential
 from firmware_proto.errors import RemoteProtocolError
-from gatewayd import config, credential_renewal, extras, gate, keyfiles, renewal, self_test
+from gatewayd import (
+    config,
+    credential_renewal,
+    drop_ins,
+    extras,
+    gate,
+    keyfiles,
+    renewal,
+    self_test,
+)
 from gatewayd.adapters.clock import SystemClock
 from gatewayd.adapters.machine import ThisMachine, wires
 from gatewayd.adapters.sqlite.reading import recall
@@ -21,6 +30,7 @@ from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.diagnosis import diagnose
 from gatewayd.core.diagnosis_terms import TERMS, Terms
+from gatewayd.core.diagnosis_unit import UNIT, Unit
 from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, NotSeen
 from gatewayd.core.term import Term
@@ -60,9 +70,10 @@ async def examine(
         looks[bluez.SETTINGS] = here.settings()
         looks[radio.ADAPTERS] = here.bluetooth()
     if settings is None:
-        observations |= {WIRES: NO_DOORS, TERMS: NO_TERMS}
+        observations |= {WIRES: NO_DOORS, TERMS: NO_TERMS, UNIT: NO_DOORS}
     else:
         looks[WIRES] = asyncio.to_thread(_wires, settings)
+        looks[UNIT] = _unit(settings, here)
         looks[TERMS] = asyncio.to_thread(_terms, settings, runtime)
     for name, look in looks.items():
         observations[name] = await self_test.seen(look)
@@ -95,6 +106,10 @@ def _wires(settings: config.Config) -> object:
             lines = [door.relay.line] if contact is None else [door.relay.line, contact.line]
             relays += [wires.WiredRelay(door.id, chip, line) for line in lines]
     return wires.look(locks, relays, _holder)
+
+
+async def _unit(settings: config.Config, machine: Machine) -> Unit:
+    return Unit(tuple(drop_ins.needed(settings)), await machine.unit())
 
 
 def _terms(settings: config.Config, runtime: Path) -> Terms:

@@ -97,9 +97,10 @@ COMMAND: Final = Command(
     Looks at the configuration and its keys, and at when credential and certificate end; at the
     kernel and BlueZ, alone and together, for pairs that are known to fail; at bluetoothd's
     settings, its adapters, their roles, and whether anything is advertised while the daemon runs;
-    at the serial devices and GPIO lines of its doors, without touching them; at users and policies;
-    at the clock's battery; at the disk under the log and at the journal. Every finding has its
-    remedy in one line. What could not be looked at here is said, and is never called fine.
+    at the serial devices and GPIO lines of its doors, without touching them; at whether the
+    daemon's unit is opened for what the configuration needs; at users and policies; at the clock's
+    battery; at the disk under the log and at the journal. Every finding has its remedy in one line.
+    What could not be looked at here is said, and is never called fine.
 
     Run it as root, before the daemon is started and again while it runs. It changes nothing, and
     measures the disk with a small file that it removes. The daemon itself looks at most of this

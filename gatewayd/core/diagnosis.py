@@ -14,6 +14,7 @@ from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core import diagnosis_terms as terms
+from gatewayd.core import diagnosis_unit as unit
 from gatewayd.core import diagnosis_wires as wires
 from gatewayd.core.findings import Check, Finding, NotSeen, Severity
 
@@ -25,6 +26,7 @@ CHECKS: Final[tuple[Check[Any], ...]] = (
     Check(radio.ADAPTERS, radio.Bluetooth, radio.judge_adapters),
     Check(radio.ADVERTISING, radio.Bluetooth, radio.judge_advertising),
     Check(wires.WIRES, wires.Wires, wires.judge_wires),
+    Check(unit.UNIT, unit.Unit, unit.judge_unit),
     Check(host.PERMISSIONS, host.Access, host.judge_access),
     Check(host.CLOCK, host.Clock, host.judge_clock),
     Check(host.STORAGE, host.Disk, host.judge_disk),

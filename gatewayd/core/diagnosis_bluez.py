@@ -166,6 +166,10 @@ WANTED: Final = (
         Severity.NOTE,
     ),
     Wanted(
+        "LE", "MaxConnectionInterval", "40", "slow phones are hurried when they connect",
+        Severity.NOTE,
+    ),
+    Wanted(
         "Policy", "ReconnectAttempts", "0", "bluetoothd dials locks on its own, beside us",
     ),
     Wanted(
@@ -175,6 +179,7 @@ WANTED: Final = (
 
 DEFAULTS: Final = {
     ("General", "JustWorksRepairing"): "never",
+    ("LE", "MaxConnectionInterval"): "40",  # the kernel's (net/bluetooth/hci_core.c)
     ("Policy", "AutoEnable"): "false",
 }
 ONE_CHANNEL_BLUEZ: Final = (5, 67)

@@ -9,6 +9,7 @@ from gatewayd.core.diagnosis_bluez import Settings, Versions
 from gatewayd.core.diagnosis_host import Access, Disk, Journal
 from gatewayd.core.diagnosis_host import Clock as ClockChips
 from gatewayd.core.diagnosis_radio import Bluetooth
+from gatewayd.core.diagnosis_unit import Settings as UnitSettings
 from gatewayd.ports import PortError
 
 
@@ -44,6 +45,10 @@ class Machine(Protocol):
 
     async def journal(self) -> Journal:
         """Where journald writes."""
+        ...
+
+    async def unit(self) -> UnitSettings:
+        """How systemd is to run the daemon."""
         ...
 
     async def access(self, state: Path) -> Access:

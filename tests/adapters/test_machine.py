@@ -21,6 +21,8 @@ from gatewayd.adapters.machine import ThisMachine, bus, files, storage
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core.diagnosis_radio import Adapter
+from gatewayd.core.diagnosis_unit import OPENINGS, Unit, judge_unit
+from gatewayd.core.findings import Severity
 from gatewayd.ports import RadioError
 from gatewayd.ports.machine import NotSeenError
 from tests.support.private_bus import private_bus
@@ -89,6 +91,34 @@ def root(tmp_path: Path) -> Path:
 def machine(root: Path, programs: Programs) -> ThisMachine:
     root.mkdir()
     return ThisMachine(root, programs.environment)
+
+
+# --- the daemon's unit -----------------------------------------------------------------
+async def test_the_unit_as_systemd_adds_it_up(machine: ThisMachine, root: Path) -> None:
+    with pytest.raises(NotSeenError, match=r"no gatewayd\.service"):
+        await machine.unit()
+    shipped = ROOT / "systemd"
+    put(root, "usr/lib/systemd/system/gatewayd.service", (shipped / "gatewayd.service").read_text())
+    for name, opening in OPENINGS.items():
+        closed = await machine.unit()
+        assert (closed["PrivateNetwork"], closed["CapabilityBoundingSet"]) == (("yes",), ())
+        (missing,) = judge_unit(Unit((name,), closed))
+        assert opening.without in missing.message
+        link = root / "etc/systemd/system/gatewayd.service.d" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("/nowhere")  # as of a package that is gone
+        assert await machine.unit() == closed
+        link.unlink()
+        link.symlink_to(shipped / "drop-ins" / name)
+        (fine,) = judge_unit(Unit((name,), await machine.unit()))
+        assert fine.severity is Severity.FINE
+        link.unlink()
+    # a later directory's file of the same name counts
+    put(root, "run/systemd/system/gatewayd.service.d/a.conf", "[Service]\nPrivateNetwork=no\n")
+    assert (await machine.unit())["PrivateNetwork"] == ("yes", "no")
+    text = "; x=y\n# PrivateNetwork=1\n[Unit]\nPrivateNetwork=2\n[Service]\n\nPrivateNetwork=\n=\n"
+    put(root, "etc/systemd/system/gatewayd.service.d/a.conf", text)
+    assert (await machine.unit())["PrivateNetwork"] == ()
 
 
 # --- bluetoothd ------------------------------------------------------------------------

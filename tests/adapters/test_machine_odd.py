@@ -19,6 +19,7 @@ from gatewayd.adapters.machine.wires import WiredLock, WiredRelay, look
 from gatewayd.core import diagnosis_bluez as bluez
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core.diagnosis import diagnose
+from gatewayd.core.diagnosis_unit import OPENINGS, UNIT, Unit
 from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, Severity
 
@@ -28,6 +29,7 @@ READ = (
     *("sys/class/rfkill/rfkill0/type", "sys/class/rfkill/rfkill0/soft"),
     *("sys/class/rtc/rtc0/name", "sys/class/rtc/rtc0/since_epoch"),
     *("etc/bluetooth/main.conf", "usr/lib/systemd/system/bluetooth.service"),
+    *("etc/systemd/system/gatewayd.service", "etc/systemd/system/gatewayd.service.d/a.conf"),
     *("etc/systemd/journald.conf", "etc/systemd/journald.conf.d/a.conf"),
     *("etc/passwd", "etc/dbus-1/system-local.conf", "proc/self/mountinfo", "proc/cmdline"),
     "sys/module/pinctrl_rp1/parameters/persist_gpio_outputs",
@@ -55,6 +57,9 @@ def findings(root: Path, version: str = "5.66") -> tuple[Finding, ...]:
     plant(root, "usr/sbin/bluetoothd", f"#!/bin/sh\necho {version}\n".encode())
     path.chmod(0o755)
 
+    async def unit(here: ThisMachine) -> Unit:
+        return Unit(tuple(OPENINGS), await here.unit())
+
     async def looked() -> tuple[Finding, ...]:
         here = ThisMachine(root, {"PATH": "/nonexistent"})
         locks = [WiredLock("gate", "/dev/ttyX"), WiredLock("yard", "/dev/loop")]
@@ -63,6 +68,7 @@ def findings(root: Path, version: str = "5.66") -> tuple[Finding, ...]:
             bluez.VERSIONS: await self_test.seen(here.versions()),
             bluez.SETTINGS: await self_test.seen(here.settings()),
             host.PERMISSIONS: await self_test.seen(here.access(root / "state")),
+            UNIT: await self_test.seen(unit(here)),
             host.CLOCK: await self_test.seen(here.clock(promised=True)),
             host.STORAGE: await self_test.seen(here.disk(root / "state", writing=False)),
             host.JOURNAL: await self_test.seen(here.journal()),

@@ -24,6 +24,7 @@ from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core.certificates import Authority
 from gatewayd.core.diagnosis import CHECKS
 from gatewayd.core.diagnosis_terms import TERMS
+from gatewayd.core.diagnosis_unit import UNIT
 from gatewayd.core.diagnosis_wires import WIRES
 from gatewayd.core.findings import Finding, Severity
 from gatewayd.core.term import Term
@@ -77,6 +78,10 @@ class MadeUp:
         self.look("journal")
         return host.Journal("volatile", on_disk=False)
 
+    async def unit(self) -> dict[str, tuple[str, ...]]:
+        self.look("unit")
+        return {}
+
     async def access(self, state: Path) -> host.Access:
         self.look("access")
         return host.Access(user=True, policy=True, helper=True, forgets=True, state=None)
@@ -113,7 +118,8 @@ async def test_a_simulated_radio_is_not_looked_at(site: Site) -> None:
     assert found[host.CONFIGURATION] == [Severity.FINE]
     for name in (bluez.VERSIONS, bluez.SETTINGS, radio.ADAPTERS, radio.ADVERTISING):
         assert found[name] == [Severity.NOT_LOOKED_AT]
-    assert machine.asked == ["access", "clock", "disk", "journal"]
+    assert machine.asked == ["access", "clock", "disk", "journal", "unit"]
+    assert found[UNIT] == [Severity.ERROR]  # it names a broker
     assert machine.promised is True
     assert machine.state == site.directory / "state"
 
@@ -154,7 +160,7 @@ async def test_a_look_that_fails_hides_no_other(tmp_path: Path) -> None:
     assert unseen[radio.ADAPTERS].message == unseen[radio.ADVERTISING].message
     assert set(unseen) == {
         bluez.VERSIONS, radio.ADAPTERS, radio.ADVERTISING, host.STORAGE, host.JOURNAL, WIRES,
-        TERMS,
+        TERMS, UNIT,
     }  # fmt: skip
 
 

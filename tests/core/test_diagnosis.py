@@ -12,6 +12,7 @@ from gatewayd.core import diagnosis_bluez as stack
 from gatewayd.core import diagnosis_host as host
 from gatewayd.core import diagnosis_radio as radio
 from gatewayd.core import diagnosis_terms as terms
+from gatewayd.core import diagnosis_unit as unit
 from gatewayd.core import diagnosis_wires as wires
 from gatewayd.core.diagnosis import CHECKS, diagnose, passes, worst
 from gatewayd.core.findings import Finding, NotSeen, Severity
@@ -64,6 +65,7 @@ GOOD = {
     radio.ADVERTISING: BLUETOOTH,
     terms.TERMS: terms.Terms({"credential": Term(NOW - DAY_S, NOW + DAY_S)}, NOW),
     wires.WIRES: wires.Wires(),
+    unit.UNIT: unit.Unit((), {}),
     host.PERMISSIONS: ACCESS,
     host.CLOCK: CLOCK,
     host.STORAGE: DISK,
@@ -227,7 +229,7 @@ def test_each_setting_is_missed_alone(wanted: radio.Wanted) -> None:
     assert severity is wanted.severity
     assert message == f"{wanted.key} is something else: {wanted.without}"
     unset = about(stack.SETTINGS, stack.Settings("\n".join(lines), "5.82"))
-    by_default = wanted.key in ("JustWorksRepairing", "AutoEnable")
+    by_default = (wanted.section, wanted.key) in stack.DEFAULTS
     assert unset == (
         [(FINE, "as a gateway wants it")]
         if by_default
@@ -481,3 +483,41 @@ def test_each_that_ends_is_said_and_the_rest_together() -> None:
         (ERROR, "the certificate ended 0 days ago: the broker refuses this gateway"),
         (FINE, "the credential ends in 90 days"),
     ]
+
+
+# --- the daemon's unit -------------------------------------------------------------------------
+CLOSED = {
+    "PrivateNetwork": ("yes",), "IPAddressDeny": ("any",), "RestrictAddressFamilies": ("AF_UNIX",),
+    "PrivateDevices": ("yes",), "LoadCredential": ("gateway.pem:/etc/gatewayd/gateway.pem",),
+}  # fmt: skip
+OPENED = {
+    "uplink.conf": {
+        "PrivateNetwork": ("yes", "no"), "IPAddressDeny": (),
+        "RestrictAddressFamilies": ("AF_UNIX", "AF_INET AF_INET6"),
+    },
+    "uplink-certificate.conf": {"LoadCredential": ("tls.key:/etc/gatewayd/tls.key",)},
+    "element.conf": {"LoadCredential": ("x:y", "element.pin:/etc/gatewayd/element.pin")},
+    "relay.conf": {"PrivateDevices": ("no",), "DeviceAllow": ("char-gpiochip rw",)},
+    "serial.conf": {"PrivateDevices": ("No",), "DeviceAllow": ("char-5", "char-4 rw")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", unit.OPENINGS)
+def test_a_unit_that_is_not_opened_for_what_is_needed(name: str) -> None:
+    (found,) = (each for each in diagnose({unit.UNIT: unit.Unit((name,), CLOSED)}) if each.remedy)
+    assert (found.check, found.severity) == (unit.UNIT, ERROR)
+    assert f"the unit lacks {name}" in found.message
+    assert f"drop-ins/{name};" in found.remedy
+    said = [(FINE, f"opened for what the configuration needs: {name}")]
+    assert about(unit.UNIT, unit.Unit((name,), {**CLOSED, **OPENED[name]})) == said
+    for each in OPENED[name]:  # half of it is not enough
+        half = {**CLOSED, **OPENED[name], each: CLOSED.get(each, ())}
+        assert severities(unit.UNIT, unit.Unit((name,), half)) == [ERROR]
+
+
+def test_a_unit_that_is_to_be_closed() -> None:
+    assert about(unit.UNIT, unit.Unit((), CLOSED)) == [(FINE, "closed")]
+    own = {"PrivateDevices": ("no",), "DeviceAllow": ("/dev/ttyUSB0 rw",)}  # somebody's own file
+    assert severities(unit.UNIT, unit.Unit(("serial.conf",), own)) == [FINE]
+    other = {"PrivateDevices": ("no",), "DeviceAllow": ("char-40 rw",)}
+    assert severities(unit.UNIT, unit.Unit(("serial.conf",), other)) == [ERROR]

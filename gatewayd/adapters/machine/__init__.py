@@ -72,6 +72,10 @@ class ThisMachine:
         """See `ports.machine.Machine`."""
         return files.journal(self._root)
 
+    async def unit(self) -> Mapping[str, tuple[str, ...]]:
+        """See `ports.Machine`."""
+        return files.unit(self._root)
+
     async def access(self, state: Path) -> Access:
         """See `ports.machine.Machine`."""
         return files.access(self._root, state)

@@ -7,6 +7,7 @@ import pwd
 import re
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ JOURNALD: Final = (
 )  # fmt: skip
 
 BLUETOOTH: Final = "bluetooth.service"
+DAEMON: Final = "gatewayd.service"
 _CONFIG_FILE: Final = re.compile(r" (?:-f|--configfile[ =]) *(/[\w./+-]{1,200})(?: |$)", re.ASCII)
 UNITS: Final = ("usr/lib/systemd/system", "run/systemd/system", "etc/systemd/system")
 """Those that count most come last."""
@@ -104,14 +106,43 @@ def journal(root: Path) -> Journal:
     return Journal(storage.lower(), (root / "var/log/journal").is_dir())
 
 
+def unit(root: Path) -> dict[str, tuple[str, ...]]:
+    """The service settings of the daemon's unit, as systemd adds them up."""
+    units = [root / each / DAEMON for each in UNITS]
+    main = next((each for each in reversed(units) if each.is_file()), None)
+    if main is None:
+        raise NotSeenError(f"there is no {DAEMON} here", "install the package")
+    found: dict[str, tuple[str, ...]] = {}
+    for path in _drop_ins(main, [each.with_name(f"{DAEMON}.d") for each in units]):
+        for key, value in _assigned(read(path) or "", "Service"):
+            found[key] = (*found.get(key, ()), value) if value else ()
+    return found
+
+
+def _assigned(text: str, wanted: str) -> Iterator[tuple[str, str]]:
+    """Every assignment of a section (systemd.syntax(7))."""
+    section = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif section == wanted and "=" in line and line[0] not in "#;":
+            key, _, value = line.partition("=")
+            yield key.strip(), value.strip()
+
+
 def _last(main: Path, directories: list[Path], section: str, key: str, value: str) -> str:
     """A setting of systemd's, in the order in which files count; `value` is its default."""
-    drop_ins: dict[str, Path] = {}
-    for directory in directories:  # of two with one name the later directory's counts
-        drop_ins.update({each.name: each for each in directory.glob("*.conf")})
-    for path in (main, *(drop_ins[name] for name in sorted(drop_ins))):
+    for path in _drop_ins(main, directories):
         value = key_file(read(path) or "").get((section, key), value)
     return value
+
+
+def _drop_ins(main: Path, directories: list[Path]) -> list[Path]:
+    """A file and those that add to it; of two with one name the later directory's counts."""
+    drop_ins: dict[str, Path] = {}
+    for directory in directories:
+        drop_ins.update({each.name: each for each in directory.glob("*.conf")})
+    return [main, *(drop_ins[name] for name in sorted(drop_ins))]
 
 
 def access(root: Path, state: Path) -> Access:
