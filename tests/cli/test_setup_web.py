@@ -23,6 +23,7 @@ from gatewayd.adapters.web.wire import Peer
 from gatewayd.config import on_site
 from gatewayd.setup_words import Where
 from tests.support import installer
+from tests.support.brokers import make_broker
 from tests.support.commands import PROGRAM, Ran, completed, finished, run, running
 from tests.support.fitting import make_fitting
 from tests.support.installer import Browser, page_of
@@ -73,6 +74,7 @@ async def test_the_whole_path_in_a_browser(tmp_path: Path) -> None:
             await page.go_back()
             await browser.tap("Finish")
             await page.get_by_role("heading", name="This page is off").wait_for()
+            assert "sudo systemctl start gatewayd" in await page.locator("main").inner_text()
             ran = await finished(served.process)
         assert (ran.code, ran.err) == (0, "")
         assert (browser.elsewhere, browser.complaints) == ([], [])
@@ -137,6 +139,41 @@ async def test_without_scripts_after_a_power_cut_and_with_the_operator_far_away(
         ran = await finished(served.process)
     assert (ran.code, ran.err) == (0, "")
     assert keyfiles.read_file(here.box / "gateway.cwt", "credential")
+
+
+@chromium
+async def test_enrolling_over_the_network_with_an_operator_who_comes_later(tmp_path: Path) -> None:
+    here, broker = installer.stairwell(tmp_path), make_broker(tmp_path)
+    await broker.start()
+    url = f"mqtt://127.0.0.1:{broker.address.port}"
+    try:
+        async with page_of(here.config) as served, installer.browser(served.origin) as page:
+            browser = Browser(page, served.origin)
+            browser.watch()
+            await installer.sign_in(browser, served, no_picture)
+            await page.goto("/enrol")
+            await page.get_by_label("Claim").fill(here.claim(url))
+            await browser.tap("Enrol")
+            await page.get_by_text(f"asking at {url}").first.wait_for()
+            await browser.tap("Stop")  # nobody answers
+            await browser.result("failed")
+            assert not (here.box / "gateway.cwt").exists()
+            async with here.answering(url):
+                await browser.tap("Ask over the network")
+                assert "this is stairwell-7 of vestergade-7 now" in await browser.result()
+            await browser.tap("All steps")
+            await page.get_by_text("Claim the lock").first.wait_for()
+            await browser.tap("Switch this page off")
+            await page.get_by_role("heading", name="This page is off").wait_for()
+            # no door is bound: there is nothing to start
+            assert "systemctl start" not in await page.locator("main").inner_text()
+            ran = await finished(served.process)
+        assert (ran.code, ran.err) == (0, "")
+        assert (browser.elsewhere, browser.complaints) == ([], [])
+    finally:
+        await broker.stop()
+    status = await completed("setup", "status", "-c", here.config)
+    assert "stairwell-7" in status.out
 
 
 # --- the process behind it ------------------------------------------------------------------------

@@ -28,7 +28,8 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-STEP_MS = 60_000
+STEP_MS = 240_000
+"""For whatever is waited for: it only has to be longer than anything takes on a busy machine."""
 
 Shot = Callable[[str], Awaitable[None]]
 
@@ -90,6 +91,7 @@ async def browser(origin: str, *, dark: bool = False, scripts: bool = True) -> A
                 color_scheme="dark" if dark else "light", java_script_enabled=scripts,
                 base_url=origin,
             )  # fmt: skip
+            context.set_default_timeout(STEP_MS)
             yield await context.new_page()
         finally:
             await chromium.close()
@@ -114,8 +116,16 @@ class Stairwell:
         hci = f'hci = "unix:{self.fitting.directory}/gateway.hci"\n'
         self.config.write_text(text.replace('kind = "bluez"\n', hci))
 
-    def claim(self) -> str:
-        return invite(self.operator, "--broker", "mqtt://127.0.0.1:1")
+    def claim(self, broker: str = "mqtt://127.0.0.1:1") -> str:
+        return invite(self.operator, "--broker", broker)
+
+    @contextlib.asynccontextmanager
+    async def answering(self, broker: str) -> AsyncIterator[None]:
+        """The operator, at his broker."""
+        store = self.operator / "invitations.sqlite"
+        words = ("--broker", broker, "--keys", self.operator, "--store", store)
+        async with running("cloud", "enrol", *words):
+            yield
 
     async def answer(self, request: Path) -> Path:
         """The operator, wherever he is."""

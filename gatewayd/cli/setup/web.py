@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         raise CommandError("the page ended unexpectedly", "gatewayd setup web goes on with it")
     if end.why != "finished":
         raise CommandError(*_WHY[end.why])
-    output.line("the page is off; now: systemctl start gatewayd")
+    output.line("the page is off; next: sudo systemctl start gatewayd")
     return ExitCode.DONE
 
 
