@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from firmware_proto.claiming import Label
-from firmware_proto.statements import Reset
+from firmware_proto.statements import Anchoring, Reset
 from gatewayd import config, setup_app
 from gatewayd.adapters.sqlite import open_log
 from gatewayd.cli.command import ExitCode
 from gatewayd.commissioning import Commissioner
 from gatewayd.config import on_site
+from gatewayd.core.trust import Role, sign_bundle
 from gatewayd.emulators.lock_faults import PowerCut
 from gatewayd.keyfiles import create_files, private_pem, public_pem
 from gatewayd.lock_connection import GatewayIdentity
@@ -25,6 +27,7 @@ from tests.support.commands import Ran, completed, finished, run, running
 from tests.support.fitting import GENERATION, BoxedLock, Fitting, make_fitting
 from tests.support.household import new_key
 from tests.support.hub import Fuse, Killed
+from tests.support.site import NOW, YEAR
 
 
 @pytest.fixture
@@ -146,6 +149,34 @@ async def test_what_the_operator_signs_for_locks_is_carried_to_them(fitting: Fit
         assert (lock.memory.serial, lock.memory.gateways_key) == (8, newer.public_key())
         refused = await setup(fitting, "claim-lock", "street")
         assert refused.code == ExitCode.FAILED  # our credential is of the key that went
+
+
+async def test_a_new_gateways_key_goes_to_the_lock_first_and_to_the_gateway_after(
+    fitting: Fitting,
+) -> None:
+    directory, authority, newer = fitting.directory, fitting.authority, new_key()
+    later = replace(authority, gateways=newer)
+    doors = dict.fromkeys(("street", "cellar"), GENERATION)
+    new = later.gateway_credential(
+        "stairwell-7", doors, fitting.keys, issued_at=NOW, expires=NOW + YEAR
+    )
+    both = replace(later.trust(2), others={Role.GATEWAYS: (authority.gateways.public_key(),)})
+    anchor = Anchoring(1, newer.public_key(), authority.command.public_key()).sign(authority.root)
+    (directory / "anchor.cose").write_bytes(anchor)
+    async with fitting.radios("ours") as (lock,), lock.power():
+        await claim(fitting, lock)
+        (directory / "trust.cose").write_bytes(sign_bundle(both, authority.root))
+        old = (directory / "gateway.cwt").read_bytes()
+        (directory / "gateway.cwt").write_bytes(new)
+        to_lock = ("anchor-lock", "street", str(directory / "anchor.cose"))
+        assert (await setup(fitting, *to_lock)).code == ExitCode.FAILED  # it knows no such key
+        (directory / "gateway.cwt").write_bytes(old)
+        assert (await setup(fitting, *to_lock)).code == 0
+        assert (await setup(fitting, "claim-lock", "street")).code == ExitCode.FAILED
+        (directory / "gateway.cwt").write_bytes(new)
+        assert (await setup(fitting, "claim-lock", "street", "--json")).json["changed"] == []
+        assert (await setup(fitting, *to_lock)).code == ExitCode.FAILED  # once
+    assert (lock.memory.serial, lock.memory.gateways_key) == (1, newer.public_key())
 
 
 async def test_a_label_need_not_stand_where_sudo_and_shells_keep_it(fitting: Fitting) -> None:

@@ -220,9 +220,9 @@ ANCHOR: Final = Command(
     summary="carry the operator's new keys to the lock of a door",
     description="""
     When the operator signs gateway credentials with another key, each lock has to be told, by an
-    anchor that the root has signed. This gives one to the lock that was claimed for a door. A
-    gateway whose credential was signed by the key that goes is refused from then on, so give a new
-    credential to the gateway first, if it is to stay.
+    anchor that the root has signed. This gives one to the lock that was claimed for a door, with
+    the credential that the lock still obeys: the one of the key that goes. From then on the lock
+    refuses it, so give the gateway its new credential next, when each of its locks has the anchor.
     """,
     run=_anchor,
     arguments=_anchor_arguments,
