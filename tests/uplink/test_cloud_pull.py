@@ -203,6 +203,24 @@ async def test_a_gateway_put_back_to_an_old_image_is_noticed_and_nothing_is_lost
         assert b"\n20\n" in note
 
 
+async def test_what_nobody_had_pulled_goes_with_an_old_image_unnoticed(tmp_path):
+    """Nobody can: this is what the threat model says of it, and no more."""
+    log = await filled_log(20)
+    async with site(log) as (_, session):
+        await pull_over(session, tmp_path / "c")
+    for _ in range(10):
+        await log.append(fact("cellar"))
+    image = await filled_log(20)
+    for _ in range(5):
+        await image.append(fact())
+    async with site(image) as (_, session):
+        assert (await pull_over(session, tmp_path / "c")).stored == 5
+    with open_cloud(tmp_path / "c") as store:
+        assert store.alarms(ORIGIN) == []
+    assert kept(tmp_path / "c")[:20] == log._bodies[:20]
+    assert not set(kept(tmp_path / "c")) & set(log._bodies[20:])
+
+
 async def test_a_gateway_with_another_past_is_noticed_and_nothing_is_overwritten(tmp_path):
     log = await filled_log(30)
     async with site(log) as (_, session):
