@@ -63,11 +63,12 @@ def hosts(where: socket.socket) -> tuple[str, ...]:
 
 @dataclass
 class Conductor:
-    """Runs what the page asks for. say: to the terminal."""
+    """Runs what the page asks for. say: to the terminal. key_in: as of `setup enrol`."""
 
     config: Path
     page: Peer[Asked]
     say: Tell
+    key_in: str = ""
     _where: Where = field(init=False)
     _process: asyncio.subprocess.Process | None = None
     """Of the step that runs; not of what is asked beside it."""
@@ -76,7 +77,7 @@ class Conductor:
     async def run(self, begin: wire.Begin) -> wire.End | None:
         """Until the page ends; None when it ended without a word."""
         with tempfile.TemporaryDirectory(prefix="gatewayd-setup-") as scratch:
-            self._where = Where(self.config, Path(scratch))
+            self._where = Where(self.config, Path(scratch), self.key_in)
             self.page.say(begin)
             try:
                 await self._tell_status()
@@ -202,8 +203,8 @@ def _ended(code: int, said: dict[str, Any]) -> Ended:
 
 
 # --- the page's process ------------------------------------------------------------------------
-async def serve(
-    config: Path, where: socket.socket, secret: str, idle_s: float, say: Tell
+async def serve(  # noqa: PLR0913, PLR0917 - what it is told in the terminal
+    config: Path, where: socket.socket, secret: str, idle_s: float, say: Tell, key_in: str = ""
 ) -> wire.End | None:
     """Serve the page at a bound socket until it ends."""
     ours, theirs = socket.socketpair()
@@ -221,7 +222,7 @@ async def serve(
     complaints = asyncio.create_task(_repeat(process.stderr, say), name="complaints of the page")
     try:
         async with peer(ours) as page:
-            return await Conductor(config, page, say).run(begin)
+            return await Conductor(config, page, say, key_in).run(begin)
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_S):

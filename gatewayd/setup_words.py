@@ -24,10 +24,14 @@ FILES: Final[Mapping[type, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A gateway's configuration, and a directory for what only passes through."""
+    """A gateway's configuration, and a directory for what only passes through.
+
+    key_in: the secure element for new keys, as a URI.
+    """
 
     config: Path
     scratch: Path
+    key_in: str = ""
 
     @property
     def site(self) -> list[str]:
@@ -51,7 +55,8 @@ def typed(step: Step, where: Where) -> Typed:
 
 # --- the steps --------------------------------------------------------------------------------
 def _enrol(step: wire.Enrol, where: Where) -> Typed:
-    return ["setup", "enrol", *(["-"] if step.claim else []), *where.into], step.claim
+    new = ["-", *(["--key-in", where.key_in] if where.key_in else [])]
+    return ["setup", "enrol", *(new if step.claim else []), *where.into], step.claim
 
 
 def _request(step: wire.WriteRequest, where: Where) -> Typed:

@@ -329,7 +329,8 @@ async def test_what_cannot_be_is_said(tmp_path: Path) -> None:
 
 
 def test_secrets_are_typed_and_what_is_typed_is_no_option(tmp_path: Path) -> None:
-    where = Where(tmp_path / "gatewayd.toml", tmp_path)
+    uri = "pkcs11:token=door?module-path=/x.so&pin-source=/etc/gatewayd/element.pin"
+    where = Where(tmp_path / "gatewayd.toml", tmp_path, uri)
     steps: list[wire.Step] = [
         wire.Doctor(), wire.Enrol("GD1SECRET"), wire.Enrol(), wire.WriteRequest("GD1SECRET"),
         wire.TakeAnswer(b"x"), wire.Scan(), wire.ClaimLock("street", "GWL1-SECRET", 7),
@@ -342,6 +343,7 @@ def test_secrets_are_typed_and_what_is_typed_is_no_option(tmp_path: Path) -> Non
         words, typed = setup_words.typed(step, where)
         assert "SECRET" not in " ".join(words)
         assert ("SECRET" in typed) == ("SECRET" in repr(step))
+        assert (uri in words) == ("GD1" in repr(step))
         parsed = run(*words, "--help")
         assert (parsed.code, parsed.err) == (0, ""), words
     assert {type(each) for each in steps} == set(setup_words._COMMANDS)

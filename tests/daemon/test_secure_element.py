@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from firmware_proto.codes import Outcome
-from gatewayd import keyfiles
+from gatewayd import keyfiles, setup_web
+from gatewayd.adapters.web import wire
 from gatewayd.demo.child import Child
 from gatewayd.demo.world import GATEWAY, GENERATION, STAIRS, STREET, World, build
 from gatewayd.emulators.phone import Report
@@ -198,3 +200,37 @@ def test_cut_off_after_the_keys_were_made_it_goes_on_with_the_same(
 
 def objects(token: Token) -> set[bytes]:
     return {path.name.encode() for path in token.directory.glob("*.object")} - {b"token.object"}
+
+
+async def test_the_installers_page_makes_them_there_where_its_terminal_says_so(
+    tmp_path: Path,
+) -> None:
+    token, box = softhsm.fresh(tmp_path), tmp_path / "box"
+    box.mkdir()
+    operator = operator_in(tmp_path / "operator")
+    claim = invite(operator, "--broker", "mqtt://127.0.0.1:1")
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=theirs, limit=wire.MAX_TOLD_BYTES)
+    page = wire.Peer(reader, writer, wire.telling())
+    async with setup_web.peer(ours) as ear, asyncio.TaskGroup() as group:
+        conductor = setup_web.Conductor(box / "gatewayd.toml", ear, print, token.uri.text())
+        group.create_task(conductor.run(wire.Begin("code", (), 60.0)))
+        page.say(wire.WriteRequest(claim))
+        asked, answered = tmp_path / "request", tmp_path / "answer"
+        asked.write_bytes((await _ended(page)).files["enrolment.request"])
+        store = ("--keys", operator, "--store", operator / "invitations.sqlite")
+        words = ("cloud", "enrol", *store, "--request", asked, "--answer", answered)
+        assert (await asyncio.to_thread(commands.run, *words)).code == 0
+        page.say(wire.TakeAnswer(answered.read_bytes()))
+        assert (await _ended(page)).code == 0
+        page.say(wire.End("finished"))
+    await page.close()
+    for name in ("gateway.pem", "receipt.pem"):
+        assert (box / name).read_text().startswith("pkcs11:"), name
+
+
+async def _ended(page: wire.Peer[wire.Told]) -> wire.Ended:
+    async for word in page.hear():
+        if isinstance(word, wire.Ended):
+            return word
+    raise AssertionError("whoever runs the steps is gone")

@@ -192,7 +192,8 @@ async def _ask(
         still.cancel()
 
 
-def _element(text: str) -> KeyUri:
+def element(text: str) -> KeyUri:
+    """A place for new keys, as argparse types go."""
     try:
         uri = KeyUri.parse(text)
     except NotAKeyUriError as error:
@@ -212,7 +213,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="the gateway's files (default: /etc/gatewayd)",
     )  # fmt: skip
     parser.add_argument(
-        "--key-in", metavar="URI", type=_element,
+        "--key-in", metavar="URI", type=element,
         help="make keys in a secure element: pkcs11:token=NAME?module-path=FILE&pin-source=FILE",
     )  # fmt: skip
     parser.add_argument(

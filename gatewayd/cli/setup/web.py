@@ -9,6 +9,7 @@ from typing import Final
 from gatewayd.cli import check
 from gatewayd.cli.command import Command, CommandError, ExitCode, Output
 from gatewayd.cli.setup.common import ENDS, interrupted_by
+from gatewayd.cli.setup.enrol import element
 
 _WHY: Final = {
     "idle": (
@@ -46,7 +47,14 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
         with interrupted_by(*ENDS):  # what passed through lies in a file until it ends in order
             end = asyncio.run(
-                setup_web.serve(arguments.config, where, secret, arguments.idle * 60, output.line)
+                setup_web.serve(
+                    arguments.config,
+                    where,
+                    secret,
+                    arguments.idle * 60,
+                    output.line,
+                    "" if arguments.key_in is None else arguments.key_in.text(),
+                )
             )
     except KeyboardInterrupt:
         output.line("the page is off; gatewayd setup web goes on where it ended")
@@ -69,6 +77,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", metavar="N", type=_port, default=8480, help="default: %(default)s; 0: a free one"
     )
+    parser.add_argument(
+        "--key-in", metavar="URI", type=element,
+        help="the page's enrolment makes keys in a secure element: as of setup enrol",
+    )  # fmt: skip
     parser.add_argument(
         "--idle", metavar="MINUTES", type=_minutes, default=30,
         help="it ends when nobody used it for so long (default: %(default)s)",
@@ -100,6 +112,9 @@ COMMAND: Final = Command(
     listens. It ends by its last page, by Ctrl-C, when nobody used it for half an hour, or after too
     many wrong codes. What speaks to the network is a process of its own that runs as nobody, and
     holds no keys. Run it as root, with the daemon stopped, as the other steps.
+
+    Which secure element keys are made in, if any, is said here with --key-in and not on the page:
+    the URI names a library that runs as root.
     """,
     run=_run,
     arguments=_arguments,
