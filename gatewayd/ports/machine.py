@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from gatewayd.core.diagnosis_bluez import Settings, Versions
 from gatewayd.core.diagnosis_host import Access, Disk, Journal
 from gatewayd.core.diagnosis_host import Clock as ClockChips
 from gatewayd.core.diagnosis_radio import Bluetooth
+from gatewayd.core.diagnosis_unit import Settings as UnitSettings
 
 
 class Machine(Protocol):
@@ -42,8 +42,8 @@ class Machine(Protocol):
         """Where journald writes."""
         ...
 
-    async def unit(self) -> Mapping[str, tuple[str, ...]]:
-        """The service settings of the daemon's unit; see `diagnosis_unit.Settings`."""
+    async def unit(self) -> UnitSettings:
+        """How systemd is to run the daemon."""
         ...
 
     async def access(self, state: Path) -> Access:
