@@ -299,6 +299,18 @@ async def conducting(config: Path) -> AsyncIterator[Peer[wire.Told]]:
             await task
 
 
+@pytest.mark.parametrize(
+    "said",
+    [b"nonsense", b'{"do":"run"}', b'{"do":' + b"[" * 100_000, b"x" * wire.MAX_ASKED_BYTES * 2],
+)
+async def test_what_no_page_says_ends_the_page(tmp_path: Path, said: bytes) -> None:
+    async with conducting(tmp_path / "gatewayd.toml") as end:
+        words = end.hear()
+        assert isinstance(await anext(words), wire.Begin)
+        assert isinstance(await anext(words), wire.State)
+        end._writer.write(said + b"\n")  # and nothing of ours is raised
+
+
 async def test_a_step_that_cannot_be_run_is_over_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,7 +216,7 @@ class Peer(Generic[_Heard]):
 
     async def hear(self) -> AsyncIterator[_Heard]:
         """Until the other end goes, or says what nobody can mean."""
-        with contextlib.suppress(ConnectionError, ValueError, msgspec.MsgspecError):
+        with contextlib.suppress(ConnectionError, ValueError, RecursionError, msgspec.MsgspecError):
             while line := await self._reader.readline():
                 yield self._decoder.decode(line)
 
