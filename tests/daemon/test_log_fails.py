@@ -65,6 +65,12 @@ def of_class(site, key_class: KeyClass, number: int = 1) -> Ask:
     return Ask(token, bytes([number]) * 16, Action.OPEN, Presence.TAP)
 
 
+@pytest.fixture(autouse=True)
+def _patient_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disks that hang have tests of their own; this one is shared with whatever else is tested."""
+    monkeypatch.setattr("gatewayd.adapters.reserve.PATIENCE_S", 20.0)
+
+
 @asynccontextmanager
 async def site_with_reserve(tmp_path: Path, log=None, **more):
     async with (
