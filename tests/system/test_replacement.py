@@ -221,10 +221,9 @@ async def a_gateway_with_three_locks(house: House) -> None:
     said = await house.operates(confirm)
     assert said.count("moved by the lock at") == len(DOORS)
     await house.says("other bindings", 0)  # it starts anew with them
-    for name in ("anna", "bo"):
-        await house.phone(name)
-    for door in DOORS:
-        await house.opens("anna", door, "stairwell-7")
+    await house.phone("anna")
+    await house.opens("anna", DOORS[0], "stairwell-7")
+    shutil.copytree(house.home / "anna", house.home / "bo")  # one who stays away a while
     await house.operates(pull())
 
 
@@ -275,7 +274,7 @@ async def the_old_box_is_refused(house: House) -> None:
     moved = house.moved()
     report = await house.asks("anna", "street")
     assert (report["outcome"], report["reason"]) == ("refused", "old_generation")
-    report = await house.asks("bo", "street")
+    report = await house.asks("bo", "street")  # the lock refuses it
     assert (report["outcome"], report["gateway"]) == ("refused", "stairwell-7")
     assert house.moved() == moved
 
