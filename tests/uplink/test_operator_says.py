@@ -367,7 +367,8 @@ async def test_the_helpdesk_opens_the_doors_that_the_configuration_names(
         with open_logbook(at.world.database) as book:
             found = [entry.leaf for entry in entries(book) if entry.leaf]
         ordered = [leaf for leaf in found if leaf.kind is EntryKind.ORDERED]
-        assert [leaf.commitment == stated.name for leaf in ordered] == [True, False, False]  # one was refused
+        # carried out, refused, of a silent lock
+        assert [leaf.commitment == stated.name for leaf in ordered] == [True, False, False]
         assert EntryKind.ERASED in {leaf.kind for leaf in found}
         assert 2 not in {leaf.seq for leaf in found}
 
