@@ -285,6 +285,25 @@ async def test_faults_that_pass_are_tried_again(world: FakeBluezWorld) -> None:
 
 
 @needs_bus
+async def test_who_is_heard_no_more_is_dialled_again_all_the_same(world: FakeBluezWorld) -> None:
+    there = gateway(world)
+    async with open_bleak(PHONE, BleakOptions(dial_s=20.0)) as radio:
+        await radio.look(0.1)
+        there.heard = False
+        world.bluez.refuse["Connect"] = ["Failed"]
+        assert not (await radio.dial(GATEWAY)).closed
+
+
+@needs_bus
+async def test_whom_the_system_has_forgotten_is_looked_for_anew(world: FakeBluezWorld) -> None:
+    there = gateway(world)
+    async with open_bleak(PHONE, BleakOptions(dial_s=20.0)) as radio:
+        await radio.look(0.1)
+        world.bluez.remove(there.path)
+        assert not (await radio.dial(GATEWAY)).closed
+
+
+@needs_bus
 @pytest.mark.parametrize("reason", ["nobody", "refused"])
 async def test_a_dial_in_vain_ends_in_time_and_says_why(world: FakeBluezWorld, reason: str) -> None:
     if reason == "refused":

@@ -62,6 +62,8 @@ class FakeLock:
         self.adapter = HCI
         self.stale = False
         """bluetoothd remembers an older table."""
+        self.heard = True
+        """Or it advertises, and bluetoothd does not tell: it was connected to it before."""
 
     @property
     def path(self) -> str:
@@ -299,7 +301,7 @@ class FakeBluezWorld:
     async def _discover(self) -> None:
         while True:
             for lock in self.locks.values():
-                if lock.address not in self.hidden and lock.link is None:
+                if lock.address not in self.hidden and lock.heard and lock.link is None:
                     if lock.path not in self.bluez.objects:
                         self.bluez.add_device(lock.path, UUIDs=[lock.service], RSSI=-50)
                     self.bluez.change(lock.path, DEVICE, RSSI=-40, UUIDs=[lock.service])

@@ -11,6 +11,7 @@ UUID of its own making and hides the true address.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -34,6 +35,8 @@ from gatewayd.ports.radio import Sighting
 _log: Final = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.25
+ANEW_S: Final = 1.0
+"""How long a peer that could not be dialled is looked for, before it is dialled as it was known."""
 MTU_TRIES: Final = 10
 MIN_MTU: Final = 23
 WEAKEST_DBM, STRONGEST_DBM = -126, 20  # Core Vol 4 Part E 7.7.65.2; beyond: not known
@@ -101,12 +104,13 @@ class BleakRadio:
         """Connect, find the table, subscribe. RadioError when no link came about in time."""
         last = "does not answer"
         fresh = False
+        known: BLEDevice | None = None
         if self._hanging_up:  # BlueZ takes two seconds for it, and meanwhile refuses a dial
             await asyncio.wait(self._hanging_up)
         try:
             async with asyncio.timeout(self._options.dial_s):
                 while True:
-                    device = await self._found(address)
+                    device = await self._found(address, known)
                     await self._ears.close()  # scanning makes connecting slow
                     try:
                         return await self._attempt(device, address, fresh=fresh)
@@ -119,13 +123,17 @@ class BleakRadio:
                         raise trouble(error) from error
                     except FAULTS as error:
                         last = str(error) or type(error).__name__
-                    self._devices.pop(addresses.plain(address), None)
+                    known = self._devices.pop(addresses.plain(address), None)
                     await asyncio.sleep(RETRY_S)
         except TimeoutError:
             raise RadioError(f"{address} cannot be dialled: {last}") from None
 
-    async def _found(self, address: str) -> BLEDevice:
-        """What the system calls the device; waits until it advertises when it is not known yet."""
+    async def _found(self, address: str, known: BLEDevice | None) -> BLEDevice:
+        """What the system calls the device; waits until it advertises when it is not known yet.
+
+        bluetoothd may have forgotten who was `known`, and needs to hear it; or tell no more what it
+        advertises, as it was connected to it.
+        """
         key = addresses.plain(address)
         if key not in self._devices:
             there = asyncio.Event()
@@ -136,7 +144,11 @@ class BleakRadio:
                     there.set()
 
             async with self._ears.listening(note):
-                await there.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if known is None else ANEW_S):
+                        await there.wait()
+            if known is not None:
+                self._devices.setdefault(key, known)
         return self._devices[key]
 
     async def _attempt(self, device: BLEDevice, address: str, *, fresh: bool) -> GattLink:
