@@ -22,7 +22,10 @@ SCAN_STARTS_S: Final = 1.5
 
 
 class _ByPublicAddress:
-    """A phone's radio that knows which addresses are public: the kernel's are."""
+    """A phone's radio that knows which addresses are public: the kernel's are.
+
+    Tests name them without that, as the other worlds do.
+    """
 
     def __init__(self, central: Central, public: set[str]) -> None:
         self._central = central
@@ -43,7 +46,7 @@ class _ByPublicAddress:
         return await self._central.dial(peer)
 
     async def scan(self, seconds: float) -> Sequence[str]:
-        return await self._central.scan(seconds)
+        return [each.removesuffix("/P") for each in await self._central.scan(seconds)]
 
 
 class Slow:
