@@ -1,7 +1,7 @@
 """All system tests, in several machines side by side: `python3 -m tests.system.suite`.
 
 What a machine says has its name in front; the end is a table of figures and one
-of machines. Radios have deadlines, and here five machines share two processors: a
+of machines. Radios have deadlines, and here four machines share two processors: a
 few tests that failed in company are tried once more alone, and the table says which.
 Standard library only.
 """
