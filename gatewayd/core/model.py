@@ -120,9 +120,7 @@ class EntryKind(IntEnum):
     CLOCK = 8  # the clock state changed
     RETIRED = 9  # the last entry of a log; `about` is how many the operator had when he closed it
     GAP = 10  # the log took nothing for a while; `about` is how many entries are missing
-    ORDERED = (
-        11  # the operator ordered an opening: refused, or the INTENT or JOINED about it follows
-    )
+    ORDERED = 11  # the operator ordered an opening: refused, or INTENT or JOINED follows
     ERASED = 12  # the operator had `about` entries forgotten: their bodies are gone
 
 

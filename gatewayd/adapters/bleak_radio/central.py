@@ -11,11 +11,10 @@ UUID of its own making and hides the true address.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -144,7 +143,7 @@ class BleakRadio:
                     there.set()
 
             async with self._ears.listening(note):
-                with contextlib.suppress(TimeoutError):
+                with suppress(TimeoutError):
                     async with asyncio.timeout(None if known is None else ANEW_S):
                         await there.wait()
             if known is not None:
